@@ -1,0 +1,85 @@
+"""The tables a user can rely on: what stands in the workspace's Parquet files."""
+
+import pyarrow as pa
+
+from schemas.columns import CAPTION, CONTENT_HASH, IMAGE_HASH, KEY
+
+KEPT, DROPPED, QUARANTINED = "kept", "dropped", "quarantined"
+STATUSES = (KEPT, DROPPED, QUARANTINED)
+
+POOL_ROLE, TARGET_ROLE, EVAL_ROLE = "pool", "target", "eval"
+
+# pool.parquet: one row per input shard; (path, size, stamp) -> digest is remembered here.
+POOL = pa.schema(
+    [
+        ("source", pa.string()),
+        ("role", pa.string()),  # pool, target or eval
+        ("path", pa.string()),
+        ("size", pa.int64()),  # bytes
+        ("stamp", pa.string()),  # modification time in ns, or the store's etag
+        ("digest", pa.string()),  # sha256 of the container's bytes; null for a shard that cannot be read
+        ("samples", pa.int64()),  # index rows, quarantined ones included
+        ("reason", pa.string()),  # why the shard cannot be read; null when it can
+    ]
+)
+
+MEMBER = pa.struct([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64())])
+
+# The index sidecar: line i is sample i of the shard. `start` and `stop` account for the container: byte offsets
+# in a tar (headers and padding included), row numbers in Parquet, positions in a folder's table. The ranges of
+# all lines, with the container's end marker, add up to the container.
+INDEX = pa.schema(
+    [
+        KEY,
+        CAPTION,
+        pa.field("image_member", pa.string()),  # the member that holds the image, by name
+        pa.field("members", pa.list_(MEMBER)),  # data offsets and sizes; offsets are in the decompressed tar
+        pa.field("start", pa.int64()),
+        pa.field("stop", pa.int64()),
+        IMAGE_HASH,
+        CONTENT_HASH,
+        pa.field("index_reason", pa.string()),
+    ]
+)
+
+# runs/<run>/ledger/*.parquet: every sample of pool, target and eval once.
+LEDGER = pa.schema(
+    [
+        ("uid", pa.string()),
+        ("role", pa.string()),
+        ("source", pa.string()),
+        ("shard", pa.string()),
+        ("row", pa.int64()),
+        ("key", pa.string()),
+        ("status", pa.string()),
+        ("decided_by", pa.string()),
+        ("reason", pa.string()),
+        ("duplicate_of", pa.string()),
+        ("weight", pa.float64()),
+        ("repeats", pa.int32()),
+    ]
+)
+
+# selection/<fp>.parquet: what the export draws, in canonical (uid) order.
+SELECTION = pa.schema(
+    [
+        ("uid", pa.string()),
+        ("source", pa.string()),
+        ("shard", pa.string()),
+        ("row", pa.int64()),
+        ("weight", pa.float64()),
+        ("repeats", pa.int32()),
+    ]
+)
+
+# export/<name>/members.parquet: where each exported sample came from.
+MEMBERS = pa.schema(
+    [
+        ("exported_key", pa.string()),
+        ("exported_shard", pa.string()),
+        ("uid", pa.string()),
+        ("source", pa.string()),
+        ("shard", pa.string()),
+        ("key", pa.string()),
+    ]
+)

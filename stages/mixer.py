@@ -1,0 +1,86 @@
+"""The contract of a mixer: evidence about sources in, a point on the simplex out, never a sample looked at."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from schemas.errors import ContractError
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SourceEvidence:
+    """The surviving rows of one source, in uid order."""
+
+    columns: dict[str, Floats]
+    """Per column named by the mixer, the rows' values: (n, d) for embeddings, (n,) for scores."""
+    weights: npt.NDArray[np.float64]
+    """(n,) rule weights, > 0."""
+    uids: list[str]
+
+
+@dataclass(frozen=True)
+class MixtureEvidence:
+    """What a mixer may know."""
+
+    sources: dict[str, SourceEvidence]
+    """Sources with at least one surviving row, sorted by name."""
+    target: dict[str, Floats]
+    """Per column, the target's values; empty when the mixer needs none."""
+    samples: int
+    """Rows the export will draw, repeats included."""
+    natural: dict[str, float]
+    """Each source's share of the decodable pool, summing to 1."""
+    seed: int
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A point on the simplex with its evidence."""
+
+    weights: dict[str, float]
+    """Ideal share per source, summing to 1, before caps."""
+    capped: dict[str, float]
+    """Share per source after repetition caps, summing to 1; equals `weights` where none binds."""
+    intervals: dict[str, tuple[float, float]]
+    """95 % bootstrap interval of each ideal share."""
+    objective: float
+    """The mixer's objective at `capped`; lower is better."""
+    references: dict[str, float]
+    """The objective at named mixtures: `uniform`, `natural`, `ideal`."""
+    binding: tuple[str, ...] = ()
+    """Constraints that bind at `capped`, e.g. `max_repeats: photos`."""
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+class Mixer(BaseModel):
+    """One mixture method: its settings are its fields, its step is `mix`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+    version: ClassVar[int] = 1
+
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns it reads."""
+        raise ContractError(f"{type(self).__name__} does not implement columns()")
+
+    def needs_target(self) -> bool:
+        """True when the recipe must name a target."""
+        return False
+
+    def repeats_allowed(self) -> int:
+        """How often one sample may be drawn at most."""
+        return 1
+
+    def mix(self, evidence: MixtureEvidence) -> Mixture:
+        """Weigh the sources.
+
+        Raises:
+            CuveeError: the caps leave fewer draws than `samples`, with both numbers.
+        """
+        raise ContractError(f"{type(self).__name__} does not implement mix()")

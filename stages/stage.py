@@ -1,0 +1,62 @@
+"""The contract of a stage: columns in, columns out, row for row, never a row dropped."""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from schemas.errors import ContractError
+
+Scorer = Callable[[pa.RecordBatch], pa.RecordBatch]
+"""Takes a batch with the stage's `reads`; returns its `writes` and its reason column, row for row."""
+
+
+class Stage(BaseModel):
+    """One scoring method: its settings are its fields, its work is what `open()` returns.
+
+    The engine cuts batches of `batch_rows` rows inside a slice, calls `open()` once per worker and
+    writes what comes back to `scores/<kind>-<fingerprint>/`. A sample that cannot be scored is a null in
+    every written column and a short code in the reason column; an exception is a bug of the stage.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+    optional: bool = False
+    """True: samples this stage cannot score stay in; their columns are null."""
+
+    reads: ClassVar[tuple[pa.Field, ...]]
+    writes: ClassVar[tuple[pa.Field, ...]]
+    version: ClassVar[int] = 1
+    """Raise it whenever outputs change for the same settings and input."""
+    batch_rows: ClassVar[int] = 256
+    uses_gpu: ClassVar[bool] = False
+    """True: the engine places it in GPU actors where the cluster has GPUs."""
+
+    def open(self) -> Scorer:
+        """Load what is heavy (models, libraries) and return the scorer; called once per worker."""
+        raise ContractError(f"{type(self).__name__} does not implement open()")
+
+    def identity(self) -> dict[str, object]:
+        """What addresses the outputs beside kind and version: settings, with files replaced by their content."""
+        return self.model_dump(mode="json", exclude={"kind", "optional"})
+
+    def check(self) -> None:
+        """Refuse what cannot work before anything starts, e.g. a model that does not load.
+
+        Raises:
+            RecipeError: with what was found, what was expected and what to do.
+        """
+
+    @classmethod
+    def reason_column(cls) -> pa.Field:
+        """The column that says why a row has nulls: `<kind>_reason`, null when all is well."""
+        return pa.field(f"{cls.model_fields['kind'].default}_reason", pa.string())
+
+    @classmethod
+    def schema(cls) -> pa.Schema:
+        """What the scorer returns: the written columns and the reason column."""
+        return pa.schema([*cls.writes, cls.reason_column()])
+
+
