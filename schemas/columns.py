@@ -46,7 +46,8 @@ def meaning(field: pa.Field) -> str:
     """One sentence on what a column holds, with its unit."""
     facts = field.metadata or {}
     unit = facts.get(b"unit", b"").decode()
-    return facts.get(b"meaning", b"").decode() + (f" [{unit}]" if unit else "")
+    words: str = facts.get(b"meaning", b"").decode()
+    return f"{words} [{unit}]" if unit else words
 
 
 # What ingest provides: every stage may read these.

@@ -15,8 +15,8 @@ def uniform_noise(uids: Sequence[str], seed: int, purpose: str) -> npt.NDArray[n
 
     53 bits of XXH3-64 over the uid, seeded by XXH3-64 of (seed, purpose); the half step keeps 0 and 1 out.
     """
-    key = xxhash.xxh3_64_intdigest(f"{seed}/{purpose}")
-    bits = np.fromiter((xxhash.xxh3_64_intdigest(uid, key) for uid in uids), np.uint64, len(uids))
+    key = xxhash.xxh3_64_intdigest(f"{seed}/{purpose}".encode())
+    bits = np.fromiter((xxhash.xxh3_64_intdigest(uid.encode(), key) for uid in uids), np.uint64, len(uids))
     return ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
 
 

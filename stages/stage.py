@@ -55,8 +55,6 @@ class Stage(BaseModel):
         return pa.field(f"{cls.model_fields['kind'].default}_reason", pa.string())
 
     @classmethod
-    def schema(cls) -> pa.Schema:
+    def returns(cls) -> pa.Schema:
         """What the scorer returns: the written columns and the reason column."""
         return pa.schema([*cls.writes, cls.reason_column()])
-
-

@@ -1,0 +1,12 @@
+"""Train the connector on raw, random and curated data.
+
+`ray job submit --working-dir . -- python -m jobs.train_connector RECIPE`
+"""
+
+import sys
+
+from pipeline.cli import main
+
+if __name__ == "__main__":
+    sys.argv[1:1] = ["train"]
+    main()

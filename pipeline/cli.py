@@ -1,0 +1,282 @@
+"""The `cuvee` command. Human text goes to stderr, `--json` to stdout; 0 done, 1 failed, 2 refused before any work."""
+
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from schemas.errors import CuveeError, RecipeError
+
+if TYPE_CHECKING:
+    from pipeline.run import Outcome
+    from pipeline.score import Progress
+
+app = typer.Typer(
+    name="cuvee",
+    help="Turns pools of image-text shards into the best training set for a target and a budget, on Ray.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RecipePath = Annotated[Path, typer.Argument(help="the recipe, a YAML file", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="print the summary as one JSON object on stdout")]
+Address = Annotated[str | None, typer.Option(help="a running Ray cluster; default: this machine")]
+Workers = Annotated[int | None, typer.Option(min=1, help="CPUs of the local cluster; default: all")]
+
+
+def main() -> None:
+    """Entry point: turns our errors into exit codes and one readable message."""
+    # A scheduler's polite stop is a Ctrl-C: the cluster is left and finished slices stay.
+    signal.signal(signal.SIGTERM, lambda *_: _interrupt())
+    try:
+        app(standalone_mode=False)
+    except RecipeError as error:
+        _say(f"refused: {error}")
+        sys.exit(2)
+    except CuveeError as error:
+        _say(f"failed: {error}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _say("stopped; what is finished is kept, run the same command to continue")
+        sys.exit(130)
+    except typer.Exit as leave:
+        sys.exit(leave.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except Exception as error:
+        if not _is_usage_error(error):
+            raise
+        error.show()  # type: ignore[attr-defined]
+        sys.exit(2)
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def _is_usage_error(error: Exception) -> bool:
+    return hasattr(error, "show") and hasattr(error, "exit_code")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _answer(value: Any, as_json: bool, text: str) -> None:
+    if as_json:
+        print(json.dumps(value, sort_keys=True, allow_nan=False))
+    else:
+        _say(text)
+
+
+@app.command()
+def init(
+    name: Annotated[str, typer.Argument(help="which starter; `cuvee init list` names them")],
+    out: Annotated[Path | None, typer.Option(help="file to write; default NAME.yaml here")] = None,
+) -> None:
+    """Write a commented starter recipe."""
+    from pipeline.starters import starter, starters
+
+    if name == "list":
+        _say("\n".join(f"{key:18} {line}" for key, line in starters().items()))
+        return
+    path = out or Path(f"{name}.yaml")
+    if path.exists():
+        raise RecipeError(f"{path} exists already; name another file with --out")
+    text = starter(name)
+    path.write_text(text)
+    _say(f"wrote {path}; edit its paths, then `cuvee check {path}`")
+
+
+@app.command()
+def check(recipe: RecipePath, as_json: Json = False) -> None:
+    """Validate a recipe without Ray: schema, columns, shards, models; then print the plan."""
+    _print_plan(recipe, as_json, models=True, gpu_hour=None)
+
+
+@app.command()
+def plan(
+    recipe: RecipePath,
+    price: Annotated[str | None, typer.Option(help="e.g. gpu_hour=2.5 or worker_hour=0.1")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what is missing, per stage, with time and cost from measured throughputs."""
+    _print_plan(recipe, as_json, models=False, gpu_hour=price)
+
+
+def _print_plan(recipe: Path, as_json: bool, *, models: bool, gpu_hour: str | None) -> None:
+    from pipeline.estimate import estimate, plan_text
+    from pipeline.resolve import resolve
+
+    resolved = resolve(recipe, models=models)
+    facts = estimate(resolved, gpu_hour)
+    _answer(facts, as_json, plan_text(facts))
+
+
+@app.command()
+def run(
+    recipe: RecipePath,
+    until: Annotated[str, typer.Option(help="score | select | mix | export | train")] = "train",
+    address: Address = None,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Do what is missing, write ledger, export and report, and say where they are."""
+    from pipeline.resolve import resolve
+
+    until = _stop(until)
+    outcome = _ran(lambda: resolve(recipe), until, address, workers)
+    _answer(_summary(outcome), as_json, _summary_text(outcome))
+
+
+@app.command()
+def export(recipe: RecipePath, address: Address = None, workers: Workers = None, as_json: Json = False) -> None:
+    """Run a recipe up to its exported shards."""
+    run(recipe, "export", address, workers, as_json)
+
+
+@app.command()
+def train(recipe: RecipePath, address: Address = None, workers: Workers = None, as_json: Json = False) -> None:
+    """Run a recipe to the end: the connector trained on raw, random and curated data."""
+    from pipeline.resolve import load_recipe
+
+    if load_recipe(recipe).train is None:
+        raise RecipeError(f"{recipe} has no `train` section; add one to compare raw, random and curated data")
+    run(recipe, "train", address, workers, as_json)
+
+
+@app.command()
+def report(
+    workspace: Annotated[Path, typer.Argument(help="workspace, or one run's folder inside it")],
+    as_json: Json = False,
+) -> None:
+    """Name a run's report, the newest by default."""
+    folder = _run_folder(workspace)
+    page = folder / "report.html"
+    if not page.exists():
+        raise CuveeError(f"{folder} holds no report; run its recipe again to write one")
+    _answer({"report": str(page)}, as_json, str(page))
+
+
+@app.command()
+def explain(
+    uid: Annotated[str, typer.Argument(help="a sample's uid, or its first digits")],
+    workspace: Annotated[Path, typer.Option(help="workspace, or one run's folder inside it")] = Path("work"),
+    as_json: Json = False,
+) -> None:
+    """Tell one sample's whole story: where it is, every score, who decided what and why."""
+    from pipeline.explain import story, story_text
+
+    facts = story(_run_folder(workspace), uid)
+    _answer(facts, as_json, story_text(facts))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="folder to write into")] = Path("demo"),
+    pairs: Annotated[int, typer.Option(min=200, help="size of the generated pool")] = 3000,
+    control: Annotated[bool, typer.Option(help="generate the pool without planted defects")] = False,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Generate a corpus with planted defects, curate it, train on it, and check the result against the truth."""
+    from pipeline.demo.show import show
+
+    outcome = _with_progress(lambda progress: show(out, pairs, not control, workers, progress))
+    _answer(_summary(outcome), as_json, _summary_text(outcome))
+
+
+def _stop(until: str) -> str:
+    from pipeline.resolve import nearest
+    from pipeline.run import ORDER
+
+    if until not in ORDER:
+        raise RecipeError(f"--until {until!r} is no part of a run{nearest(until, ORDER)}")
+    return until
+
+
+def _ran(resolve_recipe: Any, until: Any, address: str | None, workers: int | None) -> "Outcome":
+    from pipeline.cluster import Cluster
+    from pipeline.present import present
+    from pipeline.run import finish
+    from pipeline.run import run as run_recipe
+
+    resolved = resolve_recipe()
+
+    def work(progress: "Progress") -> "Outcome":
+        with Cluster(address, workers) as cluster:
+            outcome = run_recipe(resolved, cluster, until=until, progress=progress)
+        present(outcome)
+        finish(outcome)
+        return outcome
+
+    outcome: Outcome = _with_progress(work)
+    return outcome
+
+
+def _with_progress(work: Any) -> Any:
+    """Run `work` with a live line on stderr; quiet where stderr is no terminal."""
+    with _bar() as progress:
+        return work(progress)
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator["Progress"]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        tasks: dict[str, Any] = {}
+
+        def advance(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield advance
+
+
+def _run_folder(place: Path) -> Path:
+    if (place / "run.json").exists():
+        return place
+    from pipeline.sidecars import Workspace
+
+    workspace = Workspace(place)
+    newest = workspace.latest_run()
+    if newest is None:
+        raise CuveeError(f"{place} holds no finished run; name a workspace or a folder below its runs/")
+    return workspace.run(newest)
+
+
+def _summary(outcome: "Outcome") -> dict[str, Any]:
+    record = outcome.record
+    facts = {
+        name: record[name] for name in ("run", "samples", "computed", "ray_started", "seconds", "shares", "export")
+    }
+    page = outcome.folder / "report.html"
+    return {**facts, "folder": str(outcome.folder), "report": str(page), "training": record["training"]}
+
+
+def _summary_text(outcome: "Outcome") -> str:
+    from pipeline.summary import summary_text
+
+    return summary_text(outcome)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""What a run would cost: what is missing, against throughputs measured by earlier runs in this workspace."""
+
+from typing import Any
+
+from pipeline.plan import Plan, make_plan
+from pipeline.resolve import Resolved
+from pipeline.sidecars import read_json
+from schemas.errors import RecipeError
+
+
+def estimate(resolved: Resolved, price: str | None = None) -> dict[str, Any]:
+    """Per stage: shards missing and reused, samples, worker seconds (None where never measured), bytes, cost.
+
+    Raises:
+        RecipeError: a price that is not NAME=NUMBER with gpu_hour or worker_hour.
+    """
+    plan = make_plan(resolved)
+    rates, per_shard = _measured(resolved), _samples_per_shard(plan)
+    unit, amount = _price(price)
+    stages = []
+    for kind in ["index", *(stage.kind for stage in resolved.stages)]:
+        missing = plan.missing.get(kind, 0)
+        samples = round(missing * per_shard) if per_shard is not None else None
+        rate = rates.get(kind)
+        seconds = 0.0 if not missing else samples / rate if samples is not None and rate else None
+        line = {"kind": kind, "missing": missing, "reused": plan.reused(kind), "samples": samples, "seconds": seconds}
+        stages.append(line | {"cost": seconds / 3600 * amount if unit and seconds is not None else None})
+    return {
+        "recipe": resolved.recipe.name,
+        "shards": len(plan.shards),
+        "bytes": sum(shard.size for shard in plan.shards),
+        "bytes_to_read": sum(shard.size for shard in plan.shards if _touched(plan, shard.token)),
+        "unreadable": [shard.input.container.path for shard in plan.shards if shard.reason is not None],
+        "stages": stages,
+        "price": price,
+        "computes": bool(plan.work),
+        "addresses": resolved.addresses,
+    }
+
+
+def _touched(plan: Plan, token: str) -> bool:
+    return any(item.token == token for item in plan.work)
+
+
+def _samples_per_shard(plan: Plan) -> float | None:
+    """Mean of the shards that are known, by which the unknown ones are guessed."""
+    known = [shard.samples for shard in plan.shards if shard.digest is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _measured(resolved: Resolved) -> dict[str, float]:
+    """Samples per worker second of each kind, from the newest run that computed it."""
+    rates: dict[str, float] = {}
+    for record in sorted((resolved.workspace.root / "runs").glob("*/run.json")):
+        for line in read_json(record)["stages"]:
+            if line["samples_per_s"]:
+                rates[line["kind"]] = line["samples_per_s"]
+    return rates
+
+
+def _price(price: str | None) -> tuple[str, float]:
+    if price is None:
+        return "", 0.0
+    unit, _, amount = price.partition("=")
+    try:
+        value = float(amount)
+    except ValueError:
+        value = -1.0
+    if unit not in ("gpu_hour", "worker_hour") or value < 0:
+        raise RecipeError(f"--price {price!r}: expected gpu_hour=NUMBER or worker_hour=NUMBER")
+    return unit, value
+
+
+def plan_text(facts: dict[str, Any]) -> str:
+    """The plan for a terminal."""
+    lines = [f"{facts['recipe']}: {facts['shards']} shards, {facts['bytes'] / 1e6:.1f} MB"]
+    lines.append(f"  {'stage':18} {'missing':>8} {'reused':>8} {'samples':>10} {'worker time':>12}  cost")
+    for line in facts["stages"]:
+        samples = "unknown" if line["samples"] is None else str(line["samples"])
+        seconds = "not measured" if line["seconds"] is None else f"{line['seconds']:.0f} s"
+        cost = f"{line['cost']:.2f}" if line["cost"] is not None else ""
+        lines.append(
+            f"  {line['kind']:18} {line['missing']:>8} {line['reused']:>8} {samples:>10} {seconds:>12}  {cost}"
+        )
+    if facts["unreadable"]:
+        lines.append(f"  unreadable: {', '.join(facts['unreadable'][:5])}")
+    will = f"reads {facts['bytes_to_read'] / 1e6:.1f} MB of shards" if facts["computes"] else "nothing is missing"
+    return "\n".join([*lines, f"  {will}"])

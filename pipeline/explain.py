@@ -1,0 +1,70 @@
+"""One sample's whole story, from a run's ledger and the sidecars it was decided on."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pipeline.fingerprints import rounded
+from pipeline.ledger import read_ledger
+from pipeline.sidecars import Workspace, read_json
+from schemas.columns import COLUMNS, meaning
+from schemas.errors import CuveeError
+
+
+def story(run_folder: Path, uid: str) -> dict[str, Any]:
+    """The ledger's line, every score with its meaning, and what each step's evidence was.
+
+    Raises:
+        CuveeError: no sample, or more than one, has a uid that begins like this.
+    """
+    ledger = read_ledger(run_folder / "ledger")
+    found = ledger.filter(pl.col("uid").str.starts_with(uid))
+    if len(found) != 1:
+        raise CuveeError(
+            f"{len(found)} samples of run {run_folder.name} have a uid that begins with {uid!r}; expected 1"
+        )
+    line = found.row(0, named=True)
+    record = read_json(run_folder / "run.json")
+    facts = {"run": record["run"], **line, "scores": _scores(Workspace(run_folder.parents[1]), record, line)}
+    facts["steps"] = [
+        {"name": step["name"], "decided": step["kind"] == line["decided_by"], "evidence": step["evidence"]}
+        for step in record["steps"]
+    ]
+    if line["duplicate_of"]:
+        partner = ledger.filter(pl.col("uid") == line["duplicate_of"])
+        facts["duplicate_of"] = partner.select("uid", "source", "shard", "key").row(0, named=True)
+    result: dict[str, Any] = rounded(facts)
+    return result
+
+
+def _scores(workspace: Workspace, record: dict[str, Any], line: dict[str, Any]) -> dict[str, Any]:
+    pool = workspace.read_pool().to_pylist()
+    digests = [row["digest"] for row in pool if row["path"] == line["shard"] and row["digest"]]
+    scores: dict[str, Any] = {}
+    for address in record["addresses"].values():
+        for digest in digests:
+            path = workspace.sidecar(address, digest)
+            if path.exists():
+                row = pl.scan_parquet(path).slice(line["row"], 1).collect()
+                scores |= {name: _readable(value) for name, value in row.row(0, named=True).items()}
+    return scores
+
+
+def _readable(value: Any) -> Any:
+    return f"vector of {len(value)}" if isinstance(value, list) else value
+
+
+def story_text(facts: dict[str, Any]) -> str:
+    """The story for a terminal."""
+    lines = [f"sample {facts['uid']}", f"  {facts['role']} {facts['source']}  {facts['shard']} row {facts['row']}"]
+    lines.append(f"  key {facts['key']}")
+    verdict = facts["status"] + (f" by {facts['decided_by']}: {facts['reason']}" if facts["reason"] else "")
+    lines.append(f"  {verdict}" + (f", drawn {facts['repeats']} times" if facts["repeats"] else ""))
+    if isinstance(facts["duplicate_of"], dict):
+        partner = facts["duplicate_of"]
+        lines.append(f"  duplicate of {partner['uid']} ({partner['source']}, key {partner['key']})")
+    for name, value in facts["scores"].items():
+        note = f"   {meaning(COLUMNS[name])}" if name in COLUMNS else ""
+        lines.append(f"  {name:22} {value!s:.60}{note}")
+    return "\n".join(lines)

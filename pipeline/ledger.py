@@ -1,0 +1,107 @@
+"""Every sample once, with its fate; a run that cannot show `in = kept + dropped + quarantined` fails."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pipeline.blend import Blend
+from pipeline.select import Selected
+from pipeline.sidecars import write_table
+from schemas.errors import ContractError
+from schemas.tables import DROPPED, KEPT, LEDGER, POOL_ROLE, QUARANTINED, TARGET_ROLE
+
+NOT_DRAWN = "not_drawn"
+
+
+def make_ledger(chosen: Selected, blend: Blend | None) -> pl.DataFrame:
+    """One line per sample of pool, target and held-out shards, columns as `schemas.tables.LEDGER`.
+
+    Raises:
+        ContractError: the lines do not add up to what the containers hold.
+    """
+    fates = [chosen.quarantined.select("uid", pl.lit(QUARANTINED).alias("status"), "decided_by", "reason")]
+    partners = []
+    for decision in chosen.decisions:
+        dropped = decision.verdict.dropped
+        named = pl.lit(decision.kind).alias("decided_by")
+        fates.append(dropped.select("uid", pl.lit(DROPPED).alias("status"), named, "reason"))
+        partners.append(dropped.select("uid", "duplicate_of"))
+    if blend is not None:
+        idle = blend.draws.filter(pl.col("repeats") == 0)
+        why = [pl.lit(DROPPED).alias("status"), pl.lit("mix").alias("decided_by"), pl.lit(NOT_DRAWN).alias("reason")]
+        fates.append(idle.select("uid", *why))
+    lines = chosen.table.samples.select("uid", "role", "source", "shard", "row", "key")
+    lines = lines.join(pl.concat(fates), on="uid", how="left", validate="1:1")
+    if partners:
+        lines = lines.join(pl.concat(partners), on="uid", how="left", validate="1:1")
+    else:
+        lines = lines.with_columns(pl.lit(None, pl.String).alias("duplicate_of"))
+    lines = _with_weights(lines.with_columns(pl.col("status").fill_null(KEPT)), chosen, blend)
+    lines = pl.concat([lines.select(LEDGER.names), _unreadable(chosen)]).sort("role", "source", "shard", "row")
+    assert_conserved(lines, chosen)
+    return lines
+
+
+def _with_weights(lines: pl.DataFrame, chosen: Selected, blend: Blend | None) -> pl.DataFrame:
+    weights = chosen.survivors.select("uid", "weight")
+    draws = blend.draws if blend is not None else chosen.survivors.select("uid", pl.lit(1).alias("repeats"))
+    lines = lines.join(weights, on="uid", how="left").join(draws.select("uid", "repeats"), on="uid", how="left")
+    used = (pl.col("status") == KEPT) & (pl.col("role") != POOL_ROLE)
+    held = used & pl.col("uid").is_in(chosen.held["uid"].to_list())
+    decided = pl.when(held).then(pl.lit("holdout")).when(used).then(pl.lit(TARGET_ROLE)).otherwise(pl.col("decided_by"))
+    return lines.with_columns(
+        decided.alias("decided_by"),
+        pl.col("weight").cast(pl.Float64),
+        pl.col("repeats").fill_null(0).cast(pl.Int32),
+    )
+
+
+def _unreadable(chosen: Selected) -> pl.DataFrame:
+    """A shard that cannot be read is one quarantined line without a key."""
+    rows: list[dict[str, Any]] = [
+        dict.fromkeys(LEDGER.names)
+        | {
+            "role": shard.input.role,
+            "source": shard.input.source,
+            "shard": shard.input.container.path,
+            "status": QUARANTINED,
+            "decided_by": "ingest",
+            "reason": shard.reason,
+            "repeats": 0,
+        }
+        for shard in chosen.table.shards
+        if shard.digest is None
+    ]
+    empty = pl.from_arrow(LEDGER.empty_table())
+    assert isinstance(empty, pl.DataFrame)
+    return pl.DataFrame(rows, schema=empty.schema)
+
+
+def assert_conserved(lines: pl.DataFrame, chosen: Selected) -> None:
+    """`in = kept + dropped + quarantined`, where `in` is the containers' own count.
+
+    Raises:
+        ContractError: with the numbers.
+    """
+    counted = chosen.table.counted()
+    known = lines.filter(pl.col("uid").is_not_null())
+    doubled = len(known) - known["uid"].n_unique()
+    by_status = dict(lines.group_by("status").len().iter_rows())
+    if sum(by_status.values()) != counted or doubled or set(by_status) - {KEPT, DROPPED, QUARANTINED}:
+        raise ContractError(
+            f"the ledger holds {by_status} lines, {doubled} of them twice, for {counted} samples in the containers"
+        )
+
+
+def write_ledger(lines: pl.DataFrame, folder: Path) -> None:
+    """A Parquet file per role and source, sorted by (shard, row), words dictionary-coded."""
+    for (role, source), part in lines.partition_by("role", "source", as_dict=True, maintain_order=True).items():
+        name = f"{source}.parquet" if role == POOL_ROLE else f"{role}-{source}.parquet"
+        write_table(part.to_arrow().cast(LEDGER), folder / name)
+
+
+def read_ledger(folder: Path) -> pl.DataFrame:
+    """All of a run's ledger."""
+    files = sorted(folder.glob("*.parquet"))
+    return pl.concat([pl.read_parquet(file) for file in files])

@@ -1,0 +1,299 @@
+"""Fills the report from a finished run: which numbers, which pictures. The page itself is `pipeline.report`."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from pipeline.report import write_report
+from pipeline.report.view import (
+    ArmView,
+    Card,
+    Check,
+    Curve,
+    Difference,
+    DuplicateGroup,
+    GalleryGroup,
+    Metric,
+    MixtureView,
+    ReportView,
+    ScoreView,
+    SourceShare,
+    StageTiming,
+    StatusCount,
+    Step,
+    Threshold,
+    TrainingView,
+)
+from pipeline.run import Outcome
+from pipeline.shards import read_images
+from schemas.columns import COLUMNS, meaning
+from schemas.errors import ShardError
+from schemas.tables import DROPPED, KEPT, POOL_ROLE, QUARANTINED
+from stages.noise import uniform_noise
+
+CARDS = 18
+"""Samples shown per reason."""
+GROUPS = 8
+"""Duplicate groups shown."""
+HISTOGRAM_ROWS = 200_000
+"""Rows a histogram is drawn from: those with the smallest hash beyond that."""
+
+
+def present(outcome: Outcome, checks: Sequence[Check] = (), notes: Sequence[str] = ()) -> None:
+    """Write `report.html` into the run's folder."""
+    write_report(view(outcome, checks, notes), outcome.folder / "report.html")
+
+
+def view(outcome: Outcome, checks: Sequence[Check] = (), notes: Sequence[str] = ()) -> ReportView:
+    """Everything the report shows of a run."""
+    record = outcome.record
+    pool = outcome.ledger.filter(pl.col("role") == POOL_ROLE)
+    pictures = Pictures(outcome, pool)
+    return ReportView(
+        title=outcome.resolved.recipe.name,
+        run=outcome.name,
+        counted=sum(_lines(outcome)),
+        status_counts=tuple(_status_counts(pool)),
+        funnel=tuple(_funnel(outcome, pool)),
+        scores=tuple(_scores(outcome, pool)),
+        gallery=tuple(_gallery(pool, pictures)),
+        duplicates=tuple(_duplicates(pool, pictures)),
+        mixture=_mixture(outcome),
+        exported=record["export"]["samples"] if record["export"] else None,
+        training=_training(record["training"]),
+        stages=tuple(_timings(outcome)),
+        checks=(_conservation(pool), *checks),
+        notes=(*record["notes"], *notes),
+        facts=_facts(record),
+        recipe_yaml=yaml.safe_dump(record["recipe"], sort_keys=False),
+    )
+
+
+def _lines(outcome: Outcome) -> Iterable[int]:
+    table = outcome.chosen.table
+    return (table.lines(shard) for shard in table.shards if shard.input.role == POOL_ROLE)
+
+
+def _status_counts(pool: pl.DataFrame) -> Iterable[StatusCount]:
+    counts = pool.group_by("source", "status", "reason").len().sort("source", "status", "reason")
+    return (StatusCount(*row) for row in counts.iter_rows())
+
+
+def _funnel(outcome: Outcome, pool: pl.DataFrame) -> Iterable[Step]:
+    bad = pool.filter(pl.col("status") == QUARANTINED)
+    reasons = dict(bad.group_by("reason").len().sort("reason").iter_rows())
+    sound = len(pool) - len(bad)
+    yield Step("ingest and scores", len(pool), sound, reasons, name="quarantine", status="quarantined")
+    for line in outcome.record["steps"]:
+        yield Step(
+            line["kind"],
+            line["in"],
+            line["kept"],
+            line["dropped"],
+            line["seconds"],
+            line["name"],
+            evidence=line["evidence"],
+        )
+    if outcome.blend is not None:
+        idle = int((outcome.blend.draws["repeats"] == 0).sum())
+        total = len(outcome.blend.draws)
+        dropped = {"not_drawn": idle} if idle else {}
+        yield Step("mix", total, total - idle, dropped, outcome.blend.seconds, "mixture draw")
+
+
+def _scores(outcome: Outcome, pool: pl.DataFrame) -> Iterable[ScoreView]:
+    numeric = [
+        field
+        for stage in outcome.resolved.stages
+        for field in stage.writes
+        if pa.types.is_floating(field.type) or pa.types.is_signed_integer(field.type)
+    ]
+    if not numeric:
+        return
+    names = [field.name for field in numeric]
+    table = outcome.chosen.table
+    rows = table.scores(POOL_ROLE, names).collect().sort("uid")
+    if len(rows) > HISTOGRAM_ROWS:
+        noise = uniform_noise(rows["uid"].to_list(), 0, "histogram")
+        rows = rows.with_columns(pl.Series("noise", noise)).sort("noise").head(HISTOGRAM_ROWS)
+    for field in numeric:
+        values = {
+            str(source[0]): part[field.name].cast(pl.Float64).fill_null(np.nan).to_numpy()
+            for source, part in sorted(rows.partition_by("source", as_dict=True).items())
+        }
+        unit = (field.metadata or {}).get(b"unit", b"").decode()
+        yield ScoreView(field.name, values, meaning(field), unit, tuple(_thresholds(outcome, field.name)))
+
+
+def _thresholds(outcome: Outcome, column: str) -> Iterable[Threshold]:
+    for line in outcome.record["steps"]:
+        evidence = line["evidence"]
+        if evidence.get("column") == column:
+            keeps = "at_most" if line["kind"] == "at_most" else "at_least"
+            for source, value in evidence.get("thresholds", {}).items():
+                yield Threshold(value, keeps, source or None)  # type: ignore[arg-type]
+
+
+class Pictures:
+    """Reads the few samples that are shown."""
+
+    def __init__(self, outcome: Outcome, pool: pl.DataFrame) -> None:
+        self.outcome = outcome
+        self.shards = {
+            (shard.input.source, shard.input.container.path): shard
+            for shard in outcome.chosen.table.shards
+            if shard.input.role == POOL_ROLE
+        }
+        written = {field.name for stage in outcome.resolved.stages for field in stage.writes}
+        self.columns = [name for name in ("clip_score", "min_side_px", "words") if name in written]
+        self.pool = pool
+
+    def cards(self, rows: pl.DataFrame, notes: dict[str, str] | None = None) -> dict[str, Card]:
+        """uid -> card of these ledger lines."""
+        cards: dict[str, Card] = {}
+        for (source, shard), part in rows.partition_by("source", "shard", as_dict=True, maintain_order=True).items():
+            cards |= self._of_shard(str(source), str(shard), part.sort("row"), notes or {})
+        return cards
+
+    def _of_shard(self, source: str, path: str, part: pl.DataFrame, notes: dict[str, str]) -> dict[str, Card]:
+        shard = self.shards[source, path]
+        if shard.digest is None:
+            return {}
+        workspace = self.outcome.resolved.workspace
+        index = pq.read_table(workspace.sidecar(shard.input.index_address, shard.digest))
+        lines = index.take(pa.array(part["row"].to_numpy()))
+        try:
+            images = read_images(shard.input.container, lines).to_pylist()
+        except ShardError:  # the shard has gone since; the report still tells its story
+            images = [None] * len(lines)
+        scores = self._scores(shard, part)
+        captions = lines["caption"].to_pylist()
+        facts = zip(part.iter_rows(named=True), images, captions, scores, strict=True)
+        return {
+            line["uid"]: Card(
+                line["key"] or "", line["uid"], source, image, caption, values, notes.get(line["uid"], "")
+            )
+            for line, image, caption, values in facts
+        }
+
+    def _scores(self, shard: Any, part: pl.DataFrame) -> list[dict[str, float]]:
+        found: list[dict[str, float]] = [{} for _ in range(len(part))]
+        for stage in self.outcome.resolved.stages:
+            names = [field.name for field in stage.writes if field.name in self.columns]
+            if not names:
+                continue
+            path = self.outcome.resolved.workspace.sidecar(self.outcome.resolved.addresses[stage.kind], shard.digest)
+            values = pl.read_parquet(path, columns=names)[part["row"].to_list()]
+            for line, row in zip(found, values.iter_rows(named=True), strict=True):
+                line |= {name: float(value) for name, value in row.items() if value is not None}
+        return found
+
+
+def _gallery(pool: pl.DataFrame, pictures: Pictures) -> Iterable[GalleryGroup]:
+    named = pool.filter(pl.col("uid").is_not_null()).with_columns(pl.col("reason").fill_null(KEPT).alias("title"))
+    order = {KEPT: 0, DROPPED: 1, QUARANTINED: 2}
+    groups = named.group_by("status", "title", "decided_by").len().sort("title")
+    for status, title, by, total in sorted(
+        groups.iter_rows(), key=lambda group: (order[group[0]], -group[3], group[1])
+    ):
+        part = named.filter((pl.col("status") == status) & (pl.col("title") == title))
+        # An even sample by hash, so that the sheet is honest and the same every time.
+        noise = uniform_noise(part["uid"].to_list(), 0, "contact sheet")
+        shown = part.with_columns(pl.Series("noise", noise)).sort("noise").head(CARDS)
+        cards = pictures.cards(shown)
+        picked = tuple(cards[uid] for uid in shown["uid"] if uid in cards)
+        yield GalleryGroup(title, total, picked, f"decided by {by}" if by else "", status)
+
+
+def _duplicates(pool: pl.DataFrame, pictures: Pictures) -> Iterable[DuplicateGroup]:
+    twins = pool.filter(pl.col("duplicate_of").is_not_null() & (pl.col("decided_by") != "holdout"))
+    for kind in twins["decided_by"].unique().sort():
+        groups = twins.filter(pl.col("decided_by") == kind).group_by("duplicate_of").agg(pl.col("uid").sort())
+        groups = groups.with_columns(pl.col("uid").list.len().alias("n")).sort(
+            "n", "duplicate_of", descending=[True, False]
+        )
+        # Half the largest groups, half from all over: the largest alone would only show one kind of mistake.
+        shown = pl.concat([groups.head(GROUPS // 2), groups.sort("duplicate_of").head(GROUPS)])
+        shown = shown.unique("duplicate_of", maintain_order=True).head(GROUPS)
+        for survivor, others, size in shown.iter_rows():
+            uids = [survivor, *others[:7]]
+            cards = pictures.cards(pool.filter(pl.col("uid").is_in(uids)))
+            if survivor in cards:
+                rest = tuple(cards[uid] for uid in uids[1:] if uid in cards)
+                yield DuplicateGroup(str(kind), cards[survivor], rest, size + 1)
+
+
+def _mixture(outcome: Outcome) -> MixtureView | None:
+    blend = outcome.blend
+    if blend is None or blend.mixture is None:
+        return None
+    mixture = blend.mixture
+    shares = tuple(
+        SourceShare(source, interval=_interval(mixture["intervals"].get(source)), **parts)
+        for source, parts in blend.shares.items()
+    )
+    mixer = outcome.resolved.mixer
+    kind = mixer.kind if mixer else ""
+    return MixtureView(shares, mixture["objective"], mixture["references"], kind, binding=tuple(mixture["binding"]))
+
+
+def _interval(ends: Sequence[float] | None) -> tuple[float, float] | None:
+    return (ends[0], ends[1]) if ends else None
+
+
+def _training(training: dict[str, Any] | None) -> TrainingView | None:
+    if training is None:
+        return None
+    raise NotImplementedError
+
+
+def _timings(outcome: Outcome) -> Iterable[StageTiming]:
+    for line in outcome.record["stages"]:
+        yield StageTiming(
+            line["kind"],
+            line["computed"],
+            line["reused"],
+            line["samples"],
+            line["seconds"],
+            line["samples_per_s"],
+            _sidecar_bytes(outcome, line["kind"]),
+        )
+
+
+def _sidecar_bytes(outcome: Outcome, kind: str) -> int:
+    total = 0
+    for shard in outcome.chosen.table.shards:
+        address = shard.input.index_address if kind == "index" else outcome.resolved.addresses[kind]
+        if shard.digest is not None:
+            total += outcome.resolved.workspace.sidecar(address, shard.digest).stat().st_size
+    return total
+
+
+def _conservation(pool: pl.DataFrame) -> Check:
+    counts = {status: int((pool["status"] == status).sum()) for status in (KEPT, DROPPED, QUARANTINED)}
+    text = f"{len(pool)} = " + " + ".join(f"{count} {status}" for status, count in counts.items())
+    return Check(
+        "every sample accounted for", text, "in = kept + dropped + quarantined", sum(counts.values()) == len(pool)
+    )
+
+
+def _facts(record: dict[str, Any]) -> dict[str, Any]:
+    libraries = ", ".join(f"{name} {version}" for name, version in record["libraries"].items())
+    return {
+        "recipe fingerprint": record["recipe_fingerprint"],
+        "pool fingerprint": record["pool_fingerprint"],
+        "seed": record["seed"],
+        "finished": record["finished"],
+        "python": record["python"],
+        "processor": record["processor"],
+        "libraries": libraries,
+        "image bytes read": record["image_bytes_read"],
+    }
+
+
+__all__ = ["COLUMNS", "ArmView", "Curve", "Difference", "Metric", "TrainingView", "present", "view"]

@@ -1,0 +1,251 @@
+"""A recipe becomes methods, shards and addresses; whatever cannot work is refused here, before Ray starts."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from pipeline.fingerprints import fingerprint, index_address, stage_addresses
+from pipeline.shards import Container, containers
+from pipeline.sidecars import Workspace
+from schemas.columns import COLUMNS, PROVIDED
+from schemas.errors import RecipeError
+from schemas.recipe import Recipe, Shards, Step
+from schemas.tables import EVAL_ROLE, POOL_ROLE, TARGET_ROLE
+from stages.kinds import Step as Method
+from stages.kinds import kinds, load_plugin
+from stages.mixer import Mixer
+from stages.rule import Rule
+from stages.stage import Stage
+
+
+@dataclass(frozen=True)
+class Input:
+    """One shard of the pool, the target or the held-out set."""
+
+    role: str
+    source: str
+    container: Container
+
+    @property
+    def index_address(self) -> str:
+        """Folder name of its index sidecar."""
+        return index_address(self.container.settings())
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A recipe with its methods, shards and addresses in hand."""
+
+    recipe: Recipe
+    folder: Path
+    """Paths in the recipe are relative to it."""
+    workspace: Workspace
+    stages: tuple[Stage, ...]
+    rules: tuple[Rule, ...]
+    mixer: Mixer | None
+    inputs: tuple[Input, ...]
+    addresses: dict[str, str]
+    """Stage kind -> folder name of its sidecars."""
+    plugins: tuple[str, ...]
+
+    @property
+    def export_folder(self) -> Path:
+        """Where the exported shards go."""
+        named = self.recipe.export.folder if self.recipe.export else None
+        return self.folder / named if named else self.workspace.root / "export" / self.recipe.name
+
+    def roles(self, role: str) -> list[Input]:
+        """The shards of one role."""
+        return [item for item in self.inputs if item.role == role]
+
+    def identity(self) -> dict[str, Any]:
+        """What the recipe asks for, free of paths, hosts and listing order."""
+        recipe = self.recipe
+        export = recipe.export.model_dump(mode="json", exclude={"folder"}) if recipe.export else None
+        return {
+            "name": recipe.name,
+            "seed": recipe.seed,
+            "score": self.addresses,
+            "select": [{"version": rule.version, **rule.model_dump(mode="json")} for rule in self.rules],
+            "mix": {"version": self.mixer.version, **self.mixer.model_dump(mode="json")} if self.mixer else None,
+            "export": export,
+            "holds_out_target": recipe.train is not None and recipe.train.eval is None,
+        }
+
+    def recipe_fingerprint(self) -> str:
+        """Address of the recipe's meaning."""
+        return fingerprint(self.identity())
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a YAML recipe.
+
+    Raises:
+        RecipeError: no such file, no YAML mapping, or a key or value that does not fit, with the nearest name.
+    """
+    if not path.is_file():
+        raise RecipeError(f"recipe {str(path)!r} is not a file; `cuvee init NAME` writes one to start from")
+    try:
+        document = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise RecipeError(f"{path} holds a {type(document).__name__}; expected a mapping with `name`, `pool`, ...")
+    recipe: Recipe = validated(Recipe, document, str(path))
+    return recipe
+
+
+def validated(model: type[BaseModel], document: dict[str, Any], where: str) -> Any:
+    """`model` made from `document`; a mismatch is refused in the user's words, with the nearest name."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        lines = [_explained(model, problem) for problem in error.errors()]
+        raise RecipeError(f"{where}: " + "; ".join(lines)) from error
+
+
+def _explained(model: type[BaseModel], problem: Any) -> str:
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] != "extra_forbidden":
+        found = "" if problem["type"] == "missing" else f", found {problem['input']!r:.80}"
+        return f"{place or 'recipe'}: {problem['msg'].removeprefix('Value error, ')}{found}"
+    names = _field_names(model, problem["loc"][:-1])
+    return f"{place}: unknown key{nearest(str(problem['loc'][-1]), names)}"
+
+
+def _field_names(model: type[BaseModel], place: Sequence[Any]) -> list[str]:
+    for part in place:
+        field = model.model_fields.get(part) if isinstance(part, str) else None
+        if field is not None:
+            model = next((m for m in _models(field.annotation)), model)
+    return list(model.model_fields)
+
+
+def _models(annotation: Any) -> Iterable[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in getattr(annotation, "__args__", ()):
+        yield from _models(part)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` or the list of what is known."""
+    known = sorted(known)
+    close = get_close_matches(name, known, 1, 0.6)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known) or 'none'}"
+
+
+def resolve(path: Path, *, models: bool = True) -> Resolved:
+    """Load and check a recipe.
+
+    Args:
+        path: the YAML file; its paths are relative to its folder.
+        models: also let each stage check that its model loads.
+
+    Raises:
+        RecipeError: with what was found, what was expected and what to do.
+    """
+    recipe = load_recipe(path)
+    folder = path.resolve().parent
+    plugins = tuple(str((folder / plugin).resolve()) for plugin in recipe.plugins)
+    files = {load_plugin(Path(plugin)).__name__: plugin for plugin in plugins}
+    stages = tuple(_methods(Stage, "score", recipe.score, folder))
+    rules = tuple(_methods(Rule, "select", recipe.select, folder))
+    mixer = next(iter(_methods(Mixer, "mix", [recipe.mix], folder))) if recipe.mix else None
+    _columns_line_up(recipe, stages, rules, mixer)
+    if models:
+        for stage in stages:
+            stage.check()
+    origin = {stage.kind: files.get(type(stage).__module__) for stage in stages}
+    digests = {kind: hashlib.sha256(Path(file).read_bytes()).hexdigest() for kind, file in origin.items() if file}
+    resolved = Resolved(
+        recipe=recipe,
+        folder=folder,
+        workspace=Workspace((folder / recipe.workspace).resolve()),
+        stages=stages,
+        rules=rules,
+        mixer=mixer,
+        inputs=tuple(_inputs(recipe, folder)),
+        addresses=stage_addresses(stages, digests),
+        plugins=plugins,
+    )
+    return resolved
+
+
+def _methods(of: type[Method], place: str, steps: Iterable[Step], folder: Path) -> Iterable[Method]:
+    known = kinds(of)
+    for number, step in enumerate(steps):
+        if step.kind not in known:
+            raise RecipeError(f"{place}[{number}]: unknown kind {step.kind!r}{nearest(step.kind, known)}")
+        settings = {name: _rooted(value, folder) for name, value in step.settings().items()}
+        yield validated(known[step.kind], {"kind": step.kind, **settings}, f"{place}[{number}] ({step.kind})")
+
+
+def _rooted(value: Any, folder: Path) -> Any:
+    """A relative `local-dir:` or `./` path in a setting is relative to the recipe, like every path in it."""
+    if not isinstance(value, str):
+        return value
+    prefix, path = ("local-dir:", value[10:]) if value.startswith("local-dir:") else ("", value)
+    if prefix or path.startswith(("./", "../")):
+        return prefix + str((folder / path).resolve())
+    return value
+
+
+def _columns_line_up(recipe: Recipe, stages: Sequence[Stage], rules: Sequence[Rule], mixer: Mixer | None) -> None:
+    written = {field.name for field in PROVIDED}
+    for stage in stages:
+        for field in stage.reads:
+            _require(field.name, written, f"score step {stage.kind!r} reads")
+        if twice := written & {field.name for field in stage.writes}:
+            raise RecipeError(f"score step {stage.kind!r} writes {sorted(twice)[0]!r}, which another step writes too")
+        written |= {field.name for field in stage.writes}
+    readable = written - {"image"}
+    readers = [(f"rule {rule.kind!r}", rule) for rule in rules] + ([(f"mixer {mixer.kind!r}", mixer)] if mixer else [])
+    for name, method in readers:
+        for column in method.columns():
+            _require(column, readable, f"{name} reads")
+        if method.needs_target() and recipe.target is None:
+            raise RecipeError(f"{name} needs a target and the recipe names none; add `target: {{shards: ...}}`")
+    for column in recipe.export.columns if recipe.export else ():
+        _require(column, readable, "`export.columns` names")
+    if recipe.train is not None:
+        _require(recipe.train.vision, {stage.kind for stage in stages}, "`train.vision` names the score step")
+        if recipe.target is None and recipe.train.eval is None:
+            raise RecipeError("`train` needs held-out pairs: name `train.eval` or a `target`")
+
+
+def _require(name: str, written: set[str], who: str) -> None:
+    if name in written:
+        return
+    known = COLUMNS.get(name)
+    hint = "; it is known, but no score step of this recipe writes it" if known is not None else nearest(name, written)
+    raise RecipeError(f"{who} {name!r}, which nothing writes{hint}")
+
+
+def _inputs(recipe: Recipe, folder: Path) -> Iterable[Input]:
+    places: list[tuple[str, str, Shards]] = [(POOL_ROLE, source.source, source) for source in recipe.pool]
+    if recipe.target is not None:
+        places.append((TARGET_ROLE, "target", recipe.target))
+    if recipe.train is not None and recipe.train.eval is not None:
+        places.append((EVAL_ROLE, "eval", recipe.train.eval))
+    for role, source, shards in places:
+        for container in containers(_located(shards, folder)):
+            yield Input(role, source, container)
+
+
+def _located(shards: Shards, folder: Path) -> Shards:
+    def rooted(pattern: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        if pattern is None:
+            return None
+        if isinstance(pattern, tuple):
+            return tuple(str(rooted(part)) for part in pattern)
+        return pattern if "://" in pattern else str(folder / pattern)
+
+    places = {name: rooted(getattr(shards, name)) for name in ("shards", "parquet", "folder")}
+    return shards.model_copy(update=places)

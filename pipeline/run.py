@@ -1,0 +1,171 @@
+"""One run of a recipe, from what is missing to its record; every part is skipped when its result is there."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from pipeline.blend import Blend, blend
+from pipeline.cluster import Cluster
+from pipeline.export import blend_draws, export, refuse_foreign
+from pipeline.fingerprints import rounded
+from pipeline.ledger import make_ledger, write_ledger
+from pipeline.proof import prove
+from pipeline.resolve import Resolved
+from pipeline.score import Progress, Scored, score
+from pipeline.select import Selected, select
+from pipeline.sidecars import machine_facts, replacing, write_json
+from pipeline.table import ScoreTable
+from schemas.tables import POOL_ROLE
+
+Until = Literal["score", "select", "mix", "export", "train"]
+ORDER: tuple[Until, ...] = ("score", "select", "mix", "export", "train")
+
+
+@dataclass
+class Outcome:
+    """What a run did and where it stands on disk."""
+
+    name: str
+    folder: Path
+    resolved: Resolved
+    scored: Scored
+    chosen: Selected
+    blend: Blend | None = None
+    manifest: dict[str, Any] | None = None
+    training: dict[str, Any] | None = None
+    ledger: pl.DataFrame = field(default_factory=pl.DataFrame)
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+def run(
+    resolved: Resolved, cluster: Cluster, *, until: Until = "train", progress: Progress = lambda *_: None
+) -> Outcome:
+    """Do what is missing up to `until` and record the run.
+
+    Raises:
+        RecipeError: the export folder belongs to somebody else.
+        CuveeError: with the stage, the shard and what to do.
+    """
+    if resolved.recipe.export is not None:
+        refuse_foreign(resolved.export_folder, resolved.recipe.name)
+    clock = Clock()
+    name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{resolved.recipe_fingerprint()[:6]}"
+    scored = clock.timed("score", lambda: score(resolved, cluster, progress))
+    table = ScoreTable(resolved, tuple(scored.shards))
+    chosen = clock.timed("select", lambda: select(table, progress, fold=until != "score"))
+    outcome = Outcome(name, resolved.workspace.run(name), resolved, scored, chosen)
+    if _reaches(until, "mix"):
+        outcome.blend = clock.timed("mix", lambda: blend(chosen))
+    if _reaches(until, "export") and resolved.recipe.export is not None and outcome.blend is not None:
+        draws = blend_draws(table, outcome.blend)
+        outcome.manifest, clock.reused["export"] = clock.timed(
+            "export", lambda: export(draws, resolved.export_folder, resolved.recipe.name, cluster, progress)
+        )
+    outcome.ledger = make_ledger(chosen, outcome.blend)
+    if _reaches(until, "train") and resolved.recipe.train is not None:
+        outcome.training, clock.reused["train"] = clock.timed("train", lambda: prove(outcome, cluster, progress))
+    _record(outcome, clock, until, cluster.started)
+    return outcome
+
+
+def _reaches(until: Until, part: Until) -> bool:
+    return ORDER.index(until) >= ORDER.index(part)
+
+
+@dataclass
+class Clock:
+    """Wall seconds per part."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    reused: dict[str, bool] = field(default_factory=dict)
+
+    def timed(self, part: str, work: Callable[[], Any]) -> Any:
+        """Do the work and note how long it took."""
+        began = time.perf_counter()
+        result = work()
+        self.seconds[part] = round(time.perf_counter() - began, 3)
+        return result
+
+
+def _record(outcome: Outcome, clock: Clock, until: Until, ray_started: bool) -> None:
+    resolved, chosen = outcome.resolved, outcome.chosen
+    pool = outcome.ledger.filter(pl.col("role") == POOL_ROLE)
+    outcome.record = {
+        "run": outcome.name,
+        "recipe": resolved.recipe.model_dump(mode="json", exclude_none=True),
+        "recipe_folder": str(resolved.folder),
+        "recipe_fingerprint": resolved.recipe_fingerprint(),
+        "pool_fingerprint": chosen.table.pool_fingerprint(),
+        "addresses": _addresses(outcome),
+        "seed": resolved.recipe.seed,
+        "until": until,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "ray_started": ray_started,
+        **machine_facts(),
+        "computed": sum(outcome.scored.computed.values()),
+        "stages": [_stage_line(outcome.scored, kind) for kind in outcome.scored.computed],
+        "steps": [_step_line(decision) for decision in chosen.decisions],
+        "seconds": clock.seconds,
+        "reused": clock.reused,
+        "image_bytes_read": outcome.scored.bytes,
+        "samples": {"in": len(pool), **{s: int((pool["status"] == s).sum()) for s in sorted(set(pool["status"]))}},
+        "shares": outcome.blend.shares if outcome.blend else None,
+        "mixture": outcome.blend.mixture if outcome.blend else None,
+        "selection": outcome.blend.fingerprint if outcome.blend else None,
+        "export": _export_line(outcome),
+        "training": outcome.training,
+        "notes": chosen.notes + (outcome.blend.notes if outcome.blend else []),
+    }
+    outcome.folder.mkdir(parents=True, exist_ok=True)
+    write_ledger(outcome.ledger, outcome.folder / "ledger")
+    write_json(rounded(outcome.record), outcome.folder / "run.json")
+
+
+def finish(outcome: Outcome) -> None:
+    """Name this run as the newest finished one."""
+    with replacing(outcome.resolved.workspace.root / "runs" / "latest") as temporary:
+        temporary.write_text(outcome.name + "\n")
+
+
+def _stage_line(scored: Scored, kind: str) -> dict[str, Any]:
+    seconds, samples = scored.seconds[kind], scored.samples[kind]
+    return {
+        "kind": kind,
+        "computed": scored.computed[kind],
+        "reused": scored.reused[kind],
+        "samples": samples,
+        "seconds": round(seconds, 3),
+        "samples_per_s": round(samples / seconds, 3) if seconds else None,
+    }
+
+
+def _step_line(decision: Any) -> dict[str, Any]:
+    counts = decision.verdict.dropped.group_by("reason").len().sort("reason")
+    return {
+        "name": decision.name,
+        "kind": decision.kind,
+        "in": decision.n_in,
+        "kept": decision.n_kept,
+        "dropped": dict(counts.iter_rows()),
+        "seconds": round(decision.seconds, 3),
+        "reused": decision.reused,
+        "evidence": decision.verdict.evidence,
+    }
+
+
+def _export_line(outcome: Outcome) -> dict[str, Any] | None:
+    if outcome.manifest is None:
+        return None
+    facts = {name: outcome.manifest[name] for name in ("address", "samples", "distinct_samples", "sources")}
+    return {"folder": str(outcome.resolved.export_folder), "shards": len(outcome.manifest["shards"]), **facts}
+
+
+def _addresses(outcome: Outcome) -> dict[str, str]:
+    """Where each kind's sidecars lie; one index address per way of reading a container."""
+    indexes = sorted({item.index_address for item in outcome.resolved.inputs})
+    return {**{f"index {number}": name for number, name in enumerate(indexes)}, **outcome.resolved.addresses}

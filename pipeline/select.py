@@ -1,0 +1,207 @@
+"""The select fold: rules over the score table, one after the other, each remembered under the address of its chain."""
+
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pipeline.fingerprints import fingerprint, rounded
+from pipeline.holdout import HELD_OUT_SHARE, MATCH_DISTANCE, held_out, matching
+from pipeline.sidecars import read_json, write_json
+from pipeline.table import ScoreTable
+from schemas.errors import ContractError, CuveeError
+from schemas.tables import POOL_ROLE, TARGET_ROLE
+from stages.rule import DROPPED_SCHEMA, Context, Rule, Verdict, drop_lines
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What one step of the fold did to the rows that were still there."""
+
+    name: str
+    kind: str
+    verdict: Verdict
+    n_in: int
+    seconds: float = 0.0
+    reused: bool = False
+
+    @property
+    def n_kept(self) -> int:
+        """Rows still there after it."""
+        return self.n_in - len(self.verdict.dropped)
+
+
+@dataclass
+class Selected:
+    """The fold's outcome."""
+
+    table: ScoreTable
+    quarantined: pl.DataFrame
+    """(uid, decided_by, reason), of every role."""
+    held: pl.DataFrame
+    """(uid) of the held-out pairs."""
+    target: pl.DataFrame
+    """(uid) of the target rows that rules and mixer may see."""
+    decisions: list[Decision]
+    survivors: pl.DataFrame
+    """(uid, source, weight) in uid order."""
+    chain: str
+    """Address of everything decided so far."""
+    notes: list[str] = field(default_factory=list)
+
+
+def select(
+    table: ScoreTable, progress: Callable[[str, int, int], None] = lambda *_: None, *, fold: bool = True
+) -> Selected:
+    """Quarantine, hold out, then fold the rules (without `fold`, stop before them).
+
+    Raises:
+        CuveeError: nothing is left to select from, or a rule wants more than there is.
+    """
+    resolved = table.resolved
+    quarantined = _quarantined(table)
+    sound = table.samples.join(quarantined, on="uid", how="anti")
+    held = held_out(table, sound)
+    target = sound.filter(pl.col("role") == TARGET_ROLE).join(held, on="uid", how="anti").select("uid")
+    alive = sound.filter(pl.col("role") == POOL_ROLE).select("uid", "source", pl.lit(1.0).alias("weight"))
+    _refuse_empty(table, alive, target, held)
+    chosen = Selected(table, quarantined, held, target, [], alive, _origin(table))
+    if len(held):
+        _hold_out(chosen, sound)
+    for number, rule in enumerate(resolved.rules if fold else ()):
+        progress(f"rule {rule.kind}", number, len(resolved.rules))
+        _apply(chosen, rule, number)
+    return chosen
+
+
+def _quarantined(table: ScoreTable) -> pl.DataFrame:
+    """Rows no rule may see: ingest's reasons first, then those of each stage that is not optional, in recipe order."""
+    strict = [stage for stage in table.resolved.stages if not stage.optional]
+    found = [
+        table.samples.filter(pl.col("index_reason").is_not_null()).select(
+            "uid", pl.lit("ingest").alias("decided_by"), pl.col("index_reason").alias("reason")
+        )
+    ]
+    for stage in strict:
+        column = stage.reason_column().name
+        for role in table.samples["role"].unique().sort():
+            rows = table.scores(role, [column]).filter(pl.col(column).is_not_null())
+            found.append(
+                rows.select("uid", pl.lit(stage.kind).alias("decided_by"), pl.col(column).alias("reason")).collect()
+            )
+    return pl.concat(found).unique("uid", keep="first", maintain_order=True).sort("uid")
+
+
+def _refuse_empty(table: ScoreTable, alive: pl.DataFrame, target: pl.DataFrame, held: pl.DataFrame) -> None:
+    recipe = table.resolved.recipe
+    if alive.is_empty():
+        raise CuveeError(
+            f"the pool is empty: of {table.counted()} samples none can be used; the ledger's reasons say why"
+        )
+    if recipe.target is not None and target.is_empty():
+        raise CuveeError("the target has no usable sample; its shards' reasons are in the ledger")
+    if recipe.train is not None and held.is_empty():
+        raise CuveeError("no held-out pair to train against; name more target or `train.eval` shards")
+
+
+def _origin(table: ScoreTable) -> str:
+    recipe = table.resolved.recipe
+    roles = sorted({shard.input.role for shard in table.shards})
+    facts = {
+        "pool": {role: table.pool_fingerprint(role) for role in roles},
+        "scores": table.resolved.addresses,
+        "optional": sorted(stage.kind for stage in table.resolved.stages if stage.optional),
+        "seed": recipe.seed,
+        "held_out": [recipe.train is not None, HELD_OUT_SHARE, MATCH_DISTANCE],
+    }
+    return fingerprint(facts)
+
+
+def _hold_out(chosen: Selected, sound: pl.DataFrame) -> None:
+    began = time.perf_counter()
+    matches = matching(chosen.table, sound, chosen.held)
+    evidence = {"held_out": len(chosen.held), "matches": len(matches)}
+    verdict = Verdict(drop_lines(matches, "matches_eval"), evidence=evidence)
+    decision = Decision("holdout", "holdout", verdict, len(chosen.survivors), time.perf_counter() - began)
+    _fold(chosen, decision)
+
+
+def _apply(chosen: Selected, rule: Rule, number: int) -> None:
+    chosen.chain = fingerprint([chosen.chain, rule.version, rule.model_dump(mode="json")])
+    folder = chosen.table.resolved.workspace.fit(f"{rule.kind}-{chosen.chain}")
+    began = time.perf_counter()
+    reused = folder.exists()
+    if not reused:
+        write_verdict(_judged(chosen, rule), folder)
+    verdict = read_verdict(folder)
+    name = f"{number + 1}. {rule.kind}"
+    _fold(chosen, Decision(name, rule.kind, verdict, len(chosen.survivors), time.perf_counter() - began, reused))
+
+
+def _judged(chosen: Selected, rule: Rule) -> Verdict:
+    table, columns = chosen.table, rule.columns()
+    rows = table.scores(POOL_ROLE, columns).join(chosen.survivors.lazy().select("uid"), on="uid", how="semi")
+    target = None
+    if table.resolved.recipe.target is not None and rule.needs_target():
+        scores = table.scores(TARGET_ROLE, columns)
+        target = scores.join(chosen.target.lazy(), on="uid", how="semi").sort("uid")
+    try:
+        verdict = rule.judge(rows.sort("uid"), Context(table.resolved.recipe.seed, target))
+    except CuveeError as error:
+        raise type(error)(f"rule {rule.kind!r}: {error}") from error
+    _check(rule, verdict, chosen.survivors)
+    return verdict
+
+
+def _check(rule: Rule, verdict: Verdict, survivors: pl.DataFrame) -> None:
+    dropped = verdict.dropped
+    if dict(dropped.schema) != DROPPED_SCHEMA:
+        raise ContractError(f"rule {rule.kind!r} returned dropped rows as {dropped.schema}; expected {DROPPED_SCHEMA}")
+    if dropped["uid"].n_unique() != len(dropped) or dropped["reason"].null_count():
+        raise ContractError(f"rule {rule.kind!r} dropped a row twice or without a reason")
+    if strangers := len(dropped.join(survivors, on="uid", how="anti")):
+        raise ContractError(f"rule {rule.kind!r} dropped {strangers} rows that were not there")
+    if verdict.weights is not None and not (verdict.weights["weight"] > 0).all():
+        raise ContractError(f"rule {rule.kind!r} gave a weight that is not above 0; drop the row instead")
+
+
+def _fold(chosen: Selected, decision: Decision) -> None:
+    chosen.decisions.append(decision)
+    left = chosen.survivors.join(decision.verdict.dropped.select("uid"), on="uid", how="anti")
+    if (weights := decision.verdict.weights) is not None:
+        factors = weights.select("uid", pl.col("weight").alias("factor"))
+        left = left.join(factors, on="uid", how="left").with_columns(
+            (pl.col("weight") * pl.col("factor").fill_null(1.0)).alias("weight")
+        )
+        left = left.drop("factor")
+    chosen.survivors = left.sort("uid")
+    if left.is_empty():
+        raise CuveeError(f"{decision.name} leaves nothing of {decision.n_in} samples; loosen it or the rules before it")
+
+
+def write_verdict(verdict: Verdict, folder: Path) -> None:
+    """Store a verdict as a folder that appears whole."""
+    temporary = folder.parent / f".writing-{folder.name}-{uuid.uuid4().hex[:8]}"
+    temporary.mkdir(parents=True)
+    verdict.dropped.sort("uid").write_parquet(temporary / "dropped.parquet")
+    if verdict.weights is not None:
+        verdict.weights.sort("uid").write_parquet(temporary / "weights.parquet")
+    write_json(rounded(verdict.evidence), temporary / "evidence.json")
+    try:
+        temporary.rename(folder)
+    except OSError:  # another run stored the same verdict first
+        shutil.rmtree(temporary)
+
+
+def read_verdict(folder: Path) -> Verdict:
+    """The inverse of `write_verdict`."""
+    weights = folder / "weights.parquet"
+    evidence: dict[str, Any] = read_json(folder / "evidence.json")
+    return Verdict(
+        pl.read_parquet(folder / "dropped.parquet"), pl.read_parquet(weights) if weights.exists() else None, evidence
+    )

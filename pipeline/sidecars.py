@@ -1,0 +1,136 @@
+"""The workspace on disk. A file that exists is complete: written under another name, synced, then renamed."""
+
+import json
+import os
+import platform
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.errors import CuveeError
+from schemas.tables import POOL
+
+LIBRARIES = ("numpy", "pyarrow", "polars", "torch", "open_clip_torch", "pillow", "faiss-gpu", "scipy", "pot")
+
+
+class Workspace:
+    """Where everything computed lies; see the file table in the README."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def pool(self) -> Path:
+        """One row per input shard ever seen."""
+        return self.root / "pool.parquet"
+
+    def sidecar(self, address: str, digest: str) -> Path:
+        """A stage's columns for one shard."""
+        return self.root / "scores" / address / f"{digest}.parquet"
+
+    def staged(self, address: str, token: str) -> Path:
+        """Folder of one shard's finished slices while its sidecar is not complete."""
+        return self.root / "scores" / address / ".staged" / token
+
+    def fit(self, address: str) -> Path:
+        """What was learned or decided from many shards."""
+        return self.root / "fits" / address
+
+    def selection(self, fp: str) -> Path:
+        """What the export draws."""
+        return self.root / "selection" / f"{fp}.parquet"
+
+    def run(self, name: str) -> Path:
+        """One run's record."""
+        return self.root / "runs" / name
+
+    def latest_run(self) -> str | None:
+        """Name of the newest finished run."""
+        pointer = self.root / "runs" / "latest"
+        return pointer.read_text().strip() if pointer.exists() else None
+
+    def read_pool(self) -> pa.Table:
+        """The remembered shards; empty before the first run."""
+        return pq.read_table(self.pool) if self.pool.exists() else POOL.empty_table()
+
+    def sweep(self) -> None:
+        """Remove temporary files that a killed run left behind; staged slices stay, they are finished work."""
+        for leftover in self.root.rglob(".writing-*"):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`; renamed onto it when the block ends well, removed when it does not.
+
+    Raises:
+        CuveeError: the disk is full or the folder cannot be written, with what to do.
+    """
+    temporary = path.parent / f".writing-{path.name}-{uuid.uuid4().hex[:8]}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise CuveeError(
+            f"could not write {path}: {error.strerror or error}; free space or make the folder writable, "
+            "then run again: what is finished is kept"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_table(table: pa.Table, path: Path, facts: dict[str, Any] | None = None) -> None:
+    """Write a Parquet file atomically, with `facts` as JSON under the metadata key `cuvee`."""
+    if facts is not None:
+        table = table.replace_schema_metadata({b"cuvee": json.dumps(facts, sort_keys=True).encode()})
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def join_parts(parts: list[Path], empty: pa.Schema, path: Path) -> None:
+    """Join Parquet files into one, a row group each, atomically; no parts make an empty table of schema `empty`."""
+    schema = pq.read_schema(parts[0]) if parts else empty
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for part in parts:
+            table = pq.read_table(part)
+            writer.write_table(table.cast(schema), row_group_size=max(1, len(table)))
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write JSON atomically: sorted keys, two spaces, one newline at the end."""
+    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file."""
+    return json.loads(path.read_text())
+
+
+@cache
+def machine_facts() -> dict[str, Any]:
+    """Library versions and processor kind: the scope of the same-bytes promise."""
+    return {"libraries": dict(_versions()), "processor": platform.machine(), "python": platform.python_version()}
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in LIBRARIES:
+        try:
+            yield name, version(name)
+        except ModuleNotFoundError:  # PackageNotFoundError: faiss-cpu stands in for faiss-gpu on some machines
+            continue

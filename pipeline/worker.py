@@ -1,0 +1,216 @@
+"""What happens to one slice inside a worker: read, score, check, write. Plain code, run by Ray or without it."""
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import xxhash
+
+from pipeline.fingerprints import SLICE_BYTES, SLICE_ROWS
+from pipeline.plan import Work
+from pipeline.shards import ShardScan, read_images
+from pipeline.sidecars import Workspace, join_parts, machine_facts, write_table
+from schemas.columns import IMAGE, PROVIDED, bounds
+from schemas.errors import ContractError, ShardError
+from stages.kinds import kinds, load_plugin
+from stages.stage import Scorer, Stage
+
+
+@dataclass(frozen=True)
+class Toolbox:
+    """What a worker needs to open its stages: plain values, so that it travels as it is."""
+
+    workspace: str
+    stages: tuple[tuple[str, dict[str, Any]], ...]
+    """(kind, settings) in recipe order."""
+    addresses: dict[str, str]
+    plugins: tuple[str, ...]
+
+    def reads_images(self, kinds_wanted: Sequence[str]) -> bool:
+        """Whether any of these kinds needs image bytes."""
+        return any(IMAGE in stage.reads for stage in self.open() if stage.kind in kinds_wanted)
+
+    def open(self) -> list[Stage]:
+        """The stages, built where they will run."""
+        for plugin in self.plugins:
+            load_plugin(Path(plugin))
+        known = kinds(Stage)
+        return [known[kind].model_validate(settings) for kind, settings in self.stages]
+
+
+class SliceWorker:
+    """Scores work items; models are loaded once, when the first slice needs them."""
+
+    def __init__(self, toolbox: Toolbox, only: Sequence[str] | None = None) -> None:
+        """`only` restricts it to some kinds, for a cluster where GPU stages run elsewhere."""
+        self.toolbox = toolbox
+        self.workspace = Workspace(Path(toolbox.workspace))
+        self.stages = [stage for stage in toolbox.open() if only is None or stage.kind in only]
+        self.scorers: dict[str, Scorer] = {}
+
+    def work(self, item: Work, *, keep: bool = False) -> Iterator[tuple[dict[str, Any], bytes | None]]:
+        """Do one item; yields a report per slice and, after a scan, one for the shard.
+
+        With `keep`, each slice's columns come along as Arrow IPC, compressed image bytes included.
+        """
+        try:
+            for report, columns in self._scan(item) if item.digest is None else self._rows(item):
+                yield report, _packed(columns) if keep and columns else None
+        except ShardError as error:
+            yield {"token": item.token, "bad": error.reason, "message": str(error)}, None
+
+    def resume(self, item: Work, payload: bytes, number: int) -> dict[str, Any]:
+        """Run this worker's stages on a slice that another one has read."""
+        table = pa.ipc.open_stream(payload).read_all()
+        report, _ = self.score(item, {name: _combined(table[name]) for name in table.column_names}, number)
+        return report
+
+    def _scan(self, item: Work) -> Iterator[tuple[dict[str, Any], dict[str, pa.Array] | None]]:
+        scan = ShardScan(item.container, SLICE_BYTES, SLICE_ROWS)
+        number = 0
+        for number, piece in enumerate(scan, start=1):
+            write_table(piece.index, self._part(item.index_address, item.token, number - 1))
+            yield self.score(item, _inputs(piece.index, piece.images), number - 1)
+        yield {"token": item.token, "digest": scan.digest, "slices": number, "samples": scan.samples}, None
+
+    def _rows(self, item: Work) -> Iterator[tuple[dict[str, Any], dict[str, pa.Array]]]:
+        index = pq.read_table(self.workspace.sidecar(item.index_address, str(item.digest)))
+        rows = index.slice(item.first_row, item.rows)
+        images = pa.nulls(len(rows), pa.large_binary())
+        if self.toolbox.reads_images(item.stages):
+            images = read_images(item.container, rows)
+            _assert_unchanged(item, rows, images)
+        yield self.score(item, _inputs(rows, images), item.slice_number)
+
+    def score(
+        self, item: Work, columns: dict[str, pa.Array], number: int
+    ) -> tuple[dict[str, Any], dict[str, pa.Array]]:
+        """Run the missing stages on one slice and stage their parts; what is staged already is not computed again."""
+        rows = len(columns[IMAGE.name])
+        seconds: dict[str, float] = {}
+        for stage in self.stages:
+            part = self._part(self.toolbox.addresses[stage.kind], item.token, number)
+            if stage.kind not in item.stages:
+                columns |= self._present(stage, item, rows)
+            elif part.exists() and pq.read_metadata(part).num_rows == rows:
+                columns |= _columns(pq.read_table(part), stage)
+            else:
+                began = time.perf_counter()
+                scores = self._scored(stage, columns, item, rows)
+                write_table(scores, part, machine_facts())
+                columns |= _columns(scores, stage)
+                seconds[stage.kind] = time.perf_counter() - began
+        size = int(pc.sum(pc.binary_length(columns[IMAGE.name])).as_py() or 0)
+        return {"token": item.token, "slice": number, "rows": rows, "seconds": seconds, "bytes": size}, columns
+
+    def _scored(self, stage: Stage, columns: dict[str, pa.Array], item: Work, rows: int) -> pa.Table:
+        scorer = self.scorers.get(stage.kind)
+        if scorer is None:
+            scorer = self.scorers[stage.kind] = stage.open()
+        inputs = pa.table([columns[field.name] for field in stage.reads], pa.schema(stage.reads))
+        batches = [
+            check_batch(stage, scorer(batch), batch.num_rows, item.container.path)
+            for start in range(0, rows, stage.batch_rows)
+            for batch in inputs.slice(start, stage.batch_rows).combine_chunks().to_batches()
+        ]
+        return pa.Table.from_batches(batches, stage.returns())
+
+    def _present(self, stage: Stage, item: Work, rows: int) -> dict[str, pa.Array]:
+        assert item.digest is not None
+        table = pq.read_table(self.workspace.sidecar(self.toolbox.addresses[stage.kind], item.digest))
+        return _columns(table.slice(item.first_row, rows), stage)
+
+    def _part(self, address: str, token: str, number: int) -> Path:
+        return self.workspace.staged(address, token) / f"{number:06d}.parquet"
+
+
+def _inputs(index: pa.Table, images: pa.Array) -> dict[str, pa.Array]:
+    provided = {field.name: _combined(index[field.name]) for field in PROVIDED if field is not IMAGE}
+    return {IMAGE.name: _combined(images), **provided}
+
+
+def _packed(columns: dict[str, pa.Array]) -> bytes:
+    table = pa.table(columns)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def _combined(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def _columns(table: pa.Table, stage: Stage) -> dict[str, pa.Array]:
+    return {field.name: _combined(table[field.name]) for field in stage.writes}
+
+
+def _assert_unchanged(item: Work, rows: pa.Table, images: pa.Array) -> None:
+    """A shard that changed behind an equal size and stamp is caught at its image hashes."""
+    for row, (image, expected) in enumerate(zip(images, rows["image_hash"], strict=True)):
+        if expected.is_valid and image.is_valid and xxhash.xxh3_128_hexdigest(image.as_buffer()) != expected.as_py():
+            raise ShardError(
+                f"{item.container.path}: the image of {rows['key'][row].as_py()!r} is not the one that was indexed; "
+                "the file changed behind the same size and time: touch it, then run again",
+                "shard_changed",
+            )
+
+
+def check_batch(stage: Stage, scores: pa.RecordBatch, rows: int, shard: str) -> pa.RecordBatch:
+    """Hold a stage to its contract at its edge: schema, row count, no NaN or infinity, declared range.
+
+    Raises:
+        ContractError: naming the stage, the shard, the column, what was found and what was promised.
+    """
+    who = f"stage {stage.kind!r} on {shard}"
+    if scores.num_rows != rows:
+        raise ContractError(f"{who}: got {rows} rows and returned {scores.num_rows}; a stage never drops a row")
+    if not scores.schema.equals(stage.returns()):
+        raise ContractError(f"{who}: returned {scores.schema}; declared {stage.returns()}")
+    for field in stage.writes:
+        values = scores[field.name]
+        if pa.types.is_list(field.type):
+            values = values.flatten()
+        if pa.types.is_floating(values.type) or pa.types.is_integer(values.type):
+            _check_numbers(values, field, who)
+    return scores
+
+
+def _check_numbers(values: pa.Array, field: pa.Field, who: str) -> None:
+    numbers = values.drop_null().to_numpy(zero_copy_only=False)
+    if not len(numbers):
+        return
+    if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
+        raise ContractError(f"{who}: column {field.name!r} holds NaN or infinity; use null and a reason")
+    low, high = bounds(field)
+    if (low is not None and numbers.min() < low) or (high is not None and numbers.max() > high):
+        found = f"[{numbers.min()}, {numbers.max()}]"
+        raise ContractError(f"{who}: column {field.name!r} holds {found}; declared range [{low}, {high}]")
+
+
+def assemble(workspace: Workspace, address: str, schema: pa.Schema, shard: tuple[str, str, int]) -> None:
+    """Join a shard's staged slices into its sidecar, one row group a slice, and remove them.
+
+    Args:
+        workspace: where it lies.
+        address: the stage's folder.
+        schema: what a shard without samples gets.
+        shard: token, digest and number of slices.
+
+    Raises:
+        ContractError: a slice is missing; the sidecar is then not written.
+    """
+    token, digest, slices = shard
+    folder = workspace.staged(address, token)
+    parts = [folder / f"{number:06d}.parquet" for number in range(slices)]
+    if lost := [part.name for part in parts if not part.exists()]:
+        raise ContractError(f"{folder} lacks {lost}; run again to compute what is missing")
+    join_parts(parts, schema, workspace.sidecar(address, digest))
+    shutil.rmtree(folder, ignore_errors=True)

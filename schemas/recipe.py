@@ -1,0 +1,106 @@
+"""The frozen models a YAML recipe becomes; nothing here knows which methods exist."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+
+
+class Model(BaseModel):
+    """Frozen and strict: an unknown key is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Step(BaseModel):
+    """One line under `score`, `select` or `mix`: a kind and its settings, checked by the method itself."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    kind: str
+
+    def settings(self) -> dict[str, Any]:
+        """Everything beside the kind."""
+        return dict(self.model_extra or {})
+
+
+class Shards(Model):
+    """Where samples lie: WebDataset tars, Parquet with image bytes, or an image folder with a table."""
+
+    shards: str | tuple[str, ...] | None = Field(None, description=".tar or .tar.gz: paths, globs, braces, URLs")
+    parquet: str | tuple[str, ...] | None = Field(None, description="Parquet files with image bytes")
+    folder: str | tuple[str, ...] | None = Field(None, description="image folder, listed by `table`")
+    table: str | None = Field(None, description="JSONL or CSV inside the folder: image path and caption")
+    image: str = Field("image", description="column with the image bytes (parquet) or path (folder)")
+    caption: str = Field("caption", description="column with the caption (parquet, folder)")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Shards":
+        named = [name for name in ("shards", "parquet", "folder") if getattr(self, name) is not None]
+        if len(named) != 1:
+            raise ValueError(f"found {named or 'none'} of `shards`, `parquet`, `folder`; name exactly one")
+        if (self.folder is None) != (self.table is None):
+            raise ValueError("`folder` and `table` belong together: an image folder is listed by a JSONL or CSV table")
+        return self
+
+
+class Source(Shards):
+    """One source of the pool."""
+
+    source: str = Field(pattern=NAME)
+
+
+class Export(Model):
+    """What to write: WebDataset shards of an exact number of samples."""
+
+    kind: Literal["webdataset"] = "webdataset"
+    samples: int | None = Field(None, gt=0, description="samples drawn, repeats included; default: every survivor once")
+    samples_per_shard: int = Field(1000, gt=0)
+    columns: tuple[str, ...] = Field((), description="scores added to every sample as KEY.cuvee.json")
+    folder: str | None = Field(None, description="default: WORKSPACE/export/<recipe name>")
+
+
+class Train(BaseModel):
+    """The connector to train as proof of gain; the trainer checks what stands beside `vision` and `eval`."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    vision: str = Field("clip", description="kind of the score step whose image tower is used")
+    eval: Shards | None = Field(None, description="held-out pairs; default: a fifth of the target, by image content")
+
+    def settings(self) -> dict[str, Any]:
+        """What the trainer reads."""
+        return dict(self.model_extra or {})
+
+
+class Recipe(Model):
+    """Pool, target and budget in; scores, rules, a mixture, an export and a proof out."""
+
+    name: str = Field(pattern=NAME)
+    workspace: str = Field(description="folder for everything computed; relative to the recipe")
+    seed: int = 0
+    plugins: tuple[str, ...] = Field((), description="Python files with stages, rules or mixers of your own")
+    pool: tuple[Source, ...] = Field(min_length=1)
+    target: Shards | None = None
+    score: tuple[Step, ...] = ()
+    select: tuple[Step, ...] = ()
+    mix: Step | None = None
+    export: Export | None = None
+    train: Train | None = None
+
+    @model_validator(mode="after")
+    def _names(self) -> "Recipe":
+        names = [source.source for source in self.pool]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"source {twice[0]!r} stands twice in the pool; give each source its own name")
+        if reserved := sorted({"target", "eval"} & set(names)):
+            raise ValueError(f"source name {reserved[0]!r} is reserved; choose another")
+        kinds = [step.kind for step in self.score]
+        if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
+            raise ValueError(f"score step {twice[0]!r} stands twice; a column has one writer")
+        if self.mix is not None and self.export is None:
+            raise ValueError("`mix` needs `export`: a mixture is drawn for a number of samples")
+        if self.train is not None and self.export is None:
+            raise ValueError("`train` needs `export`: the connector is trained on the exported shards")
+        return self

@@ -1,0 +1,87 @@
+"""One Ray start per test session, a pool small enough to look at, and the trained models where they are."""
+
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[object]:
+    """A local cluster of two CPUs that every test shares."""
+    from pipeline.cluster import Cluster
+
+    with Cluster(workers=2) as cluster:
+        yield cluster.ray
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real data and models; tests that need it skip where it is missing."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("the real data folder ../shared/data is not here")
+    return SHARED
+
+
+def picture(number: int, size: int = 48) -> bytes:
+    """A JPEG that differs clearly from that of every other number."""
+    noise = np.random.Generator(np.random.Philox(number))
+    coarse = noise.integers(0, 255, (6, 6, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def write_tar(path: Path, samples: list[dict[str, bytes]]) -> None:
+    """A WebDataset shard; each sample is {"__key__": ..., suffix: bytes}."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for sample in samples:
+            key = sample["__key__"].decode()
+            for suffix, content in sample.items():
+                if suffix == "__key__":
+                    continue
+                member = tarfile.TarInfo(f"{key}.{suffix}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+
+
+def sample(number: int, caption: str | None = None) -> dict[str, bytes]:
+    """One sound sample."""
+    text = caption if caption is not None else f"a picture of thing number {number} on a table"
+    facts = json.dumps({"number": number}).encode()
+    return {"__key__": f"s{number:06d}".encode(), "jpg": picture(number), "txt": text.encode(), "json": facts}
+
+
+@pytest.fixture
+def make_pool(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a pool of two sources and a target, and a recipe over it without a model; returns the recipe."""
+
+    def make(
+        *, shards: int = 2, rows: int = 12, folder: str = "project", extra: str = "", shuffled: bool = False
+    ) -> Path:
+        home = tmp_path / folder
+        for source, start in (("alpha", 0), ("beta", 10_000)):
+            for shard in range(shards):
+                numbers = range(start + shard * rows, start + (shard + 1) * rows)
+                write_tar(home / "pool" / source / f"{shard:05d}.tar", [sample(number) for number in numbers])
+        write_tar(home / "target" / "00000.tar", [sample(number) for number in range(20_000, 20_000 + rows)])
+        sources = ["alpha", "beta"][:: -1 if shuffled else 1]
+        pool = "\n".join(f'  - {{source: {name}, shards: "pool/{name}/*.tar"}}' for name in sources)
+        recipe = home / "recipe.yaml"
+        recipe.write_text(
+            f"name: small\nworkspace: ./work\nseed: 3\npool:\n{pool}\n"
+            'target: {shards: "target/*.tar"}\n'
+            "score:\n  - {kind: image_header}\n  - {kind: caption_text}\n  - {kind: perceptual_hash}\n" + extra
+        )
+        return recipe
+
+    return make
