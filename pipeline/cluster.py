@@ -16,7 +16,6 @@ PACKAGES = ("schemas", "stages", "pipeline", "jobs")
 QUIET = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` each worker would be relaunched through uv
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # keeps CUDA_VISIBLE_DEVICES as the user set it
-    "RAY_DEDUP_LOGS": "1",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -91,8 +90,17 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
             )
     except ConnectionError as error:
         raise CuveeError(f"no Ray cluster answers at {address!r}: {error}; start one or leave --address out") from error
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    # Importing ray.data sets up its loggers; only then can they be quieted.
+    import ray.data as ray_data
+
+    context = ray_data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+        for handler in logging.getLogger(name).handlers:
+            if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+                handler.setLevel(logging.ERROR)
 
 
 def _path_for_workers() -> dict[str, str]:

@@ -1,8 +1,10 @@
 """The export graph on Ray Data: one row is one output shard, written from byte ranges of the input, bytes unchanged."""
 
 import hashlib
+import io
 import json
 import shutil
+import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,9 +128,9 @@ def _written(draws: Draws, staging: Path, missing: list[str], cluster: Cluster) 
     }
     job = ExportJob(str(resolved.workspace.root), str(staging), _places(draws.table.shards), columns)
     cpus = max(1, int(cluster.ray.cluster_resources().get("CPU", 1)))
-    graph = cluster.ray.data.from_items([{"shard": name} for name in missing], override_num_blocks=len(missing))
-    graph = graph.map_batches(
-        job, batch_size=None, batch_format="pyarrow", num_cpus=1, concurrency=min(cpus, len(missing))
+    data = cluster.ray.data
+    graph = data.from_items([{"shard": name} for name in missing], override_num_blocks=len(missing)).map_batches(
+        job, batch_size=None, batch_format="pyarrow", num_cpus=1, compute=data.TaskPoolStrategy(size=cpus)
     )
     for batch in graph.iter_batches(batch_size=None, batch_format="pyarrow"):
         for text in batch["report"].to_pylist():
@@ -173,15 +175,14 @@ class ExportJob:
 
     def write(self, name: str) -> None:
         """Write one tar: fixed names, order, times and padding."""
-        import webdataset
-
         planned = pl.read_parquet(Path(self.staging) / PLAN).filter(pl.col("exported_shard") == name)
         samples = self._samples(planned)
         with replacing(Path(self.staging) / name) as temporary, open(temporary, "wb") as stream:
-            writer = webdataset.TarWriter(stream, encoder=False, mtime=0, user="", group="", keep_meta=True)
-            with writer:
+            # webdataset's own writer would do, but importing it loads torch: seconds in every worker.
+            with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
                 for key, digest, source, row in planned.select("exported_key", "digest", "source", "row").iter_rows():
-                    writer.write({"__key__": key, **samples[digest, source, row]})
+                    for suffix, content in sorted(samples[digest, source, row].items()):
+                        archive.addfile(_member(f"{key}.{suffix}", len(content)), io.BytesIO(content))
 
     def _samples(self, planned: pl.DataFrame) -> dict[tuple[str, str, int], dict[str, bytes]]:
         samples: dict[tuple[str, str, int], dict[str, bytes]] = {}
@@ -208,6 +209,13 @@ class ExportJob:
 
     def _read(self, address: str, digest: str) -> pa.Table:
         return pq.read_table(Workspace(Path(self.workspace)).sidecar(address, digest))
+
+
+def _member(name: str, size: int) -> tarfile.TarInfo:
+    """A header that depends on nothing but name and size: no time, no owner."""
+    header = tarfile.TarInfo(name)
+    header.size, header.mode = size, 0o444
+    return header
 
 
 def _beside(draws: Draws, staging: Path, name: str, members: pl.DataFrame) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pipeline.cluster import Cluster
 from pipeline.export import blend_draws, export, refuse_foreign
 from pipeline.fingerprints import rounded
 from pipeline.ledger import make_ledger, write_ledger
-from pipeline.proof import prove
+from pipeline.proof import Evidence, prove, settings
 from pipeline.resolve import Resolved
 from pipeline.score import Progress, Scored, score
 from pipeline.select import Selected, select
@@ -53,6 +53,8 @@ def run(
     """
     if resolved.recipe.export is not None:
         refuse_foreign(resolved.export_folder, resolved.recipe.name)
+    if resolved.recipe.train is not None:
+        settings(resolved)  # refuses what the trainer cannot take before anything is computed
     clock = Clock()
     name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{resolved.recipe_fingerprint()[:6]}"
     scored = clock.timed("score", lambda: score(resolved, cluster, progress))
@@ -68,7 +70,8 @@ def run(
         )
     outcome.ledger = make_ledger(chosen, outcome.blend)
     if _reaches(until, "train") and resolved.recipe.train is not None:
-        outcome.training, clock.reused["train"] = clock.timed("train", lambda: prove(outcome, cluster, progress))
+        evidence = Evidence(chosen, resolved.export_folder, outcome.manifest or {})
+        outcome.training, clock.reused["train"] = clock.timed("train", lambda: prove(evidence, cluster, progress))
     _record(outcome, clock, until, cluster.started)
     return outcome
 

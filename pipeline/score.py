@@ -138,9 +138,6 @@ def _reports(ray: Any, resolved: Resolved, work: list[Work]) -> Iterator[dict[st
     One operator of CPU actors does everything on a cluster without GPUs. With GPUs, the CPU operator reads and runs
     the CPU stages, and hands each slice's compressed bytes, as one row, to GPU actors for the rest.
     """
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.execution_options.preserve_order = False
     box = toolbox(resolved)
     gpus = int(ray.cluster_resources().get("GPU", 0))
     cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
@@ -153,9 +150,7 @@ def _reports(ray: Any, resolved: Resolved, work: list[Work]) -> Iterator[dict[st
         batch_format="pyarrow",
         fn_constructor_args=(box, light, bool(heavy)),
         num_cpus=1,
-        concurrency=(1, min(cpus, len(rows))),
-        max_restarts=-1,
-        max_task_retries=-1,
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(cpus, len(rows))),
     )
     if heavy:
         graph = graph.map_batches(
@@ -164,9 +159,7 @@ def _reports(ray: Any, resolved: Resolved, work: list[Work]) -> Iterator[dict[st
             batch_format="pyarrow",
             fn_constructor_args=(box, heavy),
             num_gpus=1,
-            concurrency=(1, gpus),
-            max_restarts=-1,
-            max_task_retries=-1,
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=gpus),
         )
     for batch in graph.iter_batches(batch_size=None, batch_format="pyarrow"):
         for text in batch["report"].to_pylist():

@@ -1,0 +1,137 @@
+"""The proof of gain: the same connector trained on raw, random and curated data, told apart only by the data."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.cluster import Cluster
+from pipeline.export import Draws, export
+from pipeline.fingerprints import fingerprint, rounded
+from pipeline.resolve import Resolved, nearest, validated
+from pipeline.score import Progress
+from pipeline.select import Selected
+from pipeline.shards import read_images
+from pipeline.sidecars import read_json, write_json
+from pipeline.train import Arm, compare
+from schemas.errors import RecipeError
+from schemas.recipe import Export
+from schemas.tables import POOL_ROLE
+from stages.noise import uniform_noise
+from stages.train.settings import TrainSettings
+
+ARM_SHARD_SAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the proof is made from: a finished selection and its export."""
+
+    chosen: Selected
+    export_folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def resolved(self) -> Resolved:
+        """The recipe in hand."""
+        return self.chosen.table.resolved
+
+
+def settings(resolved: Resolved) -> TrainSettings:
+    """The recipe's `train` section with its vision tower filled in.
+
+    Raises:
+        RecipeError: a key or value that does not fit, or a score step without an image tower.
+    """
+    train = resolved.recipe.train
+    assert train is not None
+    stage = next(stage for stage in resolved.stages if stage.kind == train.vision)
+    if not hasattr(stage, "model"):
+        towers = [stage.kind for stage in resolved.stages if hasattr(stage, "model")]
+        raise RecipeError(f"`train.vision` names {train.vision!r}, which has no model{nearest(train.vision, towers)}")
+    vision = {"vision_model": stage.model, "vision_pretrained": getattr(stage, "pretrained", None)}
+    given = {key: _rooted(value, resolved.folder) for key, value in train.settings().items()}
+    made: TrainSettings = validated(TrainSettings, {**given, **vision}, "train")
+    return made
+
+
+def _rooted(value: Any, folder: Path) -> Any:
+    if isinstance(value, str) and value.startswith(("./", "../")):
+        return str((folder / value).resolve())
+    return value
+
+
+def prove(evidence: Evidence, cluster: Cluster, progress: Progress = lambda *_: None) -> tuple[dict[str, Any], bool]:
+    """Train every arm and compare; returns the result and whether it was there already.
+
+    raw: the decodable pool in natural shares. random: as many of its samples as the curated set has distinct ones.
+    curated: the export. Samples that match the held-out images are in no arm.
+    """
+    resolved = evidence.resolved
+    chosen_settings = settings(resolved)
+    pool = _usable(evidence.chosen)
+    draws = {
+        "raw": _draws(evidence.chosen, pool, len(pool), "raw"),
+        "random": _draws(evidence.chosen, pool, evidence.manifest["distinct_samples"], "random"),
+    }
+    addresses = {name: draw.address for name, draw in draws.items()} | {"curated": evidence.manifest["address"]}
+    held = evidence.chosen.held["uid"].sort().to_list()
+    facts = [addresses, chosen_settings.identity(), held, resolved.recipe.seed]
+    folder = resolved.workspace.fit(f"train-{fingerprint(facts)}")
+    result = folder / "result.json"
+    if result.exists():
+        return read_json(result), True
+    arms = []
+    for name, draw in draws.items():
+        place = resolved.workspace.root / "arms" / f"{name}-{draw.address}"
+        manifest, _ = export(draw, place, f"{resolved.recipe.name}-{name}", cluster, progress)
+        arms.append(Arm(name, _tars(place, manifest)))
+    arms.append(Arm("curated", _tars(evidence.export_folder, evidence.manifest)))
+    seed = resolved.recipe.seed
+    found = compare(chosen_settings, arms, held_out_pairs(evidence.chosen), folder, seed=seed, cluster=cluster)
+    write_json(rounded(found), result)
+    return read_json(result), False
+
+
+def _usable(chosen: Selected) -> pl.DataFrame:
+    """(uid) of the pool rows that decode and match no held-out image."""
+    pool = chosen.table.samples.filter(pl.col("role") == POOL_ROLE).select("uid")
+    sound = pool.join(chosen.quarantined, on="uid", how="anti")
+    matches = [step.verdict.dropped for step in chosen.decisions if step.kind == "holdout"]
+    return sound.join(matches[0], on="uid", how="anti") if matches else sound
+
+
+def _draws(chosen: Selected, pool: pl.DataFrame, count: int, purpose: str) -> Draws:
+    noise = uniform_noise(pool["uid"].to_list(), chosen.table.resolved.recipe.seed, f"arm {purpose}")
+    first = pool.with_columns(pl.Series("noise", noise)).sort("noise", "uid").head(count).sort("uid")
+    repeats = first.select("uid", pl.lit(1, pl.Int32).alias("repeats"))
+    return Draws(chosen.table, repeats, Export(samples_per_shard=ARM_SHARD_SAMPLES), {"arm": purpose})
+
+
+def _tars(folder: Path, manifest: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(str(folder / shard["url"]) for shard in manifest["shards"])
+
+
+def held_out_pairs(chosen: Selected) -> pa.Table:
+    """(key, image, caption) of the held-out samples, in uid order; the uid is the key."""
+    held = chosen.table.samples.join(chosen.held, on="uid", how="semi")
+    rows = sorted(_pairs(chosen, held))
+    keys, images, captions = zip(*rows, strict=True)
+    return pa.table({"key": keys, "image": pa.array(images, pa.large_binary()), "caption": captions})
+
+
+def _pairs(chosen: Selected, held: pl.DataFrame) -> Iterator[tuple[str, bytes, str]]:
+    table = chosen.table
+    for (shard_path, role), part in held.partition_by("shard", "role", as_dict=True).items():
+        shard = next(s for s in table.shards if (s.input.container.path, s.input.role) == (shard_path, role))
+        part = part.sort("row")
+        path = table.resolved.workspace.sidecar(shard.input.index_address, str(shard.digest))
+        lines = pq.read_table(path).take(pa.array(part["row"].to_numpy()))
+        images = read_images(shard.input.container, lines).to_pylist()
+        for uid, image, caption in zip(part["uid"], images, lines["caption"].to_pylist(), strict=True):
+            if image is not None and caption:
+                yield uid, image, caption

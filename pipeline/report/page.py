@@ -1,0 +1,142 @@
+"""One run's report: a single HTML file that opens offline, asks the network for nothing and runs no script."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from pipeline.report import numbers, summary
+from pipeline.report.harmless import clip, finalize
+from pipeline.report.histograms import Histogram, histogram
+from pipeline.report.mixture_chart import mixture_chart
+from pipeline.report.thumbnails import Thumbnail, thumbnail
+from pipeline.report.training_charts import curves_chart, differences_chart
+from pipeline.report.verdicts import verdict_table
+from pipeline.report.view import Card, DuplicateGroup, GalleryGroup, Metric, MixtureView, ReportView, TrainingView
+
+HERE = Path(__file__).parent
+CARDS, CARDS_PER_GROUP, GROUPS = 240, 16, 40
+"""Pictures in the gallery: in all, in one group at most, and the number of groups shown."""
+DUPLICATE_GROUPS, DUPLICATES_PER_GROUP = 16, 3
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A card with its picture."""
+
+    card: Card
+    picture: Thumbnail
+
+
+def write_report(view: ReportView, path: Path) -> None:
+    """Write the report to `path`: the same view gives the same bytes; the file appears whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    page = render(view)
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.write_text(page, encoding="utf-8", newline="\n")
+    unfinished.replace(path)
+
+
+def render(view: ReportView) -> str:
+    """The report as a string of HTML; see `ReportView` for what stands where."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    pages = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        finalize=finalize,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.filters.update(
+        count=numbers.count, share=numbers.share, number=numbers.number, signed=numbers.signed,
+        seconds=numbers.seconds, size=numbers.size, plain=numbers.plain, clip=clip,
+    )  # fmt: skip
+    style = Markup((HERE / "page.css").read_text("utf-8"))
+    return pages.get_template("page.html").render(view=view, style=style, **_derived(view))
+
+
+def _derived(view: ReportView) -> dict[str, Any]:
+    return {
+        "tiles": summary.tiles(view),
+        "verdict_bar": summary.verdict_bar(view),
+        "funnel": summary.funnel_rows(view),
+        "verdicts": verdict_table(view),
+        "histograms": _histograms(view),
+        "gallery": _gallery(view.gallery),
+        "duplicates": _duplicates(view.duplicates),
+        "mixture": _mixture(view.mixture),
+        "training": _training(view.training),
+        "slowest": max([stage.seconds for stage in view.stages], default=0.0) or 1.0,
+    }
+
+
+def _histograms(view: ReportView) -> list[Histogram]:
+    drawn = [histogram(score, f"histogram-{place}") for place, score in enumerate(view.scores)]
+    return [chart for chart in drawn if chart is not None]
+
+
+def _gallery(groups: Sequence[GalleryGroup]) -> list[tuple[GalleryGroup, list[Shown]]]:
+    """The first groups, each with as many cards as an equal part of the budget allows."""
+    shown = groups[:GROUPS]
+    each = min(CARDS_PER_GROUP, CARDS // max(1, len(shown)))
+    return [(group, [_shown(card) for card in group.cards[:each]]) for group in shown]
+
+
+def _duplicates(groups: Sequence[DuplicateGroup]) -> list[tuple[DuplicateGroup, Shown, list[Shown]]]:
+    return [
+        (group, _shown(group.survivor), [_shown(card) for card in group.others[:DUPLICATES_PER_GROUP]])
+        for group in groups[:DUPLICATE_GROUPS]
+    ]
+
+
+def _shown(card: Card) -> Shown:
+    return Shown(card, thumbnail(card.image))
+
+
+def _mixture(mixture: MixtureView | None) -> dict[str, Any]:
+    if mixture is None:
+        return {}
+    return {"chart": mixture_chart(mixture), "distances": summary.distances(mixture)}
+
+
+def _training(training: TrainingView | None) -> dict[str, Any]:
+    if training is None:
+        return {}
+    named = {metric.name: metric for metric in training.metrics}
+    metrics = [*named.values(), *(Metric(name, name) for name in _measured(training) if name not in named)]
+    pairs = {metric: [item for item in training.differences if item.metric == metric.name] for metric in metrics}
+    return {
+        "curves": curves_chart(training.arms),
+        "differences": [
+            (metric, differences_chart(metric, items, f"difference-{place}"))
+            for place, (metric, items) in enumerate(pairs.items())
+            if items
+        ],
+        "metrics": metrics,
+        "rows": [(arm, [_spread(arm.metrics.get(metric.name, ())) for metric in metrics]) for arm in training.arms],
+    }
+
+
+def _measured(training: TrainingView) -> list[str]:
+    """Names of the metrics that arms or differences carry, sorted."""
+    return sorted(
+        {item.metric for item in training.differences} | {name for arm in training.arms for name in arm.metrics}
+    )
+
+
+def _spread(values: Sequence[float]) -> str:
+    """Mean over seeds, and the standard deviation where there are two or more."""
+    if not values:
+        return numbers.NONE
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return numbers.number(mean)
+    deviation = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5
+    return " ± ".join(numbers.measured((mean, deviation), deviation))

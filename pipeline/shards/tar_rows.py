@@ -1,0 +1,157 @@
+"""Groups a tar's members into samples by the WebDataset convention; every byte range ends up in exactly one row."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pipeline.shards.container import Container
+from pipeline.shards.rows import (
+    IMAGE_SUFFIXES,
+    MOST_CAPTION_BYTES,
+    Row,
+    caption_in_json,
+    content_hash,
+    is_unsafe,
+    read_caption,
+    split_name,
+)
+from pipeline.shards.streams import TarBytes
+from pipeline.shards.tar_entries import Entry, TarWalk
+
+LOOKED_AT = frozenset({*IMAGE_SUFFIXES, "txt", "json"})
+CUT_SHORT = ("missing_image", "missing_caption")
+
+
+@dataclass
+class Sample:
+    """Consecutive members with one key."""
+
+    key: str
+    start: int
+    stop: int
+    entries: dict[str, Entry] = field(default_factory=dict)
+    """By suffix; the first of several with the same."""
+    others: list[Entry] = field(default_factory=list)
+    """Repeated suffixes, links and what else cannot stand under a suffix."""
+    reason: str | None = None
+    """What is wrong with the sample as a whole; the first thing found."""
+
+    def add(self, entry: Entry, suffix: str) -> None:
+        """Take the next member in."""
+        self.stop = entry.stop
+        self.reason = self.reason or self._fault(entry, suffix)
+        aside = suffix in self.entries or not entry.regular or entry.cut
+        if aside or suffix not in LOOKED_AT:
+            entry.data = None  # hashed already, and nothing else will look at it
+        if aside:
+            self.others.append(entry)
+        else:
+            self.entries[suffix] = entry
+
+    def _fault(self, entry: Entry, suffix: str) -> str | None:
+        if is_unsafe(entry.name):
+            return "unsafe_name"
+        if not entry.regular:
+            return "not_a_regular_file"
+        if not suffix:
+            return "not_a_sample"
+        return "duplicate_member" if suffix in self.entries else None
+
+    def row(self) -> Row:
+        """Its line of the index, from `start` to `stop`."""
+        image = next((self.entries[suffix] for suffix in IMAGE_SUFFIXES if suffix in self.entries), None)
+        caption, caption_reason = self._caption()
+        image_reason = "missing_image" if image is None else "member_too_large" if image.data is None else None
+        whole = [(split_name(entry.name)[1], entry) for entry in self._whole()]
+        return Row(
+            start=self.start,
+            stop=self.stop,
+            key=self.key,
+            caption=caption,
+            image_member=image.name if image and image.data is not None else None,
+            members=[(entry.name, entry.offset, entry.size) for _, entry in whole],
+            image_hash=image.digest if image and image.data is not None else None,
+            content_hash=content_hash((suffix, entry.size, str(entry.digest)) for suffix, entry in whole),
+            reason=self.reason or image_reason or caption_reason,
+            image=image.data if image else None,
+        )
+
+    def _whole(self) -> list[Entry]:
+        found = [*self.entries.values(), *self.others]
+        return sorted((entry for entry in found if entry.regular and not entry.cut), key=lambda entry: entry.offset)
+
+    def _caption(self) -> tuple[str | None, str | None]:
+        if (text := self.entries.get("txt")) is not None:
+            too_large = text.data is None or text.size > MOST_CAPTION_BYTES
+            return (None, "member_too_large") if too_large else read_caption(text.data)
+        document = self.entries.get("json")
+        return read_caption(caption_in_json(document.data) if document and document.data else None)
+
+
+class TarRows:
+    """One pass over a tar: iterate the rows, then ask for digest and sizes."""
+
+    def __init__(self, container: Container) -> None:
+        self.container = container
+        self.digest = ""
+        self.total = 0
+        """Size of the uncompressed tar."""
+        self._seen: set[str] = set()
+        self._border = 0
+        """Where the last row ended and the next begins."""
+
+    def __iter__(self) -> Iterator[Row]:
+        """Rows in order.
+
+        Raises:
+            ShardError: nothing can be read at all, or reading fails in the middle.
+        """
+        stream = TarBytes(self.container.path)
+        try:
+            walk = TarWalk(stream, self.container.path)
+            yield from self._rows(walk)
+            self.digest, self.total = stream.finish(), walk.position
+        finally:
+            stream.close()
+
+    def _rows(self, walk: TarWalk) -> Iterator[Row]:
+        sample: Sample | None = None
+        for entry in walk:
+            key, suffix = split_name(entry.name)
+            if sample is not None and sample.key != key:
+                yield self._closed(sample)
+                sample = None
+            sample = sample or Sample(key, self._border, entry.stop)
+            sample.add(entry, suffix)
+        yield from self._ending(walk, sample)
+
+    def _closed(self, sample: Sample) -> Row:
+        if sample.key in self._seen:
+            sample.reason = sample.reason or "duplicate_key"
+        self._seen.add(sample.key)
+        row = sample.row()
+        self._border = row.stop
+        return row
+
+    def _ending(self, walk: TarWalk, sample: Sample | None) -> Iterator[Row]:
+        """The last sample, and one row for what follows if that is no end of a tar."""
+        row = self._closed(sample) if sample is not None else None
+        if row is not None and not self._continues(walk, sample, row):
+            yield row
+            row = None
+        if walk.reason is None and row is None:
+            return
+        tail = row or Row(self._border, walk.position, key=self._cut_key(walk))
+        tail.stop, tail.reason = walk.position, walk.reason or "truncated_shard"
+        yield tail
+
+    def _continues(self, walk: TarWalk, sample: Sample | None, row: Row) -> bool:
+        """Whether the last sample is part of what was cut off rather than whole before it."""
+        assert sample is not None
+        if walk.reason is None:
+            return not walk.marked_end and row.reason in CUT_SHORT
+        cut = any(entry.cut for entry in sample.others)
+        return cut or row.reason in CUT_SHORT or walk.fragment_name.startswith(f"{sample.key}.")
+
+    def _cut_key(self, walk: TarWalk) -> str | None:
+        key, suffix = split_name(walk.fragment_name)
+        return key if suffix and walk.reason == "truncated_shard" else None

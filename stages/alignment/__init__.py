@@ -1,0 +1,1 @@
+"""Do image and caption belong together."""

@@ -1,0 +1,99 @@
+"""Where image containers end, read from their structure alone: tells a cut file from a broken one without decoding."""
+
+from collections.abc import Callable
+
+JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+GIFS = (b"GIF87a", b"GIF89a")
+BOXES = (b"ftypavif", b"ftypavis", b"ftypmif1", b"jP  \r\n\x87\n")
+
+
+def ends(image: bytes) -> bool | None:
+    """Whether the container's own end lies inside the bytes; None for a format without a walk here."""
+    walk = _walk(image)
+    return None if walk is None else walk(image)
+
+
+def _walk(image: bytes) -> Callable[[bytes], bool] | None:
+    if image.startswith(JPEG):
+        return _jpeg_ends
+    if image.startswith(PNG):
+        return _png_ends
+    if image.startswith(GIFS):
+        return _gif_ends
+    if image.startswith(b"RIFF") and image[8:12] == b"WEBP":
+        return _webp_ends
+    return _boxes_end if image[4:12] in BOXES else None
+
+
+def _jpeg_ends(image: bytes) -> bool:
+    """Segments up to the first scan, then the end marker: inside a scan 0xFF is followed by 0 or a restart marker."""
+    at = 2
+    while 0 <= (at := image.find(b"\xff", at)) <= len(image) - 2:
+        marker = image[at + 1]
+        if marker == 0xD9:
+            return True
+        if marker == 0xDA:
+            return image.find(b"\xff\xd9", at + 2) >= 0
+        if marker == 0xFF:  # a fill byte
+            at += 1
+        elif marker <= 0x01 or 0xD0 <= marker <= 0xD8:  # markers that stand alone
+            at += 2
+        else:
+            at += 2 + int.from_bytes(image[at + 2 : at + 4])
+    return False
+
+
+def _png_ends(image: bytes) -> bool:
+    """Chunks of length, type, data and checksum up to IEND."""
+    at = len(PNG)
+    while at + 12 <= len(image):
+        kind, size = image[at + 4 : at + 8], int.from_bytes(image[at : at + 4])
+        at += 12 + size
+        if kind == b"IEND":
+            return at <= len(image)
+    return False
+
+
+def _gif_ends(image: bytes) -> bool:
+    """Extensions and frames up to the trailer 0x3B."""
+    if len(image) < 13:
+        return False
+    at = 13 + _colours(image[10])
+    while at < len(image):
+        block = image[at]
+        if block == 0x3B:
+            return True
+        if block == 0x21:
+            at = _after_sub_blocks(image, at + 2)
+        elif block == 0x2C and at + 10 <= len(image):
+            at = _after_sub_blocks(image, at + 10 + _colours(image[at + 9]) + 1)
+        else:  # a stray byte, which decoders skip
+            at += 1
+    return False
+
+
+def _colours(flags: int) -> int:
+    return 3 << (1 + (flags & 7)) if flags & 0x80 else 0
+
+
+def _after_sub_blocks(image: bytes, at: int) -> int:
+    while at < len(image) and image[at]:
+        at += 1 + image[at]
+    return at + 1
+
+
+def _webp_ends(image: bytes) -> bool:
+    return 8 + int.from_bytes(image[4:8], "little") <= len(image)
+
+
+def _boxes_end(image: bytes) -> bool:
+    """ISO media boxes of AVIF and JPEG 2000 up to the pixels: length and type; 0 runs on, 1 puts the length behind."""
+    at = 0
+    while at + 8 <= len(image):
+        size, kind = int.from_bytes(image[at : at + 4]), image[at + 4 : at + 8]
+        if size == 1:
+            size = int.from_bytes(image[at + 8 : at + 16])
+        at += max(size, 8)
+        if kind in (b"mdat", b"jp2c"):
+            return at <= len(image)
+    return False

@@ -1,0 +1,77 @@
+"""Rows of a source as a few weighted atoms: k-means, then the exact weighted mean of what each atom stands for.
+
+Means, not medoids: the distance between two finite samples of one distribution is far from zero in many dimensions
+and smaller for a narrow source near the target's centre, so raw rows would favour narrow sources; an atom averages
+that noise away. For the same reason an atom stands for at least `ROWS_PER_ATOM` rows, where there are so many.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from stages.mixer import Floats
+from stages.noise import uniform_noise
+
+Doubles = npt.NDArray[np.float64]
+
+ROWS_PER_ATOM = 8
+TRAINING_ROWS_PER_ATOM = 256
+ITERATIONS = 25
+
+
+@dataclass(frozen=True)
+class Atoms:
+    """A distribution on a few points."""
+
+    points: Doubles
+    """(k, d) weighted means of the rows each atom stands for."""
+    weights: Doubles
+    """(k,) shares of the rows' weight, > 0, summing to 1."""
+    effective_rows: float
+    """Kish's effective sample size (sum w)^2 / sum w^2; the number of rows when all weigh the same."""
+    error: float
+    """Weighted mean squared distance of a row to its atom; its root bounds the change of the 2-Wasserstein distance."""
+
+
+def quantise(rows: Floats, weights: Doubles, keys: Sequence[str], atoms: int, seed: int) -> Atoms:
+    """At most `atoms` atoms for rows (n, d) with weights (n,) > 0 and one key each for the noise.
+
+    k-means (faiss, one thread) is trained on the `TRAINING_ROWS_PER_ATOM` x k rows with the smallest noise; all rows
+    are then assigned. Atoms nobody is assigned to are left out.
+    """
+    k = max(1, min(atoms, len(rows) // ROWS_PER_ATOM))
+    order = np.argsort(uniform_noise(keys, seed, "optimal_transport atoms"), kind="stable")
+    nearest = _assigned(rows, rows[np.sort(order[: k * TRAINING_ROWS_PER_ATOM])], k, seed)
+    mass = np.bincount(nearest, weights, k)
+    used = np.flatnonzero(mass)
+    exact = rows.astype(np.float64)
+    sums = np.zeros((k, rows.shape[1]))
+    np.add.at(sums, nearest, exact * weights[:, None])
+    points = sums / np.where(mass > 0, mass, 1.0)[:, None]
+    error = float(weights @ np.square(exact - points[nearest]).sum(axis=1) / weights.sum())
+    effective = float(weights.sum() ** 2 / np.square(weights).sum())
+    return Atoms(points[used], mass[used] / weights.sum(), effective, error)
+
+
+def _assigned(rows: Floats, training: Floats, k: int, seed: int) -> npt.NDArray[np.int64]:
+    import faiss
+
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)  # sums in another order give other bits
+    try:
+        kmeans = faiss.Kmeans(
+            rows.shape[1],
+            k,
+            niter=ITERATIONS,
+            seed=seed % 2**31,
+            min_points_per_centroid=1,
+            max_points_per_centroid=TRAINING_ROWS_PER_ATOM,
+        )
+        kmeans.train(np.ascontiguousarray(training, np.float32))
+        _, nearest = kmeans.index.search(np.ascontiguousarray(rows, np.float32), 1)
+    finally:
+        faiss.omp_set_num_threads(threads)
+    assigned: npt.NDArray[np.int64] = nearest[:, 0]
+    return assigned

@@ -1,0 +1,192 @@
+"""The mixer `optimal_transport`: evidence to atoms, atoms to the optimum, the optimum to shares with references."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+from pydantic import Field, field_validator
+
+from schemas.columns import COLUMNS, IMAGE_EMBEDDING
+from schemas.errors import ContractError, CuveeError
+from stages.mixer import Floats, Mixer, Mixture, MixtureEvidence
+from stages.mixture.optimal_transport.atoms import Atoms, Doubles, quantise
+from stages.mixture.optimal_transport.bootstrap import intervals
+from stages.mixture.optimal_transport.program import Masses, Optimum, Potentials, minimise
+
+UNLIMITED = 2**31 - 1
+"""`max_repeats: null`: as often as `repeats`, an int32, can say."""
+GRID = 1_000_000
+"""Shares are whole millionths: below that lie the solver's tolerances."""
+AT_LIMIT = 1e-8
+
+
+class OptimalTransport(Mixer):
+    """The mixture of sources closest to the target in embedding space, with repetition caps.
+
+    The objective is the squared 2-Wasserstein distance between the mixture's and the target's atoms, on unit vectors,
+    divided by the median cost between source and target atoms. Rows count by their rule weights.
+    """
+
+    kind: Literal["optimal_transport"] = "optimal_transport"
+    target: Literal["target"] = "target"
+    column: str | tuple[str, ...] = IMAGE_EMBEDDING.name
+    """Embedding column, or several: their vectors are joined, so that the costs are averaged."""
+    atoms: int = Field(64, ge=1, le=4096)
+    """k-means atoms of each source and of the target, at most; fewer where there are few rows."""
+    max_repeats: int | None = Field(4, ge=1, le=UNLIMITED)
+    """How often one row may be drawn at most; null lifts the cap."""
+    bootstrap: int = Field(200, ge=20)
+    """Replicates behind the intervals."""
+
+    @field_validator("column")
+    @classmethod
+    def _vectors(cls, column: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        names = (column,) if isinstance(column, str) else column
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"found {column!r}; name an embedding column, or several different ones")
+        for known in (COLUMNS[name] for name in names if name in COLUMNS):
+            if not (pa.types.is_list(known.type) or pa.types.is_large_list(known.type)):
+                raise ValueError(f"column {known.name!r} holds {known.type}; optimal_transport needs embeddings")
+        return column
+
+    def columns(self) -> tuple[str, ...]:
+        """The embedding columns."""
+        return (self.column,) if isinstance(self.column, str) else self.column
+
+    def needs_target(self) -> bool:
+        """Always."""
+        return True
+
+    def repeats_allowed(self) -> int:
+        """`max_repeats`."""
+        return UNLIMITED if self.max_repeats is None else self.max_repeats
+
+    def mix(self, evidence: MixtureEvidence) -> Mixture:
+        """Weigh the sources that have surviving rows.
+
+        Raises:
+            CuveeError: no rows on one side, embeddings of different width, or more samples than the cap allows.
+        """
+        names = sorted(evidence.sources)
+        natural = _natural(evidence, names)
+        limits = self._limits(evidence, names)
+        sources = {name: self._source(evidence, name) for name in names}
+        target = self._target(evidence)
+        _refuse_widths(sources, target)
+        potentials, median = _costs(list(sources.values()), target)
+        masses = Masses(np.concatenate([atoms.weights for atoms in sources.values()]), target.weights)
+        ideal = minimise(potentials, masses, np.ones(len(names)), natural)
+        fits = bool((ideal.shares <= limits + AT_LIMIT).all())
+        capped = ideal if fits else minimise(potentials, masses, limits, natural)
+        bounds = intervals(potentials, sources, target, natural, self.bootstrap, evidence.seed).round(6)
+        found = {"ideal": on_grid(ideal.shares), "capped": on_grid(capped.shares)}
+        found |= {"uniform": np.full(len(names), 1 / len(names)), "natural": natural}
+        values = {name: potentials.distance(shares, masses) for name, shares in sorted(found.items())}
+        alone = {name: potentials.distance(np.eye(len(names))[i], masses) for i, name in enumerate(names)}
+        at_limit = (limits < 1) & (capped.shares >= limits - AT_LIMIT)
+        return Mixture(
+            weights=dict(zip(names, found["ideal"].tolist(), strict=True)),
+            capped=dict(zip(names, found["capped"].tolist(), strict=True)),
+            intervals={name: (low, high) for name, (low, high) in zip(names, bounds.tolist(), strict=True)},
+            objective=values.pop("capped"),
+            references=values,
+            binding=tuple(f"max_repeats: {name}" for name, binds in zip(names, at_limit, strict=True) if binds),
+            evidence=self._facts({**sources, "target": target}, alone, median, (ideal, capped)),
+        )
+
+    def _limits(self, evidence: MixtureEvidence, names: Sequence[str]) -> Doubles:
+        rows = np.array([len(evidence.sources[name].uids) for name in names], np.float64)
+        possible = self.repeats_allowed() * int(rows.sum())
+        if evidence.samples > possible:
+            raise CuveeError(
+                f"{evidence.samples} samples are asked for, but {int(rows.sum())} surviving rows drawn at most "
+                f"{self.max_repeats} times give {possible}; lower export.samples, raise max_repeats or loosen the rules"
+            )
+        limits: Doubles = np.minimum(1.0, self.repeats_allowed() * rows / evidence.samples)
+        return limits
+
+    def _source(self, evidence: MixtureEvidence, name: str) -> Atoms:
+        source = evidence.sources[name]
+        rows = unit_rows([source.columns[column] for column in self.columns()], f"source {name!r}")
+        return quantise(rows, np.asarray(source.weights, np.float64), source.uids, self.atoms, evidence.seed)
+
+    def _target(self, evidence: MixtureEvidence) -> Atoms:
+        rows = unit_rows([evidence.target[column] for column in self.columns()], "the target")
+        keys = [xxhash.xxh3_128_hexdigest(row.tobytes()) for row in rows]
+        return quantise(rows, np.ones(len(rows)), keys, self.atoms, evidence.seed)
+
+    def _facts(
+        self, sides: dict[str, Atoms], alone: dict[str, float], median: float, found: tuple[Optimum, Optimum]
+    ) -> dict[str, object]:
+        return {
+            "columns": list(self.columns()),
+            "atoms": {name: len(atoms.weights) for name, atoms in sides.items()},
+            "quantisation_error": {name: atoms.error for name, atoms in sides.items()},
+            "effective_rows": {name: atoms.effective_rows for name, atoms in sides.items()},
+            "alone": alone,
+            "median_cost": median,
+            "squared_distance": {"ideal": found[0].value * median, "capped": found[1].value * median},
+            "gap": {"ideal": found[0].gap, "capped": found[1].gap},
+            "bootstrap": self.bootstrap,
+        }
+
+
+def unit_rows(columns: Sequence[Floats], owner: str) -> Floats:
+    """(n, sum of widths) float32 rows of norm 1: each column's rows scaled to norm 1, joined, and divided by sqrt(m).
+
+    Raises:
+        CuveeError: there are no rows.
+        ContractError: a value is not finite, a column holds no vectors, or a row is all zeros.
+    """
+    parts = []
+    for values in columns:
+        if not len(values):
+            raise CuveeError(f"{owner} has no row with an embedding; a mixture needs at least one")
+        if values.ndim != 2 or not np.isfinite(values).all():
+            raise ContractError(f"{owner}: expected finite vectors (n, d), found shape {values.shape}")
+        norms = np.linalg.norm(values.astype(np.float64), axis=1, keepdims=True)
+        if not norms.all():
+            raise ContractError(f"{owner}: row {int(np.argmin(norms))} is all zeros; an embedding has a direction")
+        parts.append(values / norms / np.sqrt(len(columns)))
+    joined: Floats = np.concatenate(parts, axis=1).astype(np.float32)
+    return joined
+
+
+def on_grid(shares: Doubles) -> Doubles:
+    """Shares as whole millionths that sum to 1: largest remainder, ties to the one that comes first."""
+    exact = shares * GRID
+    whole = np.floor(exact)
+    missing = int(GRID - whole.sum())
+    whole[np.argsort(whole - exact, kind="stable")[:missing]] += 1
+    grid: Doubles = whole / GRID
+    return grid
+
+
+def _natural(evidence: MixtureEvidence, names: Sequence[str]) -> Doubles:
+    if not names:
+        raise CuveeError("no source has a surviving row to mix; loosen the rules")
+    shares = np.array([evidence.natural.get(name, 0.0) for name in names])
+    if not (shares > 0).all():
+        raise ContractError(f"expected a natural share > 0 for each of {list(names)}, found {evidence.natural}")
+    natural: Doubles = shares / shares.sum()
+    return natural
+
+
+def _refuse_widths(sources: dict[str, Atoms], target: Atoms) -> None:
+    width = target.points.shape[1]
+    for name, atoms in sources.items():
+        if atoms.points.shape[1] != width:
+            raise CuveeError(
+                f"source {name!r} has embeddings of width {atoms.points.shape[1]}, the target of {width}; "
+                "score both with one model"
+            )
+
+
+def _costs(sources: Sequence[Atoms], target: Atoms) -> tuple[Potentials, float]:
+    """Squared distances in units of their median, and that median."""
+    points = np.concatenate([atoms.points for atoms in sources])
+    costs = np.stack([np.square(points - atom).sum(axis=1) for atom in target.points], axis=1)
+    median = float(np.median(costs)) or 1.0
+    return Potentials(costs / median, tuple(len(atoms.weights) for atoms in sources), [], []), median

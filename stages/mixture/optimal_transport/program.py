@@ -1,0 +1,184 @@
+"""The linear program over (plan, shares), solved by cutting planes with exact transports.
+
+    V(p) = min sum_ab c_ab G_ab  s.t.  sum_b G_ab = p_i w_a (a an atom of source i),  sum_a G_ab = nu_b,  G >= 0
+
+V is convex and piecewise linear in p. Potentials (f, g) with f_a + g_b <= c_ab bound it from below everywhere:
+V(p) >= sum_i p_i <w_i, f_i> + <nu, g>, with equality where they are optimal (Kantorovich duality). So: minimise the
+bounds known so far (a tiny linear program in p), transport exactly there, add its potentials, until both sides
+meet (Benders decomposition, Kelley 1960). It ends at the joint program's optimum with a certified gap, and needs
+no m x b plan inside a general solver. Potentials stay valid for other masses on the same atoms, which is
+what makes the bootstrap cheap.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.errors import CuveeError
+
+Doubles = npt.NDArray[np.float64]
+
+TOLERANCE = 1e-9
+"""Relative to 1 + value, with costs in units of their median: when bounds meet, and what counts as a tie."""
+MAX_CUTS = 2000
+TIE_ROUNDS = 50
+RARE = 1e-3
+"""Smaller natural shares count as this much when ties are settled, which keeps the numbers well-conditioned."""
+_LP_TOLERANCES = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
+_SCALE = 1000.0
+"""Shares times this go to the solver, whose tolerances are absolute."""
+_PIVOTS = 10_000_000
+_NOTHING = 1e-12
+
+
+@dataclass(frozen=True)
+class Masses:
+    """What lies on the atoms."""
+
+    sources: Doubles
+    """(m,) atom weights, source after source; each source sums to 1."""
+    target: Doubles
+    """(b,) atom weights of the target, summing to 1."""
+
+
+@dataclass
+class Potentials:
+    """Dual-feasible potentials of every transport solved so far, for one cost matrix."""
+
+    costs: Doubles
+    """(m, b) >= 0, in units where 1 is a typical cost."""
+    sizes: tuple[int, ...]
+    """Atoms per source, in the order of the rows."""
+    sources: list[Doubles]
+    """(m,) each."""
+    target: list[Doubles]
+    """(b,) each."""
+
+    def copy(self) -> "Potentials":
+        """One that can grow without changing this one."""
+        return Potentials(self.costs, self.sizes, [*self.sources], [*self.target])
+
+    def distance(self, shares: Doubles, masses: Masses) -> float:
+        """V at the given shares (S,), by an exact transport between the atoms that hold mass; keeps its potentials.
+
+        Raises:
+            CuveeError: the transport did not finish.
+        """
+        import ot
+
+        held = np.repeat(shares, self.sizes) * masses.sources
+        rows, columns = np.flatnonzero(held > 0), np.flatnonzero(masses.target > 0)
+        costs = np.ascontiguousarray(self.costs[np.ix_(rows, columns)])
+        mass, wanted = held[rows] / held.sum(), masses.target[columns] / masses.target.sum()
+        _, log = ot.emd(mass, wanted, costs, numItermax=_PIVOTS, log=True)
+        if log["warning"]:
+            raise CuveeError(f"the transport of {costs.shape} atoms did not finish: {log['warning']}; lower `atoms`")
+        # Made tight by c-transforms, so that they bound V also where an atom held nothing.
+        f = (self.costs[:, columns] - log["v"]).min(axis=1)
+        self.sources.append(f)
+        self.target.append((self.costs - f[:, None]).min(axis=0))
+        return float(log["cost"])
+
+    def slopes(self, masses: Masses) -> Doubles:
+        """(cuts, S): V(p) >= slopes @ p for every p on the simplex."""
+        starts = np.cumsum((0, *self.sizes[:-1]))
+        per_source = np.add.reduceat(np.array(self.sources) * masses.sources, starts, axis=1)
+        slopes: Doubles = per_source + (np.array(self.target) @ masses.target)[:, None]
+        return slopes
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """Where V is smallest."""
+
+    shares: Doubles
+    """(S,) on the simplex, below the limits."""
+    value: float
+    """V there."""
+    gap: float
+    """Certified: no shares within the limits have a value below `value - gap`."""
+
+
+def minimise(potentials: Potentials, masses: Masses, limits: Doubles, natural: Doubles) -> Optimum:
+    """The canonical minimiser of V over the simplex with p <= limits (S,), which must sum to at least 1.
+
+    Among minimisers, the one closest to the natural shares (S,) > 0: its largest ratio p_i / natural_i is smallest,
+    then the next largest, and so on. It is unique, shares like natural between equal sources, and repeats least.
+
+    Raises:
+        CuveeError: the bounds did not meet within `MAX_CUTS` transports.
+    """
+    if limits.sum() <= 1 + TOLERANCE:  # the only point
+        return Optimum(_simplex(limits), potentials.distance(_simplex(limits), masses), 0.0)
+    potentials.distance(natural, masses)  # a first bound; the point itself may be above the limits
+    tried, values = [], []
+    for _ in range(MAX_CUTS):
+        shares, bound = _lowest(potentials.slopes(masses), limits)
+        tried.append(shares)
+        values.append(potentials.distance(shares, masses))
+        best = int(np.argmin(values))
+        if values[best] - bound <= TOLERANCE * (1 + values[best]):
+            found = Optimum(tried[best], values[best], max(0.0, values[best] - bound))
+            return _canonical(potentials, masses, limits, natural, found)
+    raise CuveeError(
+        f"after {MAX_CUTS} transports the optimum is known only to {min(values) - bound:.3g}; lower `atoms`"
+    )
+
+
+def _lowest(slopes: Doubles, limits: Doubles) -> tuple[Doubles, float]:
+    """The shares where the highest of the bounds is lowest, and that bound."""
+    from scipy.optimize import linprog
+
+    cuts, sources = slopes.shape
+    result = linprog(
+        c=np.append(np.zeros(sources), 1.0),
+        A_ub=np.column_stack([slopes, -np.ones(cuts)]),
+        b_ub=np.zeros(cuts),
+        A_eq=np.append(np.ones(sources), 0.0)[None],
+        b_eq=[1.0],
+        bounds=[*((0.0, limit) for limit in limits), (None, None)],
+        options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
+    )
+    if result.status != 0:
+        raise CuveeError(f"the mixture's linear program ended without an optimum: {result.message}")
+    return _simplex(result.x[:-1]), float(result.fun)
+
+
+def _canonical(potentials: Potentials, masses: Masses, limits: Doubles, natural: Doubles, found: Optimum) -> Optimum:
+    """The minimiser closest to natural; if it is not reached in `TIE_ROUNDS`, the equally good one that was found."""
+    slack = TOLERANCE * (1 + found.value)
+    for _ in range(TIE_ROUNDS):
+        shares = _closest(potentials.slopes(masses), found.value + slack, limits, natural)
+        value = potentials.distance(shares, masses)
+        if value <= found.value + 3 * slack:
+            return Optimum(shares, value, found.gap + max(0.0, value - found.value))
+    return found
+
+
+def _closest(slopes: Doubles, bound: float, limits: Doubles, natural: Doubles) -> Doubles:
+    """The shares p with slopes @ p <= bound and p <= limits where sum (p - natural)^2 / max(natural, RARE) is smallest.
+
+    Least distance programming (Lawson and Hanson, Solving Least Squares Problems, 1974, chapter 23): with
+    x = (p - natural) / sqrt(natural), the shortest x with G x >= h is -r / r_last for the residual r of the
+    non-negative least squares problem [G h]^T u = (0, ..., 0, 1). x is orthogonal to sqrt(natural), as sum p = 1.
+    """
+    from scipy.optimize import nnls
+
+    root = np.sqrt(np.maximum(natural, RARE))
+    basis = np.linalg.qr(np.column_stack([root, np.eye(len(root))]))[0][:, 1:]
+    rows = np.vstack([np.eye(len(root)), -np.eye(len(root)), -slopes]) * root
+    least = np.concatenate([-natural, natural - limits, slopes @ natural - bound])
+    lengths = np.maximum(np.linalg.norm(rows, axis=1), _NOTHING)  # the constraints are scale-free, the solver is not
+    problem = np.vstack([(rows @ basis).T, least]) / lengths
+    goal = np.append(np.zeros(len(root) - 1), 1.0)
+    multipliers, _ = nnls(problem, goal)
+    residual = problem @ multipliers - goal
+    return _simplex(np.clip(natural - root * (basis @ residual[:-1]) / residual[-1], 0.0, limits))
+
+
+def _simplex(shares: Doubles) -> Doubles:
+    positive = np.where(shares > _NOTHING, shares, 0.0)
+    normal: Doubles = positive / positive.sum()
+    return normal

@@ -1,0 +1,1 @@
+"""What a sample is worth on its own: is the image sound, is the caption a caption."""

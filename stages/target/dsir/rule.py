@@ -1,0 +1,137 @@
+"""The rule: draws the captions that are likely under the target's n-grams and unlikely under the pool's."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from pydantic import Field
+
+from schemas.columns import CAPTION
+from schemas.errors import CuveeError
+from stages.noise import gumbel_noise, uniform_noise
+from stages.rule import Context, Rule, Verdict, drop_lines
+from stages.target.dsir.ngrams import Integers, Ngrams, hash_ngrams
+from stages.target.dsir.weights import MIN_LENGTH, Mode, kl_divergence, log_weights, resample, scores
+
+Mask = npt.NDArray[np.bool_]
+HELD_OUT_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class _Captions:
+    """The pool's captions that hold a token, in uid order."""
+
+    uids: list[str]
+    ngrams: Ngrams
+
+
+class Dsir(Rule):
+    """Keeps `samples` rows, drawn by how much likelier their captions are under the target than under the pool.
+
+    Gumbel noise is keyed by (seed, uid), ties end at uid. Captions that are null or hold no token are dropped as
+    `caption_missing`, shorter than `min_length` tokens as `below_min_length`, the rest as `not_sampled_by_dsir`.
+    Beyond one machine the histograms add up and each partition keeps its `samples` largest scores, with equal results.
+    """
+
+    kind: Literal["dsir"] = "dsir"
+    target: Literal["target"] = "target"
+    samples: int = Field(gt=0)
+    mode: Mode = "caption"
+    ngrams: int = Field(2, ge=1, le=5)
+    buckets: int = Field(10_000, ge=2, le=2**24)
+    tokenizer: Literal["wordpunct"] = "wordpunct"
+    smoothing: float | None = Field(None, ge=0, allow_inf_nan=False)
+    """Pseudo-count per bucket; default 1 on both sides in caption mode, 0 on the target's in exact mode."""
+    min_length: int | None = Field(None, ge=1)
+    """Tokens; default 1 in caption mode, 100 in exact mode."""
+
+    def columns(self) -> tuple[str, ...]:
+        """The captions, of the pool and of the target."""
+        return (CAPTION.name,)
+
+    def needs_target(self) -> bool:
+        """Always."""
+        return True
+
+    def judge(self, rows: pl.LazyFrame, context: Context) -> Verdict:
+        """Fit both n-gram distributions, weigh every caption, draw.
+
+        Raises:
+            CuveeError: the target has no caption with a token, or fewer rows are eligible than `samples`.
+        """
+        target_uids, target = self._target(context)
+        table = rows.select("uid", CAPTION.name).sort("uid").collect()
+        every = self._hash(table)
+        worded = every.tokens > 0
+        captions = _Captions(table["uid"].filter(pl.Series(worded)).to_list(), every.only(worded))
+        chosen, eligible = self._draw(captions, target.histogram(), context.seed)
+        found = table.filter(pl.Series(worded))
+        dropped = [
+            drop_lines(table.filter(pl.Series(~worded)), "caption_missing"),
+            drop_lines(found.filter(pl.Series(~eligible)), "below_min_length"),
+            drop_lines(found.filter(pl.Series(eligible & ~chosen)), "not_sampled_by_dsir"),
+        ]
+        evidence = {
+            "mode": self.mode,
+            "eligible": int(eligible.sum()),
+            "tokens": {
+                "pool": _mean(captions.ngrams.tokens),
+                "selected": _mean(captions.ngrams.tokens[chosen]),
+                "target": _mean(target.tokens),
+            },
+            "kl": _divergences(captions, target.histogram(), chosen, eligible, context.seed),
+            "kl_held_out": self._held_out(captions, target_uids, target, context.seed),
+        }
+        return Verdict(pl.concat(dropped).sort("uid"), evidence=evidence)
+
+    def _draw(self, captions: _Captions, target: Integers, seed: int) -> tuple[Mask, Mask]:
+        """(n,) which captions are drawn, and which are long enough to be drawn."""
+        weights = log_weights(captions.ngrams, target, self.mode, self.smoothing)
+        shortest = MIN_LENGTH[self.mode] if self.min_length is None else self.min_length
+        eligible = weights.length >= shortest
+        places = np.flatnonzero(eligible)
+        noise = gumbel_noise([captions.uids[place] for place in places], seed, "dsir")
+        chosen = np.zeros_like(eligible)
+        chosen[places[resample(scores(weights.log[eligible], self.mode), self.samples, noise)]] = True
+        return chosen, eligible
+
+    def _held_out(self, captions: _Captions, uids: list[str], target: Ngrams, seed: int) -> dict[str, Any] | None:
+        """The divergences on a fifth of the target that this second draw has not seen; None for a tiny target."""
+        outside = uniform_noise(uids, seed, "dsir evidence") < HELD_OUT_SHARE
+        if not outside.any() or outside.all():
+            return None
+        chosen, eligible = self._draw(captions, target.histogram(~outside), seed)
+        return _divergences(captions, target.histogram(outside), chosen, eligible, seed)
+
+    def _target(self, context: Context) -> tuple[list[str], Ngrams]:
+        if context.target is None:
+            raise CuveeError("dsir needs a target and got none; add `target: {shards: ...}` to the recipe")
+        table = context.target.select("uid", CAPTION.name).sort("uid").collect()
+        ngrams = self._hash(table)
+        worded = ngrams.tokens > 0
+        if not worded.any():
+            raise CuveeError(
+                f"none of the target's {len(table)} samples has a caption; dsir compares captions, so name target "
+                f"shards with a .txt member, or leave dsir out"
+            )
+        return table["uid"].filter(pl.Series(worded)).to_list(), ngrams.only(worded)
+
+    def _hash(self, table: pl.DataFrame) -> Ngrams:
+        return hash_ngrams(table[CAPTION.name].fill_null("").to_list(), self.ngrams, self.buckets)
+
+
+def _divergences(
+    captions: _Captions, target: Integers, chosen: Mask, eligible: Mask, seed: int
+) -> dict[str, float]:
+    """KL(target || x) in nats for x = selected, pool, and a random draw of the same size from the eligible rows."""
+    order = np.argsort(uniform_noise(captions.uids, seed, "dsir random"), kind="stable")
+    random = np.zeros_like(chosen)
+    random[order[eligible[order]][: int(chosen.sum())]] = True
+    compared = {"selected": chosen, "pool": None, "random": random}
+    return {name: kl_divergence(target, captions.ngrams.histogram(rows)) for name, rows in compared.items()}
+
+
+def _mean(tokens: Integers) -> float:
+    return float(tokens.mean()) if len(tokens) else 0.0

@@ -1,0 +1,102 @@
+"""Importance weights, resampling and divergence on n-gram histograms; pure functions of arrays."""
+
+from dataclasses import dataclass
+from math import fsum, sqrt
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.errors import CuveeError
+from stages.target.dsir.ngrams import Doubles, Integers, Ngrams
+
+Mode = Literal["caption", "exact"]
+FLOOR = 1e-8
+"""Added to both probabilities before the logarithm, as published."""
+SHARPNESS = 2.0
+"""Standard deviation of per-token scores; Gumbel noise has 1.28."""
+PSEUDO_COUNT = 0.1
+SMOOTHING: dict[Mode, float] = {"caption": 1.0, "exact": 0.0}
+MIN_LENGTH: dict[Mode, int] = {"caption": 1, "exact": 100}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much more likely each text is under the target than under the pool."""
+
+    log: Doubles
+    """(n,) sum of log ratios over a text's n-grams (exact), or their mean per token (caption)."""
+    length: Integers
+    """(n,) tokens; in exact mode as the published formula recovers them from the n-gram count."""
+
+
+def log_ratio(target: Integers, pool: Integers, mode: Mode, smoothing: float | None = None) -> Doubles:
+    """(B,) log(p + 1e-8) - log(q + 1e-8) of the target's and the pool's bucket frequencies.
+
+    `smoothing` is a pseudo-count per bucket: for the target only in exact mode, for both sides in caption mode, where a
+    small target would otherwise give every n-gram it happens not to hold a ratio near 1e-8.
+    """
+    extra = SMOOTHING[mode] if smoothing is None else smoothing
+    p = _frequencies(target, extra)
+    q = _frequencies(pool, extra if mode == "caption" else 0.0)
+    return np.log(p + FLOOR) - np.log(q + FLOOR)
+
+
+def log_weights(pool: Ngrams, target: Integers, mode: Mode = "caption", smoothing: float | None = None) -> Weights:
+    """Weigh each text of the pool against the target's histogram (B,); the ratio is fitted on the whole pool.
+
+    Exact mode: the published sum over n-grams, and the length L = (count + n(n-1)/2) // n that its filter uses.
+    """
+    total = pool.sums(log_ratio(target, pool.histogram(), mode, smoothing))
+    if mode == "caption":
+        return Weights(total / np.maximum(pool.tokens, 1), pool.tokens)
+    n = len(pool.buckets)
+    return Weights(total, (pool.counts() + n * (n - 1) // 2) // n)
+
+
+def scores(log: Doubles, mode: Mode) -> Doubles:
+    """(n,) what Gumbel noise is added to: log weights (exact), or 2 z / std(z) of per-token weights (caption).
+
+    The deviation is summed exactly (`fsum`), so it is the same for the same texts in any order.
+    """
+    if mode == "exact" or not len(log):
+        return log
+    mean = fsum(log) / len(log)
+    deviation = sqrt(fsum((log - mean) ** 2) / len(log))
+    return SHARPNESS * log / deviation if deviation > 0 else np.zeros_like(log)
+
+
+def resample(scores: Doubles, samples: int, noise: Doubles | None = None) -> npt.NDArray[np.bool_]:
+    """(n,) True for the `samples` largest of scores + noise: sampling without replacement when the noise is Gumbel.
+
+    Rows come in uid order; of equal ones the earlier is taken. Without noise it is a plain top-k.
+
+    Raises:
+        CuveeError: fewer rows than `samples`, with both numbers.
+    """
+    if samples > len(scores):
+        raise CuveeError(
+            f"dsir was asked for {samples} samples and {len(scores)} eligible rows are left; "
+            f"lower `samples` or loosen the rules before it"
+        )
+    ranked = np.argsort(-(scores if noise is None else scores + noise), kind="stable")
+    chosen = np.zeros(len(scores), np.bool_)
+    chosen[ranked[:samples]] = True
+    return chosen
+
+
+def kl_divergence(target: Integers, other: Integers) -> float:
+    """KL(target || other) >= 0 in nats between two histograms (B,), each with 0.1 pseudo-counts per bucket.
+
+    Without them a bucket that `other` lacks would count for as much as the floor of the logarithm is low.
+    """
+    p, q = _frequencies(target, PSEUDO_COUNT), _frequencies(other, PSEUDO_COUNT)
+    return float(np.sum(p * np.log(p / q)))
+
+
+def _frequencies(counts: Integers, extra: float) -> Doubles:
+    total = counts.sum() + extra * len(counts)
+    if total <= 0:
+        raise CuveeError("dsir found no n-gram to count; the pool or the target has no caption with a token")
+    frequencies: Doubles = (counts + extra) / total
+    return frequencies

@@ -1,0 +1,102 @@
+"""An unfinished training run in one file: connector, optimizer, step, curve, RNG, and what it belongs to.
+
+One safetensors file, its header carrying the facts as JSON; written under another name and renamed, so that a kill
+leaves the old checkpoint or the new one. The frozen models are never stored, only their identities.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from schemas.errors import CuveeError
+from stages.train.connector import ConnectorCard
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Belonging:
+    """What a checkpoint may be continued with."""
+
+    card: ConnectorCard
+    data: str
+    """Fingerprint of the training samples."""
+    schedule: dict[str, Any]
+    """Every setting that decides a step: budget, batch, rates, seed."""
+
+    def refuse_other(self, facts: dict[str, Any], where: Path) -> None:
+        """Compare with the facts of a checkpoint.
+
+        Raises:
+            CuveeError: other models, samples or settings, with both values.
+        """
+        self.card.refuse_other(ConnectorCard.model_validate(facts["card"]), where)
+        for name, mine in (("data", self.data), ("schedule", self.schedule)):
+            if facts[name] != mine:
+                raise CuveeError(
+                    f"{where} was trained with {name} = {facts[name]!r}, but this run has {mine!r}; "
+                    "continue it with what it began with, or remove it to train anew"
+                )
+
+
+@dataclass
+class Progress:
+    """How far a run is."""
+
+    step: int
+    """Steps done."""
+    curve: list[tuple[int, float]]
+    pending: list[float]
+    """(loss sum, label tokens) since the curve's last point."""
+
+
+def save_checkpoint(
+    path: Path, module: "torch.nn.Module", optimizer: "torch.optim.Optimizer", progress: Progress, of: Belonging
+) -> None:
+    """Write everything needed to continue bit for bit."""
+    import torch
+    from safetensors.torch import save_file
+
+    tensors = {f"connector/{name}": value for name, value in module.state_dict().items()}
+    for number, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{number}/{name}": value for name, value in state.items()}
+    tensors["rng"] = torch.get_rng_state()
+    facts = {"card": of.card.model_dump(), "data": of.data, "schedule": of.schedule, "progress": vars(progress)}
+    temporary = path.with_name(f".writing-{path.name}-{os.getpid()}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    save_file(plain, temporary, metadata={"facts": json.dumps(facts)})
+    os.replace(temporary, path)
+
+
+def load_checkpoint(
+    path: Path, module: "torch.nn.Module", optimizer: "torch.optim.Optimizer", of: Belonging
+) -> Progress:
+    """Put a saved run's state into `module`, `optimizer` and torch's RNG.
+
+    Raises:
+        CuveeError: it belongs to other models, samples or settings, or the file is damaged.
+    """
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            facts = json.loads(file.metadata()["facts"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: not a dict
+    except (SafetensorError, OSError, KeyError, TypeError) as error:
+        raise CuveeError(f"checkpoint {path} is damaged: {error}; remove it to train anew") from error
+    of.refuse_other(facts, path)
+    module.load_state_dict({name[10:]: value for name, value in tensors.items() if name.startswith("connector/")})
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer/"):
+            _, number, field = name.split("/")
+            state.setdefault(int(number), {})[field] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    torch.set_rng_state(tensors["rng"])
+    saved = facts["progress"]
+    return Progress(saved["step"], [(step, loss) for step, loss in saved["curve"]], saved["pending"])

@@ -1,0 +1,127 @@
+"""A frozen causal language model that continues visual tokens with a caption."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from schemas.errors import CuveeError
+
+if TYPE_CHECKING:
+    import torch
+
+IGNORED = -100
+"""Label of a position without loss."""
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one CPU thread: the number of threads changes the bits of a float sum."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """The model, its tokenizer and its special tokens."""
+
+    model: Any
+    tokenizer: Any
+    bos: int | None
+    eos: int
+    device: str
+
+    @property
+    def width(self) -> int:
+        """Width of its input embeddings."""
+        return int(self.model.get_input_embeddings().weight.shape[1])
+
+    def tokenize(self, captions: list[str]) -> list[list[int]]:
+        """Token ids per caption, without special tokens."""
+        found: list[list[int]] = self.tokenizer(captions, add_special_tokens=False)["input_ids"]
+        return found
+
+    def labels(self, captions: Sequence[list[int]], whole: Sequence[bool]) -> "torch.Tensor":
+        """(n, t) what is to be predicted: caption, then the end token where the caption was not cut, then `IGNORED`."""
+        import torch
+
+        rows = [torch.tensor([*ids, self.eos] if all_of_it else ids) for ids, all_of_it in zip(captions, whole, strict=True)]
+        padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORED)
+        return padded.to(self.device)
+
+    def token_losses(self, visual: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
+        """(n, t) cross entropy in nats of each label after the visual tokens and the labels before it; 0 where ignored.
+
+        The sequence is `[visual][begin, if the model has one][caption]`, padded at its end: causal attention keeps the
+        padding out of everything before it, so that no mask is needed.
+
+        Args:
+            visual: (n, v, width) input embeddings of the visual tokens.
+            labels: (n, t) from `labels`.
+        """
+        import torch
+
+        text = labels[:, :-1].clamp(min=0)
+        embedded = torch.cat([visual, self._begin(len(labels)), self._embed(text)], dim=1)
+        count = labels.shape[1]
+        logits = self.model(inputs_embeds=embedded, use_cache=False, logits_to_keep=count).logits[:, -count:]
+        flat = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="none"
+        )
+        return flat.view_as(labels)
+
+    def generate(self, visual: "torch.Tensor", most: int) -> list[list[int]]:
+        """Greedy continuation of visual tokens (n, v, width): at most `most` ids per row, the end token left out."""
+        import torch
+
+        found: list[list[int]] = [[] for _ in range(len(visual))]
+        running = [True] * len(visual)
+        embedded, past = torch.cat([visual, self._begin(len(visual))], dim=1), None
+        for _ in range(most):
+            out = self.model(inputs_embeds=embedded, past_key_values=past, use_cache=True, logits_to_keep=1)
+            best, past = out.logits[:, -1].argmax(dim=-1), out.past_key_values
+            for row, token in enumerate(best.tolist()):
+                running[row] = running[row] and token != self.eos
+                if running[row]:
+                    found[row].append(token)
+            if not any(running):
+                break
+            embedded = self._embed(best[:, None])
+        return found
+
+    def _embed(self, ids: "torch.Tensor") -> "torch.Tensor":
+        embedded: torch.Tensor = self.model.get_input_embeddings()(ids)
+        return embedded
+
+    def _begin(self, rows: int) -> "torch.Tensor":
+        import torch
+
+        ids = [] if self.bos is None else [self.bos]
+        return self._embed(torch.tensor([ids] * rows, dtype=torch.long, device=self.device).view(rows, len(ids)))
+
+
+def load_language_model(folder: Path, device: str = "cpu") -> LanguageModel:
+    """A causal language model from a folder, frozen, in fp32 and eval mode; nothing is fetched, no code of it is run.
+
+    Raises:
+        CuveeError: transformers cannot load it, or it has no end token.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise CuveeError(f"language model {folder} does not load: {error}") from error
+    if tokenizer.eos_token_id is None:
+        raise CuveeError(f"language model {folder} has no end-of-text token, so no caption would end; set `eos_token`")
+    model = model.eval().requires_grad_(False).to(device)
+    return LanguageModel(model, tokenizer, tokenizer.bos_token_id, tokenizer.eos_token_id, device)

@@ -1,0 +1,164 @@
+"""Training a connector between two frozen models: a plain function, the same inside Ray and out of it.
+
+Loss: cross entropy over caption tokens, averaged over the batch's label tokens; the visual prefix has none.
+AdamW with betas (0.9, 0.95) and, by default, the rate 3e-4 with 3 % warm-up and a cosine that ends inside the budget:
+MIR's ablation (arXiv:2410.07167, table of recipes) finds it better than LLaVA's 1e-3.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import xxhash
+
+from schemas.errors import CuveeError
+from stages.train.checkpoint import Belonging, Progress, load_checkpoint, save_checkpoint
+from stages.train.connector import ConnectorCard
+from stages.train.language_model import LanguageModel, one_thread
+from stages.train.sampler import IndexSampler
+from stages.train.samples import Corpus
+from stages.train.settings import TrainSettings
+from stages.train.vision_features import VisualTokens
+
+if TYPE_CHECKING:
+    import torch
+
+CURVE_POINTS = 100
+"""Most points of a loss curve; each is the mean over the label tokens since the one before."""
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What training does not change: the language model and the images' tokens."""
+
+    language: LanguageModel
+    visual: VisualTokens
+
+    def embeddings(self, images: list[str]) -> "torch.Tensor":
+        """(n, tokens, width) visual tokens of images by hash, in fp32 on the language model's device."""
+        import torch
+
+        return torch.from_numpy(self.visual.gather(images)).to(self.language.device).float()
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A trained connector and how its loss fell."""
+
+    connector: "torch.nn.Module"
+    card: ConnectorCard
+    curve: tuple[tuple[int, float], ...]
+    """(steps done, mean loss in nats per label token since the point before)."""
+
+
+def connector_card(settings: TrainSettings, frozen: Frozen, seed: str) -> ConnectorCard:
+    """The connector that every arm starts from with this seed."""
+    return ConnectorCard(
+        connector=settings.connector,
+        vision_width=frozen.visual.width,
+        hidden=settings.hidden or frozen.language.width,
+        language_width=frozen.language.width,
+        visual_tokens=settings.visual_tokens,
+        vision=settings.vision_identity,
+        language_model=settings.language_identity,
+        init_seed=xxhash.xxh3_64_intdigest(f"connector/{seed}") >> 1,
+    )
+
+
+def rate(settings: TrainSettings, step: int) -> float:
+    """Learning rate of a step, from 0: linear warm-up, then a cosine that reaches the floor at the last step."""
+    rising = math.ceil(settings.warmup * settings.steps)
+    if step < rising:
+        return settings.learning_rate * (step + 1) / (rising + 1)
+    u = (step - rising) / max(1, settings.steps - 1 - rising)
+    return settings.learning_rate * (settings.floor + (1 - settings.floor) * 0.5 * (1 + math.cos(math.pi * u)))
+
+
+def train(
+    settings: TrainSettings,
+    frozen: Frozen,
+    corpus: Corpus,
+    seed: str,
+    *,
+    checkpoint: Path | None = None,
+    on_step: Callable[[int, float], None] | None = None,
+) -> TrainResult:
+    """Train one connector on one corpus.
+
+    Args:
+        settings: budget, batch, rates.
+        frozen: the models around it; they are in eval mode and get no gradient.
+        corpus: the samples.
+        seed: decides the initial weights and the order of samples, and nothing else does.
+        checkpoint: continued from when it exists, rewritten every `settings.checkpoint_steps` steps, removed at the
+            end. A continued run equals an uninterrupted one bit for bit on a CPU.
+        on_step: called with (steps done, loss in nats per label token).
+
+    Raises:
+        CuveeError: no samples, a checkpoint of another run, or a loss that is not finite.
+    """
+    import torch
+
+    with one_thread():
+        card = connector_card(settings, frozen, seed)
+        module = card.build().to(frozen.language.device)
+        optimizer = torch.optim.AdamW(
+            module.parameters(), lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=settings.weight_decay
+        )
+        sampler = IndexSampler(corpus.keys, settings.batch, seed)
+        belonging = Belonging(card, corpus.fingerprint, _schedule(settings, seed))
+        progress = Progress(0, [], [0.0, 0.0])
+        if checkpoint is not None and checkpoint.exists():
+            progress = load_checkpoint(checkpoint, module, optimizer, belonging)
+        while progress.step < settings.steps:
+            loss = _step(settings, frozen, corpus, sampler, module, optimizer, progress)
+            if checkpoint is not None and progress.step % settings.checkpoint_steps == 0:
+                save_checkpoint(checkpoint, module, optimizer, progress, belonging)
+            if on_step is not None:
+                on_step(progress.step, loss)
+        if checkpoint is not None:
+            checkpoint.unlink(missing_ok=True)
+    return TrainResult(module, card, tuple(progress.curve))
+
+
+def _schedule(settings: TrainSettings, seed: str) -> dict[str, object]:
+    names = {"learning_rate", "warmup", "floor", "weight_decay", "batch", "max_tokens"}
+    return {"steps": settings.steps, "seed": seed, **settings.model_dump(include=names)}
+
+
+def _step(
+    settings: TrainSettings,
+    frozen: Frozen,
+    corpus: Corpus,
+    sampler: IndexSampler,
+    module: "torch.nn.Module",
+    optimizer: "torch.optim.Optimizer",
+    progress: Progress,
+) -> float:
+    ids = sampler.ids(progress.step).tolist()
+    for group in optimizer.param_groups:
+        group["lr"] = rate(settings, progress.step)
+    labels = frozen.language.labels([corpus.caption(i) for i in ids], corpus.whole[ids].tolist())
+    losses = frozen.language.token_losses(module(frozen.embeddings([corpus.images[i] for i in ids])), labels)
+    tokens = int((labels >= 0).sum())
+    loss = losses.sum() / tokens
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise CuveeError(
+            f"the loss is {value} at step {progress.step}, samples {[corpus.keys[i] for i in ids]}; lower `learning_rate`"
+        )
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    _record(progress, value * tokens, tokens, settings.steps)
+    return value
+
+
+def _record(progress: Progress, loss_sum: float, tokens: int, steps: int) -> None:
+    progress.step += 1
+    progress.pending = [progress.pending[0] + loss_sum, progress.pending[1] + tokens]
+    if progress.step % -(-steps // CURVE_POINTS) == 0 or progress.step == steps:
+        progress.curve.append((progress.step, progress.pending[0] / progress.pending[1]))
+        progress.pending = [0.0, 0.0]

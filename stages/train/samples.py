@@ -1,0 +1,129 @@
+"""Exported shards as training samples: which image, which caption tokens, in an order that no shard list decides."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from schemas.errors import CuveeError
+
+Tokenize = Callable[[list[str]], list[list[int]]]
+"""Captions to token ids, without special tokens."""
+IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "jp2", "ico", "ppm")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One sample as read; either part may be missing."""
+
+    key: str
+    image: bytes | None
+    caption: str | None
+
+    @property
+    def image_hash(self) -> str:
+        """XXH3-128 of the image's bytes, as in the index."""
+        return xxhash.xxh3_128_hexdigest(self.image or b"")
+
+
+def read_pairs(shards: Sequence[str]) -> Iterator[Pair]:
+    """Every sample of WebDataset tars, shard by shard in the given order.
+
+    Raises:
+        CuveeError: a shard cannot be read, or holds no sample.
+    """
+    import webdataset as wds
+
+    for shard in shards:
+        # One shard a time, unsplit: each process reads all of them and takes its share later, by image.
+        samples = wds.WebDataset([shard], shardshuffle=False, nodesplitter=None, workersplitter=None, empty_check=False)
+        try:
+            yield from (_pair(sample) for sample in samples)
+        except (OSError, ValueError, EOFError) as error:
+            raise CuveeError(f"training shard {shard} cannot be read: {error}; export it again") from error
+
+
+def _pair(sample: Mapping[str, bytes]) -> Pair:
+    suffix = next((suffix for suffix in IMAGE_SUFFIXES if suffix in sample), None)
+    text = sample.get("txt")
+    caption = text.decode("utf-8", "replace") if text is not None else None
+    return Pair(str(sample["__key__"]), sample[suffix] if suffix else None, caption)
+
+
+@dataclass
+class Draft:
+    """What is known of an arm's samples before captions are tokens: (key, image hash, caption) lines."""
+
+    lines: list[tuple[str, str, str]] = field(default_factory=list)
+    unusable: Counter[str] = field(default_factory=Counter)
+
+    def add(self, pair: Pair, image_hash: str) -> None:
+        """Take a sample, or count why it cannot be trained on."""
+        if pair.image is None:
+            self.unusable["no_image"] += 1
+        elif not (pair.caption or "").strip():
+            self.unusable["no_caption"] += 1
+        else:
+            self.lines.append((pair.key, image_hash, str(pair.caption)))
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Samples in canonical order: by key, then image hash, then caption."""
+
+    keys: tuple[str, ...]
+    images: tuple[str, ...]
+    """Image hash per sample."""
+    tokens: npt.NDArray[np.int32]
+    """Caption tokens of all samples, end to end."""
+    offsets: npt.NDArray[np.int64]
+    """(n + 1,) where each sample's tokens start."""
+    whole: npt.NDArray[np.bool_]
+    """(n,) False where the caption was cut at `max_tokens`."""
+    unusable: Mapping[str, int]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def caption(self, sample: int) -> list[int]:
+        """Caption tokens of one sample."""
+        found: list[int] = self.tokens[self.offsets[sample] : self.offsets[sample + 1]].tolist()
+        return found
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hex digits over keys, image contents and tokens."""
+        digest = xxhash.xxh3_128()
+        for key, image in zip(self.keys, self.images, strict=True):
+            digest.update(f"{key}\0{image}\n".encode())
+        for part in (self.tokens, self.offsets, self.whole):
+            digest.update(part.tobytes())
+        return digest.hexdigest()
+
+
+def corpus(draft: Draft, tokenize: Tokenize, undecodable: Mapping[str, str], max_tokens: int) -> Corpus:
+    """Samples whose image has features, with their captions as at most `max_tokens` tokens.
+
+    Args:
+        draft: the samples read.
+        tokenize: captions to token ids, without special tokens.
+        undecodable: image hash to reason, for images that gave no features.
+        max_tokens: where captions are cut.
+    """
+    unusable = draft.unusable + Counter(undecodable[image] for _, image, _ in draft.lines if image in undecodable)
+    lines = sorted(line for line in draft.lines if line[1] not in undecodable)
+    captions = tokenize([caption for _, _, caption in lines]) if lines else []
+    kept = [(line, ids) for line, ids in zip(lines, captions, strict=True) if ids]
+    unusable["no_caption"] += len(lines) - len(kept)
+    cut = [ids[:max_tokens] for _, ids in kept]
+    return Corpus(
+        keys=tuple(line[0] for line, _ in kept),
+        images=tuple(line[1] for line, _ in kept),
+        tokens=np.array([token for ids in cut for token in ids], np.int32),
+        offsets=np.cumsum([0, *(len(ids) for ids in cut)], dtype=np.int64),
+        whole=np.array([len(ids) <= max_tokens for _, ids in kept], np.bool_),
+        unusable=dict(sorted((+unusable).items())),
+    )

@@ -1,0 +1,122 @@
+"""What a connector training run is told; the frozen models behind a recipe's `train:`."""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from schemas.errors import RecipeError
+from stages.train.model_files import folder_identity, local_folder
+
+
+class Budget(BaseModel):
+    """How long to train: samples drawn (repeats counted) or optimizer steps; every arm gets the same."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    samples: int | None = Field(None, gt=0)
+    steps: int | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> "Budget":
+        if (self.samples is None) == (self.steps is None):
+            raise ValueError("name exactly one of `samples` and `steps`")
+        return self
+
+
+class TrainSettings(BaseModel):
+    """One comparison's settings, the same for every arm and seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    connector: Literal["mlp"] = "mlp"
+    vision_model: str
+    """open_clip name, `local-dir:PATH` or the path of such a folder; filled in from the recipe's score step."""
+    vision_pretrained: str | None = None
+    language_model: str
+    """Folder of a transformers causal language model with its tokenizer, or a hub name in the local cache."""
+    budget: Budget
+    batch: int = Field(32, gt=0)
+    learning_rate: float = Field(3e-4, gt=0)
+    warmup: float = Field(0.03, ge=0, lt=1)
+    """Share of the steps over which the rate rises linearly."""
+    floor: float = Field(0.0, ge=0, le=1)
+    """Where the cosine ends, as a share of `learning_rate`."""
+    weight_decay: float = Field(0.0, ge=0)
+    seeds: int = Field(5, gt=0)
+    visual_tokens: int = Field(16, gt=0)
+    """Most visual tokens per image; larger grids are average-pooled."""
+    max_tokens: int = Field(32, gt=0)
+    """Caption tokens read; longer captions are cut."""
+    hidden: int | None = Field(None, gt=0)
+    """Width between the two layers; default: the language model's."""
+    generated: int = Field(64, ge=0)
+    """Held-out samples for which a caption is generated."""
+    checkpoint_steps: int = Field(500, gt=0)
+    """Steps between checkpoints of an unfinished run."""
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps: the sample budget is rounded up to whole batches."""
+        if self.budget.steps is not None:
+            return self.budget.steps
+        assert self.budget.samples is not None
+        return -(-self.budget.samples // self.batch)
+
+    @cached_property
+    def language_folder(self) -> Path:
+        """Where the language model's files lie.
+
+        Raises:
+            RecipeError: no such folder, and no such name in the local cache.
+        """
+        return local_folder(self.language_model)
+
+    @cached_property
+    def language_identity(self) -> str:
+        """SHA-256 over the language model's files."""
+        return folder_identity(self.language_folder)
+
+    @cached_property
+    def vision_identity(self) -> str:
+        """SHA-256 over the tower's files; a released open_clip model is named by its tag."""
+        if (folder := self.vision_folder) is not None:
+            return folder_identity(folder)
+        if self.vision_pretrained and os.path.isfile(self.vision_pretrained):
+            weights = Path(self.vision_pretrained)
+            return f"{self.vision_model}/{folder_identity(weights.parent, only=weights.name)}"
+        return f"{self.vision_model}/{self.vision_pretrained}"
+
+    @property
+    def vision_folder(self) -> Path | None:
+        """The tower's own folder; None for a model that open_clip knows by name."""
+        path = self.vision_model.removeprefix("local-dir:")
+        return Path(path) if path != self.vision_model or os.path.isdir(path) else None
+
+    def identity(self) -> dict[str, Any]:
+        """What a result depends on: every setting, with models by content; how often to checkpoint is none of it."""
+        places = {"vision_model", "vision_pretrained", "language_model", "checkpoint_steps"}
+        models = {"vision": self.vision_identity, "language_model": self.language_identity}
+        return self.model_dump(mode="json", exclude=places) | models
+
+    def check(self) -> None:
+        """Refuse models that are not there, before anything is computed.
+
+        Raises:
+            RecipeError: with what was found, what was expected and what to do.
+        """
+        folder = self.language_folder
+        names = {path.name for path in folder.iterdir()}
+        if "config.json" not in names or not any(name.endswith((".safetensors", ".bin")) for name in names):
+            raise RecipeError(
+                f"`language_model` {str(folder)!r} holds {sorted(names)[:8]}, expected config.json, weights and a "
+                "tokenizer; name the folder that a transformers model was saved to"
+            )
+        if self.vision_folder is None and self.vision_pretrained is None:
+            raise RecipeError(
+                f"image tower {self.vision_model!r} comes without `pretrained`: its weights would be random; "
+                "name a tag or a local folder"
+            )
+        self.identity()

@@ -1,0 +1,142 @@
+"""Visual tokens on disk, computed once per distinct image and shared by every arm and seed.
+
+A folder per (tower, token count); in it, parts: `<name>.npy` holds fp16 tokens, `<name>.json` the images' hashes and
+the reasons of those that do not decode. A part whose .json exists is complete; it is written last, then renamed.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from stages.pixels import PixelError, decode, flat_rgb
+from stages.train.vision_tower import BATCH, VisionTower
+
+Halves = npt.NDArray[np.float16]
+PART_BATCHES = 8
+"""Batches per part: an interrupted pass repeats at most these."""
+VERSION = 1
+"""Raise it when the same tower gives other tokens."""
+
+
+def feature_folder(root: Path, vision: str, visual_tokens: int) -> Path:
+    """Where the tokens of one tower lie: the address covers its weights, preprocessing, layer, count and dtype."""
+    facts = json.dumps([VERSION, vision, "last layer", visual_tokens, "float16", BATCH])
+    return root / f"visual-tokens-{xxhash.xxh3_64_hexdigest(facts)}"
+
+
+@dataclass
+class VisualTokens:
+    """The tokens that are there, memory-mapped."""
+
+    parts: list[Halves] = field(default_factory=list)
+    places: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Image hash to (part, row)."""
+    undecodable: dict[str, str] = field(default_factory=dict)
+    """Image hash to the reason it gives no tokens."""
+
+    @classmethod
+    def open(cls, folder: Path) -> "VisualTokens":
+        """Everything complete in the folder."""
+        found = cls()
+        for card in sorted(folder.glob("*.json")):
+            found._add(json.loads(card.read_text()), card.with_suffix(".npy"))
+        return found
+
+    def _add(self, facts: dict[str, Any], file: Path) -> None:
+        if facts["images"]:
+            self.places |= {image: (len(self.parts), row) for row, image in enumerate(facts["images"])}
+            self.parts.append(np.load(file, mmap_mode="r", allow_pickle=False))
+        self.undecodable |= facts["undecodable"]
+
+    def __contains__(self, image: object) -> bool:
+        return image in self.places or image in self.undecodable
+
+    @property
+    def width(self) -> int:
+        """Width of one visual token."""
+        return int(self.parts[0].shape[2])
+
+    def gather(self, images: Sequence[str]) -> Halves:
+        """(n, tokens, width) of images by hash."""
+        return np.stack([self.parts[part][row] for part, row in (self.places[image] for image in images)])
+
+
+def add_missing(
+    folder: Path, images: Iterable[tuple[str, bytes]], tower: Callable[[], VisionTower], part: int = 0, parts: int = 1
+) -> None:
+    """Compute the tokens that `folder` lacks.
+
+    Batches are runs of `BATCH` distinct images in the order given, whoever computes them: worker `part` of `parts`
+    takes every `parts`-th one. The tower is loaded when the first image is missing.
+
+    Args:
+        folder: from `feature_folder`.
+        images: (hash, bytes), distinct, in an order that is the same for every worker.
+        tower: loads the tower.
+        part: this worker's number, from 0.
+        parts: workers.
+    """
+    known = VisualTokens.open(folder)
+    loaded: VisionTower | None = None
+    done = _Part()
+    for batch in _batches(images, known, part, parts):
+        loaded = loaded or tower()
+        done.add(batch, loaded)
+        if done.batches == PART_BATCHES:
+            done.write(folder)
+            done = _Part()
+    if done.batches:
+        done.write(folder)
+
+
+def _batches(
+    images: Iterable[tuple[str, bytes]], known: VisualTokens, part: int, parts: int
+) -> Iterator[list[tuple[str, bytes]]]:
+    mine: list[tuple[str, bytes]] = []
+    for number, (image_hash, content) in enumerate(images):
+        batch, place = divmod(number, BATCH)
+        if place == 0 and mine:
+            yield mine
+            mine = []
+        if batch % parts == part and image_hash not in known:
+            mine.append((image_hash, content))
+    if mine:
+        yield mine
+
+
+@dataclass
+class _Part:
+    images: list[str] = field(default_factory=list)
+    tokens: list[Halves] = field(default_factory=list)
+    undecodable: dict[str, str] = field(default_factory=dict)
+    batches: int = 0
+
+    def add(self, batch: list[tuple[str, bytes]], tower: VisionTower) -> None:
+        self.batches += 1
+        pictures = []
+        for image_hash, content in batch:
+            try:
+                pictures.append(flat_rgb(decode(content)))
+                self.images.append(image_hash)
+            except PixelError as error:
+                self.undecodable[image_hash] = error.reason
+        if pictures:
+            self.tokens.append(tower.tokens(pictures))
+
+    def write(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        name = xxhash.xxh3_128_hexdigest("\n".join([*self.images, *self.undecodable]))
+        temporary = folder / f".writing-{name}-{os.getpid()}"
+        if self.images:
+            with open(temporary, "wb") as stream:
+                np.save(stream, np.concatenate(self.tokens), allow_pickle=False)
+            os.replace(temporary, folder / f"{name}.npy")
+        temporary.write_text(json.dumps({"images": self.images, "undecodable": self.undecodable}))
+        os.replace(temporary, folder / f"{name}.json")

@@ -1,0 +1,106 @@
+"""Visual tokens of any open_clip image tower: its last spatial features, before they are pooled to one vector."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from schemas.errors import CuveeError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import torch
+    from PIL import Image
+
+BATCH = 64
+"""Images per forward pass. Always full, padded with zeros: a row's bits must not depend on how many came along."""
+
+
+@dataclass(frozen=True)
+class VisionTower:
+    """A frozen image tower with its preprocessing."""
+
+    visual: "torch.nn.Module"
+    preprocess: "Callable[[Image.Image], torch.Tensor]"
+    visual_tokens: int
+    device: str
+
+    def tokens(self, images: "list[Image.Image]") -> "npt.NDArray[np.float16]":
+        """(n, tokens, width) fp16 visual tokens of at most `BATCH` RGB images, row by row of the grid."""
+        import torch
+
+        pixels = torch.stack([self.preprocess(image) for image in images])
+        padding = torch.zeros(BATCH - len(images), *pixels.shape[1:])
+        with torch.inference_mode():
+            grid = spatial_features(self.visual, torch.cat([pixels, padding]).to(self.device))
+            pooled = torch.nn.functional.adaptive_avg_pool2d(grid, pooled_grid(*grid.shape[2:], self.visual_tokens))
+        found: npt.NDArray[np.float16] = pooled.flatten(2).transpose(1, 2)[: len(images)].half().cpu().numpy()
+        return found
+
+
+def load_tower(model: str, pretrained: str | None, visual_tokens: int, device: str = "cpu") -> VisionTower:
+    """The image tower of an open_clip model, frozen, in fp32 and eval mode.
+
+    Args:
+        model: open_clip name, `local-dir:PATH`, or the path of such a folder.
+        pretrained: open_clip tag or weights file; None for a folder, which has its own.
+        visual_tokens: most tokens per image.
+        device: where it runs.
+
+    Raises:
+        CuveeError: open_clip cannot load it.
+    """
+    import os
+
+    import open_clip
+
+    name = f"local-dir:{model}" if os.path.isdir(model) else model
+    try:
+        clip, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=pretrained, device=device)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise CuveeError(f"image tower {model!r} ({pretrained or 'own weights'}) does not load: {error}") from error
+    visual = clip.visual.eval().requires_grad_(False)
+    return VisionTower(visual, preprocess, visual_tokens, device)
+
+
+def spatial_features(visual: "torch.nn.Module", pixels: "torch.Tensor") -> "torch.Tensor":
+    """(n, width, rows, columns) features of the last layer, without class or other prefix tokens.
+
+    Args:
+        visual: an open_clip image tower. A timm trunk gives what its pooled path averages; a vision transformer its
+            patch tokens after the final norm (an attentional pooler's norm has another width and is left out).
+        pixels: (n, 3, height, width), preprocessed.
+
+    Raises:
+        CuveeError: a tower that shows no spatial features.
+    """
+    if hasattr(visual, "trunk"):
+        return _trunk_features(visual.trunk, pixels)
+    if not hasattr(visual, "forward_intermediates"):
+        raise CuveeError(f"image tower {type(visual).__name__} shows no spatial features; choose a ViT, ResNet or timm one")
+    options: dict[str, Any] = {"indices": 1, "intermediates_only": True}
+    if hasattr(visual, "ln_post"):
+        options["normalize_intermediates"] = tuple(visual.ln_post.normalized_shape) == tuple(
+            visual.class_embedding.shape  # type: ignore[union-attr, arg-type]
+        )
+    found: torch.Tensor = visual.forward_intermediates(pixels, **options)["image_intermediates"][-1]  # type: ignore[operator]
+    return found
+
+
+def _trunk_features(trunk: Any, pixels: "torch.Tensor") -> "torch.Tensor":
+    features: torch.Tensor = trunk.forward_features(pixels)
+    if features.ndim == 4:
+        channels_last = features.shape[1] != trunk.num_features and features.shape[-1] == trunk.num_features
+        return features.permute(0, 3, 1, 2) if channels_last else features
+    patches = features[:, trunk.num_prefix_tokens :]
+    rows, columns = getattr(trunk.patch_embed, "grid_size", None) or (math.isqrt(patches.shape[1]),) * 2
+    return patches.transpose(1, 2).unflatten(2, (rows, columns))
+
+
+def pooled_grid(rows: int, columns: int, most: int) -> tuple[int, int]:
+    """The grid that `rows` x `columns` is averaged to: at most `most` cells, in about the same proportions."""
+    if rows * columns <= most:
+        return rows, columns
+    fewer = min(rows, max(1, math.isqrt(most * rows // columns)))
+    return fewer, min(columns, max(1, most // fewer))

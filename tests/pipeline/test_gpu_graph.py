@@ -1,0 +1,62 @@
+"""With GPUs the graph has two operators; the scores are the same bytes as with one."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.cluster import Cluster
+from pipeline.resolve import resolve
+from pipeline.run import run
+
+PLUGIN = """
+from typing import Literal
+import pyarrow as pa
+from schemas.columns import IMAGE, WORDS, column
+from stages.stage import Stage
+
+WEIGHT = column("weight_of_words", pa.float32(), "image bytes per word", low=0)
+
+class Weight(Stage):
+    kind: Literal["weight"] = "weight"
+    reads, writes = (IMAGE, WORDS), (WEIGHT,)
+    uses_gpu = True
+
+    def open(self):
+        def score(batch):
+            pairs = zip(batch["image"].to_pylist(), batch["words"].to_pylist())
+            values = [len(image) / max(words or 0, 1) for image, words in pairs]
+            return pa.record_batch([pa.array(values, pa.float32()), pa.nulls(len(values), pa.string())], self.returns())
+        return score
+"""
+
+
+@pytest.fixture
+def one_gpu() -> Iterator[None]:
+    """A cluster that says it has a GPU: placement is real, the device is not touched."""
+    import ray
+
+    ray.shutdown()
+    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def scored(recipe: Path) -> dict[str, bytes]:
+    (recipe.parent / "weight.py").write_text(PLUGIN)
+    text = recipe.read_text().replace("  - {kind: perceptual_hash}\n", "  - {kind: weight}\n")
+    recipe.write_text(text + "plugins: [weight.py]\n")
+    with Cluster(workers=2) as cluster:
+        outcome = run(resolve(recipe), cluster, until="score")
+    assert outcome.record["computed"] == 5 * 4
+    root = recipe.parent / "work" / "scores"
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*.parquet"))}
+
+
+def test_two_operators_write_the_same_bytes_as_one(make_pool: Callable[..., Path], one_gpu: None) -> None:
+    import ray
+
+    with_gpu = scored(make_pool(folder="gpu"))
+    ray.shutdown()
+    without = scored(make_pool(folder="cpu"))
+    assert with_gpu == without

@@ -1,0 +1,80 @@
+"""What cannot work is refused before any work, in words that say what to do; nothing is half-written."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.resolve import resolve
+from schemas.errors import RecipeError
+
+CASES = {
+    "unknown kind": ("kind: caption_text", "kind: caption_txt", "unknown kind 'caption_txt'; did you mean 'caption_text'"),
+    "unknown key": ("seed: 3", "sead: 3", "sead: unknown key; did you mean 'seed'"),
+    "unknown setting": ("kind: image_header", "kind: image_header, decoode: true", "decoode: unknown key"),
+    "missing shard": ("pool/alpha/*.tar", "pool/alpha/00077.tar", "00077.tar"),
+    "empty pool": ("pool/alpha/*.tar", "pool/nothing/*.tar", "nothing"),
+    "unknown column": (
+        "target: {",
+        "select: [{kind: at_least, column: wrds, value: 1}]\ntarget: {",
+        "'wrds', which nothing writes; did you mean 'words'",
+    ),
+    "unscored column": (
+        "target: {",
+        "select: [{kind: at_least, column: clip_score, value: 0.2}]\ntarget: {",
+        "no score step of this recipe writes it",
+    ),
+    "a target that is not there": (
+        'target: {shards: "target/*.tar"}',
+        "select: [{kind: dsir, target: target, samples: 3}]",
+        "needs a target",
+    ),
+    "a model that is not there": (
+        "  - {kind: caption_text}",
+        '  - {kind: clip, model: "local-dir:./no-such-model"}',
+        "no-such-model",
+    ),
+    "random weights": ("  - {kind: caption_text}", "  - {kind: clip, model: ViT-B-32}", "pretrained"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_refused(make_pool: Callable[..., Path], case: str) -> None:
+    old, new, message = CASES[case]
+    recipe = make_pool()
+    text = recipe.read_text()
+    assert old in text
+    recipe.write_text(text.replace(old, new))
+    with pytest.raises(RecipeError) as refusal:
+        resolve(recipe)
+    assert message in str(refusal.value)
+    assert not (recipe.parent / "work").exists()
+
+
+def test_an_export_folder_of_somebody_else_is_refused(make_pool: Callable[..., Path]) -> None:
+    from pipeline.export import refuse_foreign
+
+    recipe = make_pool(extra="export: {kind: webdataset}\n")
+    folder = resolve(recipe).export_folder
+    folder.mkdir(parents=True)
+    refuse_foreign(folder, "small")
+    (folder / "thesis.txt").write_text("mine")
+    with pytest.raises(RecipeError, match="no cuvee export"):
+        refuse_foreign(folder, "small")
+    (folder / "manifest.json").write_text(json.dumps({"name": "other"}))
+    with pytest.raises(RecipeError, match="recipe 'other'"):
+        refuse_foreign(folder, "small")
+
+
+def test_exit_codes_and_streams(make_pool: Callable[..., Path]) -> None:
+    recipe = make_pool()
+    command = [str(Path(sys.executable).with_name("cuvee"))]
+    good = subprocess.run([*command, "check", str(recipe), "--json"], capture_output=True, text=True)
+    assert good.returncode == 0, good.stderr
+    assert json.loads(good.stdout)["shards"] == 5
+    bad = subprocess.run([*command, "check", str(recipe.parent / "none.yaml")], capture_output=True, text=True)
+    assert (bad.returncode, bad.stdout) == (2, "")
+    assert "none.yaml" in bad.stderr
