@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.blend import Blend
 from pipeline.cluster import Cluster
 from pipeline.fingerprints import fingerprint, rounded
 from pipeline.plan import Shard
 from pipeline.shards import Container, read_members
-from pipeline.sidecars import Workspace, read_json, replacing, write_json, write_table
+from pipeline.sidecars import Workspace, read_json, read_table, replacing, write_json, write_table
 from pipeline.table import ScoreTable
 from schemas.errors import CuveeError, RecipeError
 from schemas.recipe import Export
@@ -177,12 +176,11 @@ class ExportJob:
         """Write one tar: fixed names, order, times and padding."""
         planned = pl.read_parquet(Path(self.staging) / PLAN).filter(pl.col("exported_shard") == name)
         samples = self._samples(planned)
-        with replacing(Path(self.staging) / name) as temporary, open(temporary, "wb") as stream:
-            # webdataset's own writer would do, but importing it loads torch: seconds in every worker.
-            with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
-                for key, digest, source, row in planned.select("exported_key", "digest", "source", "row").iter_rows():
-                    for suffix, content in sorted(samples[digest, source, row].items()):
-                        archive.addfile(_member(f"{key}.{suffix}", len(content)), io.BytesIO(content))
+        # webdataset's own writer would do, but importing it loads torch: seconds in every worker.
+        with replacing(Path(self.staging) / name) as temporary, tarfile.open(temporary, "w") as archive:
+            for key, digest, source, row in planned.select("exported_key", "digest", "source", "row").iter_rows():
+                for suffix, content in sorted(samples[digest, source, row].items()):
+                    archive.addfile(_member(f"{key}.{suffix}", len(content)), io.BytesIO(content))
 
     def _samples(self, planned: pl.DataFrame) -> dict[tuple[str, str, int], dict[str, bytes]]:
         samples: dict[tuple[str, str, int], dict[str, bytes]] = {}
@@ -208,7 +206,7 @@ class ExportJob:
         return [{"cuvee.json": json.dumps(line, sort_keys=True).encode()} for line in lines]
 
     def _read(self, address: str, digest: str) -> pa.Table:
-        return pq.read_table(Workspace(Path(self.workspace)).sidecar(address, digest))
+        return read_table(Workspace(Path(self.workspace)).sidecar(address, digest))
 
 
 def _member(name: str, size: int) -> tarfile.TarInfo:

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
 from pipeline.report import write_report
@@ -31,6 +30,7 @@ from pipeline.report.view import (
 )
 from pipeline.run import Outcome
 from pipeline.shards import read_images
+from pipeline.sidecars import read_table
 from schemas.columns import COLUMNS, meaning
 from schemas.errors import ShardError
 from schemas.tables import DROPPED, KEPT, POOL_ROLE, QUARANTINED
@@ -165,7 +165,7 @@ class Pictures:
         if shard.digest is None:
             return {}
         workspace = self.outcome.resolved.workspace
-        index = pq.read_table(workspace.sidecar(shard.input.index_address, shard.digest))
+        index = read_table(workspace.sidecar(shard.input.index_address, shard.digest))
         lines = index.take(pa.array(part["row"].to_numpy()))
         try:
             images = read_images(shard.input.container, lines).to_pylist()

@@ -7,7 +7,6 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.cluster import Cluster
 from pipeline.export import Draws, export
@@ -16,7 +15,7 @@ from pipeline.resolve import Resolved, nearest, validated
 from pipeline.score import Progress
 from pipeline.select import Selected
 from pipeline.shards import read_images
-from pipeline.sidecars import read_json, write_json
+from pipeline.sidecars import read_json, read_table, write_json
 from pipeline.train import Arm, compare
 from schemas.errors import RecipeError
 from schemas.recipe import Export
@@ -56,6 +55,7 @@ def settings(resolved: Resolved) -> TrainSettings:
     vision = {"vision_model": stage.model, "vision_pretrained": getattr(stage, "pretrained", None)}
     given = {key: _rooted(value, resolved.folder) for key, value in train.settings().items()}
     made: TrainSettings = validated(TrainSettings, {**given, **vision}, "train")
+    made.check()
     return made
 
 
@@ -130,7 +130,7 @@ def _pairs(chosen: Selected, held: pl.DataFrame) -> Iterator[tuple[str, bytes, s
         shard = next(s for s in table.shards if (s.input.container.path, s.input.role) == (shard_path, role))
         part = part.sort("row")
         path = table.resolved.workspace.sidecar(shard.input.index_address, str(shard.digest))
-        lines = pq.read_table(path).take(pa.array(part["row"].to_numpy()))
+        lines = read_table(path).take(pa.array(part["row"].to_numpy()))
         images = read_images(shard.input.container, lines).to_pylist()
         for uid, image, caption in zip(part["uid"], images, lines["caption"].to_pylist(), strict=True):
             if image is not None and caption:

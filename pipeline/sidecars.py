@@ -59,7 +59,7 @@ class Workspace:
 
     def read_pool(self) -> pa.Table:
         """The remembered shards; empty before the first run."""
-        return pq.read_table(self.pool) if self.pool.exists() else POOL.empty_table()
+        return read_table(self.pool) if self.pool.exists() else POOL.empty_table()
 
     def sweep(self) -> None:
         """Remove temporary files that a killed run left behind; staged slices stay, they are finished work."""
@@ -93,6 +93,12 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def read_table(path: Path) -> pa.Table:
+    """Read a Parquet file whole; unlike `pq.read_table` it loads neither datasets nor pandas."""
+    with pq.ParquetFile(path) as file:
+        return file.read()
+
+
 def write_table(table: pa.Table, path: Path, facts: dict[str, Any] | None = None) -> None:
     """Write a Parquet file atomically, with `facts` as JSON under the metadata key `cuvee`."""
     if facts is not None:
@@ -106,7 +112,7 @@ def join_parts(parts: list[Path], empty: pa.Schema, path: Path) -> None:
     schema = pq.read_schema(parts[0]) if parts else empty
     with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for part in parts:
-            table = pq.read_table(part)
+            table = read_table(part)
             writer.write_table(table.cast(schema), row_group_size=max(1, len(table)))
 
 

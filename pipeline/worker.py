@@ -17,7 +17,7 @@ import xxhash
 from pipeline.fingerprints import SLICE_BYTES, SLICE_ROWS
 from pipeline.plan import Work
 from pipeline.shards import ShardScan, read_images
-from pipeline.sidecars import Workspace, join_parts, machine_facts, write_table
+from pipeline.sidecars import Workspace, join_parts, machine_facts, read_table, write_table
 from schemas.columns import IMAGE, PROVIDED, bounds
 from schemas.errors import ContractError, ShardError
 from stages.kinds import kinds, load_plugin
@@ -82,7 +82,7 @@ class SliceWorker:
         yield {"token": item.token, "digest": scan.digest, "slices": number, "samples": scan.samples}, None
 
     def _rows(self, item: Work) -> Iterator[tuple[dict[str, Any], dict[str, pa.Array]]]:
-        index = pq.read_table(self.workspace.sidecar(item.index_address, str(item.digest)))
+        index = read_table(self.workspace.sidecar(item.index_address, str(item.digest)))
         rows = index.slice(item.first_row, item.rows)
         images = pa.nulls(len(rows), pa.large_binary())
         if self.toolbox.reads_images(item.stages):
@@ -101,7 +101,7 @@ class SliceWorker:
             if stage.kind not in item.stages:
                 columns |= self._present(stage, item, rows)
             elif part.exists() and pq.read_metadata(part).num_rows == rows:
-                columns |= _columns(pq.read_table(part), stage)
+                columns |= _columns(read_table(part), stage)
             else:
                 began = time.perf_counter()
                 scores = self._scored(stage, columns, item, rows)
@@ -125,7 +125,7 @@ class SliceWorker:
 
     def _present(self, stage: Stage, item: Work, rows: int) -> dict[str, pa.Array]:
         assert item.digest is not None
-        table = pq.read_table(self.workspace.sidecar(self.toolbox.addresses[stage.kind], item.digest))
+        table = read_table(self.workspace.sidecar(self.toolbox.addresses[stage.kind], item.digest))
         return _columns(table.slice(item.first_row, rows), stage)
 
     def _part(self, address: str, token: str, number: int) -> Path:

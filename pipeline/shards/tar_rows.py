@@ -1,6 +1,6 @@
 """Groups a tar's members into samples by the WebDataset convention; every byte range ends up in exactly one row."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 
 from pipeline.shards.container import Container
@@ -96,6 +96,8 @@ class TarRows:
         self.total = 0
         """Size of the uncompressed tar."""
         self._seen: set[str] = set()
+        self._suffixes: Set[str] = frozenset()
+        """What the last closed sample had."""
         self._border = 0
         """Where the last row ended and the next begins."""
 
@@ -128,30 +130,41 @@ class TarRows:
         if sample.key in self._seen:
             sample.reason = sample.reason or "duplicate_key"
         self._seen.add(sample.key)
+        self._suffixes = sample.entries.keys()
         row = sample.row()
         self._border = row.stop
         return row
 
-    def _ending(self, walk: TarWalk, sample: Sample | None) -> Iterator[Row]:
+    def _ending(self, walk: TarWalk, last: Sample | None) -> Iterator[Row]:
         """The last sample, and one row for what follows if that is no end of a tar."""
-        row = self._closed(sample) if sample is not None else None
-        if row is not None and not self._continues(walk, sample, row):
+        cut_short = last is not None and is_cut_short(last, self._suffixes, walk)
+        row = None if last is None else self._closed(last)
+        if row is not None and not cut_short:
             yield row
-            row = None
-        if walk.reason is None and row is None:
+        if walk.reason is None and not cut_short:
             return
-        tail = row or Row(self._border, walk.position, key=self._cut_key(walk))
+        tail = row if row and cut_short else Row(self._border, walk.position, key=_cut_key(walk))
         tail.stop, tail.reason = walk.position, walk.reason or "truncated_shard"
         yield tail
 
-    def _continues(self, walk: TarWalk, sample: Sample | None, row: Row) -> bool:
-        """Whether the last sample is part of what was cut off rather than whole before it."""
-        assert sample is not None
-        if walk.reason is None:
-            return not walk.marked_end and row.reason in CUT_SHORT
-        cut = any(entry.cut for entry in sample.others)
-        return cut or row.reason in CUT_SHORT or walk.fragment_name.startswith(f"{sample.key}.")
 
-    def _cut_key(self, walk: TarWalk) -> str | None:
-        key, suffix = split_name(walk.fragment_name)
-        return key if suffix and walk.reason == "truncated_shard" else None
+def is_cut_short(last: Sample, usual: Set[str], walk: TarWalk) -> bool:
+    """Whether the last sample before a bad end is part of what was lost.
+
+    It is when its data is cut, when what is left of the next header carries its key, or when it lacks an image, a
+    caption, or a member that the sample before it (suffixes `usual`) had. Nothing tells a cut between two members
+    from a shorter sample, and a sample that may be incomplete must not pass for whole.
+    """
+    if walk.marked_end:
+        return False
+    if any(entry.cut for entry in last.others) or walk.fragment_name.startswith(f"{last.key}."):
+        return True
+    if split_name(walk.fragment_name)[1]:
+        return False  # another sample had begun
+    return last.row().reason in CUT_SHORT or last.entries.keys() < usual
+
+
+def _cut_key(walk: TarWalk) -> str | None:
+    """Key of a sample of which only a piece of its first header is left."""
+    key, suffix = split_name(walk.fragment_name)
+    return key if suffix and walk.reason == "truncated_shard" else None

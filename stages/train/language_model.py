@@ -52,7 +52,9 @@ class LanguageModel:
         """(n, t) what is to be predicted: caption, then the end token where the caption was not cut, then `IGNORED`."""
         import torch
 
-        rows = [torch.tensor([*ids, self.eos] if all_of_it else ids) for ids, all_of_it in zip(captions, whole, strict=True)]
+        rows = [
+            torch.tensor([*ids, self.eos] if all_of_it else ids) for ids, all_of_it in zip(captions, whole, strict=True)
+        ]
         padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORED)
         return padded.to(self.device)
 

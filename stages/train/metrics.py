@@ -101,9 +101,7 @@ def sample_losses(
     return np.array(sums)
 
 
-def _edit_distance(
-    connector: "torch.nn.Module", frozen: Frozen, asked: Evaluation, batch: int
-) -> dict[str, float]:
+def _edit_distance(connector: "torch.nn.Module", frozen: Frozen, asked: Evaluation, batch: int) -> dict[str, float]:
     corpus, distances = asked.corpus, []
     most = int(np.diff(corpus.offsets).max())
     for start in range(0, len(asked.shown), batch):

@@ -78,7 +78,9 @@ def spatial_features(visual: "torch.nn.Module", pixels: "torch.Tensor") -> "torc
     if hasattr(visual, "trunk"):
         return _trunk_features(visual.trunk, pixels)
     if not hasattr(visual, "forward_intermediates"):
-        raise CuveeError(f"image tower {type(visual).__name__} shows no spatial features; choose a ViT, ResNet or timm one")
+        raise CuveeError(
+            f"image tower {type(visual).__name__} shows no spatial features; choose a ViT, ResNet or timm one"
+        )
     options: dict[str, Any] = {"indices": 1, "intermediates_only": True}
     if hasattr(visual, "ln_post"):
         options["normalize_intermediates"] = tuple(visual.ln_post.normalized_shape) == tuple(

@@ -37,16 +37,13 @@ def test_cut_anywhere_all_whole_samples_survive_and_the_tail_is_one_row(content,
     members = tarfile.open(fileobj=io.BytesIO(content)).getmembers()
     borders = {edge + step for one in members for edge in (one.offset, one.offset_data + one.size) for step in (-1, 0, 1)}
     cuts = sorted({cut for cut in [*borders, *range(600, len(content), 97)] if 512 <= cut < members[-1].offset_data})
+    text_ends = members[1].offset_data + members[1].size
     for cut in cuts:
         found = scan_of(content[:cut])
         kept = [key for key, reason in zip(found.keys, found.reasons, strict=True) if reason is None]
-        # A cut between two members, before the key of the next, leaves what cannot be told from a whole sample.
-        shorter = [
-            json.name[:5]
-            for text, json in zip(members[1::3], members[2::3], strict=True)
-            if text.offset_data + text.size <= cut <= json.offset + len("00000")
-        ]
-        assert kept == whole_before(content, cut) + shorter, cut
+        # The first sample has none before it to be compared with: cut between its members, it passes for whole.
+        alone = ["00000"] if text_ends <= cut <= members[2].offset + len("00000") else []
+        assert kept == whole_before(content, cut) + alone, cut
         assert [reason for reason in found.reasons if reason] == ["truncated_shard"] * (len(found.keys) - len(kept)), cut
         assert len(found.keys) - len(kept) <= 1
         # A tail's key is the sample it was cut from, where its name is left.
@@ -64,7 +61,7 @@ def test_no_end_marker_is_no_loss(content, scan_of):
 def test_a_compressed_tar_cut_anywhere_keeps_what_inflates(content, scan_of):
     packed = gzip.compress(content, mtime=0)
     uncut = scan_of(packed)
-    for cut in range(40, len(packed), 53):
+    for cut in [*range(40, len(packed) - 8, 53), len(packed) - 3]:
         try:
             found = scan_of(packed[:cut])
         except ShardError as error:
@@ -72,7 +69,8 @@ def test_a_compressed_tar_cut_anywhere_keeps_what_inflates(content, scan_of):
             continue
         whole = found.reasons.index("truncated_shard")
         assert whole == len(found.reasons) - 1
-        assert found.index.slice(0, whole).equals(uncut.index.slice(0, whole))
+        alone = whole == 1 and cut < 400  # see above
+        assert alone or found.index.slice(0, whole).equals(uncut.index.slice(0, whole))
     assert whole == 6  # the last cut only takes the checksum
 
 

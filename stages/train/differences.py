@@ -1,0 +1,52 @@
+"""What the comparison says: per arm the mean over seeds, between arms the paired per-seed difference."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from stages.train.metrics import METRICS
+
+
+def paired(left: Sequence[float], right: Sequence[float]) -> dict[str, Any]:
+    """Mean of left - right over seeds with its 95 % t-interval; null bounds for fewer than two seeds.
+
+    The interval is mean +- t(0.975, n - 1) s / sqrt(n), s the standard deviation of the differences: seeds share
+    initial weights between arms, so the pairing takes that part of the noise out.
+    """
+    per_seed = [a - b for a, b in zip(left, right, strict=True)]
+    mean, half = float(np.mean(per_seed)), None
+    if len(per_seed) > 1:
+        from scipy.stats import t
+
+        half = float(t.ppf(0.975, len(per_seed) - 1)) * float(np.std(per_seed, ddof=1)) / math.sqrt(len(per_seed))
+    bounds = {"low": None, "high": None} if half is None else {"low": mean - half, "high": mean + half}
+    return {"mean": mean, **bounds, "per_seed": per_seed}
+
+
+def summary(results: Sequence[dict[str, Any]], arms: Sequence[str]) -> dict[str, Any]:
+    """Finished jobs by arm, and the last arm's differences from each of the others, in every metric."""
+    by_arm = {arm: sorted((r for r in results if r["arm"] == arm), key=lambda r: int(r["seed"])) for arm in arms}
+    tested = arms[-1]
+    return {
+        "arms": {arm: _arm(runs) for arm, runs in by_arm.items()},
+        "differences": [
+            {"metric": metric, "left": tested, "right": other, **paired(left, _values(by_arm[other], metric))}
+            for metric in METRICS
+            if (left := _values(by_arm[tested], metric))
+            for other in arms[:-1]
+        ],
+        "evaluation": results[0]["evaluation"],
+    }
+
+
+def _values(runs: Sequence[dict[str, Any]], metric: str) -> list[float]:
+    return [run["metrics"][metric] for run in runs if metric in run["metrics"]]
+
+
+def _arm(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    facts = {name: runs[0][name] for name in ("samples", "distinct_images", "unusable")}
+    kept = ("seed", "curve", "metrics")
+    means = {metric: float(np.mean(_values(runs, metric))) for metric in METRICS if _values(runs, metric)}
+    return {**facts, "mean": means, "runs": [{name: run[name] for name in kept} for run in runs]}

@@ -1,0 +1,177 @@
+"""The mixer as the engine meets it."""
+
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from schemas.errors import ContractError, CuveeError
+from stages.kinds import kinds
+from stages.mixer import Mixer, MixtureEvidence, SourceEvidence
+from stages.mixture.optimal_transport import OptimalTransport
+from stages.mixture.optimal_transport.mixer import UNLIMITED, on_grid
+
+WIDTH = 24
+CENTRES = np.random.default_rng(11).normal(size=(4, WIDTH))
+NAMES = ("art", "books", "cars", "dogs")
+
+
+def vectors(source: int, rows: int, seed: int, width: int = WIDTH) -> np.ndarray:
+    rng = np.random.default_rng((source, seed))
+    drawn = CENTRES[source] + 1.2 * rng.normal(size=(rows, WIDTH))
+    return (drawn[:, :width] / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+
+
+def source(values: np.ndarray, name: str, weights=None) -> SourceEvidence:
+    uids = [f"{name}-{i:05d}" for i in range(len(values))]
+    return SourceEvidence({"image_embedding": values}, np.ones(len(values)) if weights is None else weights, uids)
+
+
+def evidence(rows=(300, 300, 300, 300), target=((0, 200), (1, 200)), samples=600, seed=0) -> MixtureEvidence:
+    sources = {NAMES[i]: source(vectors(i, count, 1), NAMES[i]) for i, count in enumerate(rows) if count}
+    wanted = np.concatenate([vectors(i, count, 2) for i, count in target])
+    natural = {name: len(found.uids) / sum(rows) for name, found in sources.items()}
+    return MixtureEvidence(sources, {"image_embedding": wanted}, samples, natural, seed)
+
+
+def mixer(**settings) -> OptimalTransport:
+    return OptimalTransport(**{"bootstrap": 40, "atoms": 24, **settings})
+
+
+def test_a_planted_half_and_half_comes_back():
+    mixture = mixer().mix(evidence())
+    assert mixture.weights["art"] == pytest.approx(0.5, abs=0.1)
+    assert mixture.weights["books"] == pytest.approx(0.5, abs=0.1)
+    assert mixture.capped == mixture.weights and mixture.binding == ()
+    for name in ("art", "books"):
+        low, high = mixture.intervals[name]
+        assert low <= mixture.weights[name] <= high and 0 < high - low < 0.4
+    assert mixture.references["ideal"] == mixture.objective
+    assert mixture.objective < min(mixture.references["uniform"], mixture.references["natural"])
+    assert all(mixture.objective < value for value in mixture.evidence["alone"].values())
+
+
+def test_a_target_like_one_source_takes_that_source():
+    mixture = mixer().mix(evidence(target=((2, 300),)))
+    assert mixture.weights["cars"] > 0.9
+    assert mixture.objective < 0.5 * mixture.references["natural"]
+
+
+def test_answers_do_not_depend_on_the_order_of_the_sources():
+    known = evidence()
+    turned = replace(
+        known,
+        sources=dict(reversed(known.sources.items())),
+        natural=dict(reversed(known.natural.items())),
+    )
+    assert asdict(mixer().mix(known)) == asdict(mixer().mix(turned))
+    assert asdict(mixer().mix(known)) == asdict(mixer().mix(known))
+
+
+def test_the_cap_binds_and_the_rest_goes_elsewhere():
+    known = evidence(rows=(300, 40, 300, 300), samples=400)
+    mixture = mixer(max_repeats=2).mix(known)
+    assert mixture.weights["books"] > 0.3
+    assert mixture.capped["books"] == pytest.approx(2 * 40 / 400, abs=2e-6)
+    assert mixture.binding == ("max_repeats: books",)
+    assert sum(mixture.capped.values()) == pytest.approx(1, abs=1e-12)
+    assert mixture.references["ideal"] < mixture.objective < mixture.references["natural"]
+    assert mixer(max_repeats=None).mix(known).capped == mixture.weights
+
+
+def test_more_samples_than_rows_and_repeats_is_refused_with_both_numbers():
+    with pytest.raises(CuveeError, match=r"4801 samples .* 1200 surviving rows drawn at most 4 times give 4800"):
+        mixer(max_repeats=4).mix(evidence(samples=4801))
+    full = mixer(max_repeats=4).mix(evidence(samples=4800))
+    assert full.capped == pytest.approx(dict.fromkeys(NAMES, 0.25), abs=2e-6)
+
+
+def test_row_weights_move_the_source_toward_what_weighs():
+    mixed = np.concatenate([vectors(0, 150, 1), vectors(3, 150, 1)])
+    known = evidence(rows=(0, 300, 300, 0), target=((0, 200),))
+    heavy, light = np.r_[np.full(150, 50.0), np.ones(150)], np.r_[np.ones(150), np.full(150, 50.0)]
+    shares, values = [], []
+    for weights in (heavy, light):
+        sources = {**known.sources, "mixed": source(mixed, "mixed", weights)}
+        mixture = mixer().mix(replace(known, sources=sources, natural=dict.fromkeys(sources, 1 / 3)))
+        shares.append(mixture.weights["mixed"])
+        values.append(mixture.objective)
+    assert shares[0] > 0.9 and shares[0] >= shares[1]
+    assert values[0] < 0.6 * values[1]
+
+
+def test_one_source_gets_everything():
+    mixture = mixer().mix(evidence(rows=(300, 0, 0, 0)))
+    assert mixture.weights == mixture.capped == {"art": 1.0} and mixture.intervals == {"art": (1.0, 1.0)}
+
+
+def test_two_columns_are_joined():
+    known = evidence()
+    sources = {
+        name: replace(found, columns={**found.columns, "text_embedding": found.columns["image_embedding"][:, :9]})
+        for name, found in known.sources.items()
+    }
+    target = {**known.target, "text_embedding": known.target["image_embedding"][:, :9]}
+    both = mixer(column=("image_embedding", "text_embedding"))
+    assert both.columns() == ("image_embedding", "text_embedding")
+    mixture = both.mix(replace(known, sources=sources, target=target))
+    assert mixture.weights["art"] == pytest.approx(0.5, abs=0.1)
+    assert mixture.objective != mixer().mix(known).objective
+
+
+def test_evidence_is_plain_json():
+    facts = mixer().mix(evidence())
+    assert json.loads(json.dumps(asdict(facts)))["evidence"]["atoms"]["target"] == 24
+    squared = facts.evidence["squared_distance"]["capped"]
+    assert facts.objective == pytest.approx(squared / facts.evidence["median_cost"], rel=1e-4)
+    assert set(facts.references) == {"ideal", "natural", "uniform"}
+
+
+def test_the_engine_finds_it_and_its_promises():
+    assert kinds(Mixer)["optimal_transport"] is OptimalTransport
+    assert OptimalTransport().needs_target() and OptimalTransport().columns() == ("image_embedding",)
+    assert OptimalTransport().repeats_allowed() == 4
+    assert OptimalTransport(max_repeats=None).repeats_allowed() == UNLIMITED
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"column": "clip_score"}, "needs embeddings"),
+        ({"column": ()}, "name an embedding column"),
+        ({"column": ("image_embedding", "image_embedding")}, "several different ones"),
+        ({"max_repeats": 0}, "greater than or equal to 1"),
+        ({"bootstrap": 3}, "greater than or equal to 20"),
+        ({"target": "pool"}, "'target'"),
+        ({"repeats": 3}, "Extra inputs"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings, message):
+    with pytest.raises(ValidationError, match=message):
+        OptimalTransport(**settings)
+
+
+def test_evidence_that_cannot_work_is_refused():
+    known = evidence()
+    with pytest.raises(CuveeError, match="the target has no row"):
+        mixer().mix(replace(known, target={"image_embedding": np.zeros((0, WIDTH), np.float32)}))
+    with pytest.raises(CuveeError, match="'art' has embeddings of width 24, the target of 8"):
+        mixer().mix(replace(known, target={"image_embedding": vectors(0, 50, 2, width=8)}))
+    with pytest.raises(CuveeError, match="no source"):
+        mixer().mix(replace(known, sources={}))
+    with pytest.raises(ContractError, match="natural share"):
+        mixer().mix(replace(known, natural={"art": 1.0}))
+    broken = known.target["image_embedding"].copy()
+    broken[3] = 0
+    with pytest.raises(ContractError, match="row 3 is all zeros"):
+        mixer().mix(replace(known, target={"image_embedding": broken}))
+    broken[3] = np.nan
+    with pytest.raises(ContractError, match="finite vectors"):
+        mixer().mix(replace(known, target={"image_embedding": broken}))
+
+
+def test_the_grid_keeps_the_sum_and_breaks_ties_by_place():
+    assert on_grid(np.full(3, 1 / 3)).tolist() == [0.333334, 0.333333, 0.333333]
+    assert on_grid(np.array([1 - 3e-9, 3e-9])).tolist() == [1.0, 0.0]
