@@ -31,12 +31,22 @@ from pipeline.report.view import (
 from pipeline.run import Outcome
 from pipeline.shards import read_images
 from pipeline.sidecars import read_table
-from schemas.columns import COLUMNS, meaning
+from schemas.columns import meaning
 from schemas.errors import ShardError
 from schemas.tables import DROPPED, KEPT, POOL_ROLE, QUARANTINED
 from stages.noise import uniform_noise
 
-CARDS = 18
+METRICS = (
+    Metric("nll_per_token", "NLL per caption token", "lower", "nats, on held-out pairs"),
+    Metric("token_edit_distance", "token edit distance", "lower", "generated against true caption, 0 to 1"),
+    Metric("visual_use_gap", "visual-use gap", "higher", "NLL with another image minus with the true one"),
+)
+ARMS = {
+    "raw": "the decodable pool in natural shares",
+    "random": "a random part of the pool, as many samples as the curated set has distinct ones",
+    "curated": "the exported shards",
+}
+CARDS = 16
 """Samples shown per reason."""
 GROUPS = 8
 """Duplicate groups shown."""
@@ -221,7 +231,7 @@ def _duplicates(pool: pl.DataFrame, pictures: Pictures) -> Iterable[DuplicateGro
         shown = pl.concat([groups.head(GROUPS // 2), groups.sort("duplicate_of").head(GROUPS)])
         shown = shown.unique("duplicate_of", maintain_order=True).head(GROUPS)
         for survivor, others, size in shown.iter_rows():
-            uids = [survivor, *others[:7]]
+            uids = [survivor, *others[:3]]
             cards = pictures.cards(pool.filter(pl.col("uid").is_in(uids)))
             if survivor in cards:
                 rest = tuple(cards[uid] for uid in uids[1:] if uid in cards)
@@ -249,7 +259,38 @@ def _interval(ends: Sequence[float] | None) -> tuple[float, float] | None:
 def _training(training: dict[str, Any] | None) -> TrainingView | None:
     if training is None:
         return None
-    raise NotImplementedError
+    arms = tuple(_arm(name, facts) for name, facts in training["arms"].items())
+    differences = tuple(
+        Difference(
+            line["metric"],
+            line["left"],
+            line["right"],
+            line["mean"],
+            line["low"],
+            line["high"],
+            tuple(line["per_seed"]),
+        )
+        for line in training["differences"]
+        if line["low"] is not None
+    )
+    facts = {name: training[name] for name in ("steps", "samples_per_run", "device", "workers")}
+    facts |= {
+        name: training["settings"][name] for name in ("batch", "learning_rate", "seeds", "vision", "language_model")
+    }
+    return TrainingView(arms, METRICS, differences, facts)
+
+
+def _arm(name: str, facts: dict[str, Any]) -> ArmView:
+    runs = facts["runs"]
+    curves = (
+        Curve(
+            run["seed"], np.array([point[0] for point in run["curve"]]), np.array([point[1] for point in run["curve"]])
+        )
+        for run in runs
+    )
+    names = [metric.name for metric in METRICS if metric.name in facts["mean"]]
+    values = {metric: tuple(run["metrics"][metric] for run in runs) for metric in names}
+    return ArmView(name, tuple(curves), values, f"{ARMS.get(name, '')} ({facts['samples']} samples)")
 
 
 def _timings(outcome: Outcome) -> Iterable[StageTiming]:
@@ -294,6 +335,3 @@ def _facts(record: dict[str, Any]) -> dict[str, Any]:
         "libraries": libraries,
         "image bytes read": record["image_bytes_read"],
     }
-
-
-__all__ = ["COLUMNS", "ArmView", "Curve", "Difference", "Metric", "TrainingView", "present", "view"]

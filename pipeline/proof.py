@@ -92,7 +92,16 @@ def prove(evidence: Evidence, cluster: Cluster, progress: Progress = lambda *_: 
         arms.append(Arm(name, _tars(place, manifest)))
     arms.append(Arm("curated", _tars(evidence.export_folder, evidence.manifest)))
     seed = resolved.recipe.seed
-    found = compare(chosen_settings, arms, held_out_pairs(evidence.chosen), folder, seed=seed, cluster=cluster)
+    found = compare(
+        chosen_settings,
+        arms,
+        held_out_pairs(evidence.chosen),
+        folder,
+        seed=seed,
+        cluster=cluster,
+        features=resolved.workspace.fit("visual-tokens"),
+        progress=progress,
+    )
     write_json(rounded(found), result)
     return read_json(result), False
 

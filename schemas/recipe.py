@@ -28,12 +28,14 @@ class Step(BaseModel):
 class Shards(Model):
     """Where samples lie: WebDataset tars, Parquet with image bytes, or an image folder with a table."""
 
-    shards: str | tuple[str, ...] | None = Field(None, description=".tar or .tar.gz: paths, globs, braces, URLs")
-    parquet: str | tuple[str, ...] | None = Field(None, description="Parquet files with image bytes")
-    folder: str | tuple[str, ...] | None = Field(None, description="image folder, listed by `table`")
-    table: str | None = Field(None, description="JSONL or CSV inside the folder: image path and caption")
-    image: str = Field("image", description="column with the image bytes (parquet) or path (folder)")
-    caption: str = Field("caption", description="column with the caption (parquet, folder)")
+    shards: str | tuple[str, ...] | None = Field(
+        default=None, description=".tar or .tar.gz: paths, globs, braces, URLs"
+    )
+    parquet: str | tuple[str, ...] | None = Field(default=None, description="Parquet files with image bytes")
+    folder: str | tuple[str, ...] | None = Field(default=None, description="image folder, listed by `table`")
+    table: str | None = Field(default=None, description="JSONL or CSV inside the folder: image path and caption")
+    image: str = Field(default="image", description="column with the image bytes (parquet) or path (folder)")
+    caption: str = Field(default="caption", description="column with the caption (parquet, folder)")
 
     @model_validator(mode="after")
     def _one_place(self) -> "Shards":
@@ -55,10 +57,12 @@ class Export(Model):
     """What to write: WebDataset shards of an exact number of samples."""
 
     kind: Literal["webdataset"] = "webdataset"
-    samples: int | None = Field(None, gt=0, description="samples drawn, repeats included; default: every survivor once")
-    samples_per_shard: int = Field(1000, gt=0)
-    columns: tuple[str, ...] = Field((), description="scores added to every sample as KEY.cuvee.json")
-    folder: str | None = Field(None, description="default: WORKSPACE/export/<recipe name>")
+    samples: int | None = Field(
+        default=None, gt=0, description="samples drawn, repeats included; default: every survivor once"
+    )
+    samples_per_shard: int = Field(default=1000, gt=0)
+    columns: tuple[str, ...] = Field(default=(), description="scores added to every sample as KEY.cuvee.json")
+    folder: str | None = Field(default=None, description="default: WORKSPACE/export/<recipe name>")
 
 
 class Train(BaseModel):
@@ -66,8 +70,10 @@ class Train(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    vision: str = Field("clip", description="kind of the score step whose image tower is used")
-    eval: Shards | None = Field(None, description="held-out pairs; default: a fifth of the target, by image content")
+    vision: str = Field(default="clip", description="kind of the score step whose image tower is used")
+    eval: Shards | None = Field(
+        default=None, description="held-out pairs; default: a fifth of the target, by image content"
+    )
 
     def settings(self) -> dict[str, Any]:
         """What the trainer reads."""
@@ -80,7 +86,7 @@ class Recipe(Model):
     name: str = Field(pattern=NAME)
     workspace: str = Field(description="folder for everything computed; relative to the recipe")
     seed: int = 0
-    plugins: tuple[str, ...] = Field((), description="Python files with stages, rules or mixers of your own")
+    plugins: tuple[str, ...] = Field(default=(), description="Python files with stages, rules or mixers of your own")
     pool: tuple[Source, ...] = Field(min_length=1)
     target: Shards | None = None
     score: tuple[Step, ...] = ()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.shards import folder_rows, parquet_rows
+from pipeline.shards import folder_rows, parquet_records
 from pipeline.shards.container import Container
 from pipeline.shards.ranges import Range, open_ranges
 from pipeline.shards.records import Member
@@ -99,7 +99,7 @@ def _windows(rows: list[list[dict[str, Any]]]) -> list[int]:
 def _parquet_images(container: Container, index: pa.Table) -> list[bytes | None]:
     rows = _rows(index, "image_member")
     wanted = sorted({number for number, there in rows if there})
-    records = parquet_rows.wanted_records(container, wanted, [container.image])
+    records = parquet_records.wanted_records(container, wanted, [container.image])
     found = {record.number: record.image for record in records}
     return [found.get(number) for number, _ in rows]
 
@@ -107,7 +107,7 @@ def _parquet_images(container: Container, index: pa.Table) -> list[bytes | None]
 def _parquet_members(container: Container, index: pa.Table) -> Iterator[list[Member]]:
     for run in _ascending(_rows(index, "content_hash")):
         wanted = [number for number, there in run if there]
-        records = parquet_rows.wanted_records(container, wanted, None)
+        records = parquet_records.wanted_records(container, wanted, None)
         for _, there in run:
             yield next(records).members() if there else []
 

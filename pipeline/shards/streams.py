@@ -14,7 +14,8 @@ from schemas.errors import ShardError
 
 BUFFER_BYTES = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
-GZIP_INPUT_BYTES = 16 << 10  # a damaged stream loses at most what this much input inflates to
+GZIP_INPUT_BYTES = 16 << 10
+GZIP_OUTPUT_BYTES = 64 << 10  # zlib keeps what it inflated when it then finds damage: at most this much before it
 
 
 @contextmanager
@@ -95,7 +96,7 @@ class Inflating(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Fill the buffer with inflated bytes; 0 at the end or at the first damage."""
         while not self._ended:
-            chunk = self._inflate(len(buffer))
+            chunk = self._inflate(min(len(buffer), GZIP_OUTPUT_BYTES))
             if chunk:
                 buffer[: len(chunk)] = chunk
                 return len(chunk)

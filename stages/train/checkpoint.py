@@ -16,6 +16,9 @@ from stages.train.connector import ConnectorCard
 if TYPE_CHECKING:
     import torch
 
+CURVE_POINTS = 100
+"""Most points of a loss curve; each is the mean over the label tokens since the one before."""
+
 
 @dataclass(frozen=True)
 class Belonging:
@@ -52,6 +55,14 @@ class Progress:
     pending: list[float]
     """(loss sum, label tokens) since the curve's last point."""
 
+    def record(self, loss_sum: float, tokens: int, steps: int) -> None:
+        """Count a finished step; the curve gets a point at equal distances and at the end."""
+        self.step += 1
+        self.pending = [self.pending[0] + loss_sum, self.pending[1] + tokens]
+        if self.step % -(-steps // CURVE_POINTS) == 0 or self.step == steps:
+            self.curve.append((self.step, self.pending[0] / self.pending[1]))
+            self.pending = [0.0, 0.0]
+
 
 def save_checkpoint(
     path: Path, module: "torch.nn.Module", optimizer: "torch.optim.Optimizer", progress: Progress, of: Belonging
@@ -86,7 +97,7 @@ def load_checkpoint(
     try:
         with safe_open(path, "pt") as file:
             facts = json.loads(file.metadata()["facts"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: not a dict
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, TypeError) as error:
         raise CuveeError(f"checkpoint {path} is damaged: {error}; remove it to train anew") from error
     of.refuse_other(facts, path)

@@ -155,7 +155,7 @@ class Workbench:
     def fingerprint(self, job: Job) -> str:
         """What a job's result depends on, as 16 hex digits."""
         facts = {**self._common, "data": self.corpora[job.arm].fingerprint, "number": job.seed}
-        return xxhash.xxh3_64_hexdigest(json.dumps(facts, sort_keys=True))
+        return xxhash.xxh3_64_hexdigest(json.dumps(facts, sort_keys=True).encode())
 
     def pending(self) -> list[Job]:
         """Jobs without a finished result for just these samples, settings and models."""

@@ -125,5 +125,6 @@ def load_language_model(folder: Path, device: str = "cpu") -> LanguageModel:
         raise CuveeError(f"language model {folder} does not load: {error}") from error
     if tokenizer.eos_token_id is None:
         raise CuveeError(f"language model {folder} has no end-of-text token, so no caption would end; set `eos_token`")
-    model = model.eval().requires_grad_(False).to(device)
+    frozen: torch.nn.Module = model
+    frozen.train(False).requires_grad_(False).to(device)
     return LanguageModel(model, tokenizer, tokenizer.bos_token_id, tokenizer.eos_token_id, device)

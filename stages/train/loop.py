@@ -25,9 +25,6 @@ from stages.train.vision_features import VisualTokens
 if TYPE_CHECKING:
     import torch
 
-CURVE_POINTS = 100
-"""Most points of a loss curve; each is the mean over the label tokens since the one before."""
-
 
 @dataclass(frozen=True)
 class Frozen:
@@ -63,7 +60,7 @@ def connector_card(settings: TrainSettings, frozen: Frozen, seed: str) -> Connec
         visual_tokens=settings.visual_tokens,
         vision=settings.vision_identity,
         language_model=settings.language_identity,
-        init_seed=xxhash.xxh3_64_intdigest(f"connector/{seed}") >> 1,
+        init_seed=xxhash.xxh3_64_intdigest(f"connector/{seed}".encode()) >> 1,
     )
 
 
@@ -99,66 +96,65 @@ def train(
     Raises:
         CuveeError: no samples, a checkpoint of another run, or a loss that is not finite.
     """
-    import torch
-
     with one_thread():
-        card = connector_card(settings, frozen, seed)
-        module = card.build().to(frozen.language.device)
-        optimizer = torch.optim.AdamW(
-            module.parameters(), lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=settings.weight_decay
-        )
-        sampler = IndexSampler(corpus.keys, settings.batch, seed)
-        belonging = Belonging(card, corpus.fingerprint, _schedule(settings, seed))
-        progress = Progress(0, [], [0.0, 0.0])
+        run = _Run.start(settings, frozen, corpus, seed)
         if checkpoint is not None and checkpoint.exists():
-            progress = load_checkpoint(checkpoint, module, optimizer, belonging)
-        while progress.step < settings.steps:
-            loss = _step(settings, frozen, corpus, sampler, module, optimizer, progress)
-            if checkpoint is not None and progress.step % settings.checkpoint_steps == 0:
-                save_checkpoint(checkpoint, module, optimizer, progress, belonging)
+            run.progress = load_checkpoint(checkpoint, run.module, run.optimizer, run.belonging)
+        while run.progress.step < settings.steps:
+            loss = run.step()
+            if checkpoint is not None and run.progress.step % settings.checkpoint_steps == 0:
+                save_checkpoint(checkpoint, run.module, run.optimizer, run.progress, run.belonging)
             if on_step is not None:
-                on_step(progress.step, loss)
+                on_step(run.progress.step, loss)
         if checkpoint is not None:
             checkpoint.unlink(missing_ok=True)
-    return TrainResult(module, card, tuple(progress.curve))
+    return TrainResult(run.module, run.belonging.card, tuple(run.progress.curve))
 
 
-def _schedule(settings: TrainSettings, seed: str) -> dict[str, object]:
-    names = {"learning_rate", "warmup", "floor", "weight_decay", "batch", "max_tokens"}
-    return {"steps": settings.steps, "seed": seed, **settings.model_dump(include=names)}
+@dataclass
+class _Run:
+    settings: TrainSettings
+    frozen: Frozen
+    corpus: Corpus
+    module: "torch.nn.Module"
+    optimizer: "torch.optim.Optimizer"
+    sampler: IndexSampler
+    belonging: Belonging
+    progress: Progress
 
+    @classmethod
+    def start(cls, settings: TrainSettings, frozen: Frozen, corpus: Corpus, seed: str) -> "_Run":
+        import torch
 
-def _step(
-    settings: TrainSettings,
-    frozen: Frozen,
-    corpus: Corpus,
-    sampler: IndexSampler,
-    module: "torch.nn.Module",
-    optimizer: "torch.optim.Optimizer",
-    progress: Progress,
-) -> float:
-    ids = sampler.ids(progress.step).tolist()
-    for group in optimizer.param_groups:
-        group["lr"] = rate(settings, progress.step)
-    labels = frozen.language.labels([corpus.caption(i) for i in ids], corpus.whole[ids].tolist())
-    losses = frozen.language.token_losses(module(frozen.embeddings([corpus.images[i] for i in ids])), labels)
-    tokens = int((labels >= 0).sum())
-    loss = losses.sum() / tokens
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise CuveeError(
-            f"the loss is {value} at step {progress.step}, samples {[corpus.keys[i] for i in ids]}; lower `learning_rate`"
-        )
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-    _record(progress, value * tokens, tokens, settings.steps)
-    return value
+        card = connector_card(settings, frozen, seed)
+        module = card.build().to(frozen.language.device)
+        decay, peak = settings.weight_decay, settings.learning_rate
+        optimizer = torch.optim.AdamW(module.parameters(), lr=peak, betas=(0.9, 0.95), weight_decay=decay)
+        sampler = IndexSampler(corpus.keys, settings.batch, seed)
+        names = {"learning_rate", "warmup", "floor", "weight_decay", "batch", "max_tokens"}
+        schedule = {"steps": settings.steps, "seed": seed, **settings.model_dump(include=names)}
+        belonging = Belonging(card, corpus.fingerprint, schedule)
+        return cls(settings, frozen, corpus, module, optimizer, sampler, belonging, Progress(0, [], [0.0, 0.0]))
 
+    def step(self) -> float:
+        import torch
 
-def _record(progress: Progress, loss_sum: float, tokens: int, steps: int) -> None:
-    progress.step += 1
-    progress.pending = [progress.pending[0] + loss_sum, progress.pending[1] + tokens]
-    if progress.step % -(-steps // CURVE_POINTS) == 0 or progress.step == steps:
-        progress.curve.append((progress.step, progress.pending[0] / progress.pending[1]))
-        progress.pending = [0.0, 0.0]
+        ids = self.sampler.ids(self.progress.step).tolist()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate(self.settings, self.progress.step)
+        language, corpus = self.frozen.language, self.corpus
+        labels = language.labels([corpus.caption(i) for i in ids], corpus.whole[ids].tolist())
+        visual = self.module(self.frozen.embeddings([corpus.images[i] for i in ids]))
+        tokens = int((labels >= 0).sum())
+        loss = language.token_losses(visual, labels).sum() / tokens
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise CuveeError(
+                f"the loss is {value} at step {self.progress.step}; lower `learning_rate` or look at samples "
+                f"{[corpus.keys[i] for i in ids]}"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        self.optimizer.step()
+        self.progress.record(value * tokens, tokens, self.settings.steps)
+        return value

@@ -1,4 +1,4 @@
-"""The two-layer MLP connector of LLaVA-1.5 (Liu et al. 2024, arXiv:2310.03744): Linear, GELU, Linear per visual token."""
+"""The two-layer MLP connector of LLaVA-1.5 (arXiv:2310.03744): Linear, GELU, Linear, the same for each visual token."""
 
 from typing import TYPE_CHECKING
 

@@ -101,6 +101,15 @@ class TrainSettings(BaseModel):
         models = {"vision": self.vision_identity, "language_model": self.language_identity}
         return self.model_dump(mode="json", exclude=places) | models
 
+    def located(self) -> "TrainSettings":
+        """The same with absolute paths, for a worker that runs in another folder."""
+        folders = {"language_model": os.path.abspath(self.language_folder)}
+        if self.vision_folder is not None:
+            folders["vision_model"] = os.path.abspath(self.vision_folder)
+        if self.vision_pretrained and os.path.isfile(self.vision_pretrained):
+            folders["vision_pretrained"] = os.path.abspath(self.vision_pretrained)
+        return TrainSettings.model_validate({**self.model_dump(), **folders})
+
     def check(self) -> None:
         """Refuse models that are not there, before anything is computed.
 

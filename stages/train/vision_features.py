@@ -28,7 +28,7 @@ VERSION = 1
 def feature_folder(root: Path, vision: str, visual_tokens: int) -> Path:
     """Where the tokens of one tower lie: the address covers its weights, preprocessing, layer, count and dtype."""
     facts = json.dumps([VERSION, vision, "last layer", visual_tokens, "float16", BATCH])
-    return root / f"visual-tokens-{xxhash.xxh3_64_hexdigest(facts)}"
+    return root / f"visual-tokens-{xxhash.xxh3_64_hexdigest(facts.encode())}"
 
 
 @dataclass
@@ -132,7 +132,7 @@ class _Part:
 
     def write(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        name = xxhash.xxh3_128_hexdigest("\n".join([*self.images, *self.undecodable]))
+        name = xxhash.xxh3_128_hexdigest("\n".join([*self.images, *self.undecodable]).encode())
         temporary = folder / f".writing-{name}-{os.getpid()}"
         if self.images:
             with open(temporary, "wb") as stream:

@@ -34,7 +34,8 @@ class VisionTower:
         padding = torch.zeros(BATCH - len(images), *pixels.shape[1:])
         with torch.inference_mode():
             grid = spatial_features(self.visual, torch.cat([pixels, padding]).to(self.device))
-            pooled = torch.nn.functional.adaptive_avg_pool2d(grid, pooled_grid(*grid.shape[2:], self.visual_tokens))
+            cells = pooled_grid(grid.shape[2], grid.shape[3], self.visual_tokens)
+            pooled = torch.nn.functional.adaptive_avg_pool2d(grid, cells)
         found: npt.NDArray[np.float16] = pooled.flatten(2).transpose(1, 2)[: len(images)].half().cpu().numpy()
         return found
 
@@ -64,7 +65,7 @@ def load_tower(model: str, pretrained: str | None, visual_tokens: int, device: s
     return VisionTower(visual, preprocess, visual_tokens, device)
 
 
-def spatial_features(visual: "torch.nn.Module", pixels: "torch.Tensor") -> "torch.Tensor":
+def spatial_features(visual: Any, pixels: "torch.Tensor") -> "torch.Tensor":
     """(n, width, rows, columns) features of the last layer, without class or other prefix tokens.
 
     Args:
@@ -83,10 +84,8 @@ def spatial_features(visual: "torch.nn.Module", pixels: "torch.Tensor") -> "torc
         )
     options: dict[str, Any] = {"indices": 1, "intermediates_only": True}
     if hasattr(visual, "ln_post"):
-        options["normalize_intermediates"] = tuple(visual.ln_post.normalized_shape) == tuple(
-            visual.class_embedding.shape  # type: ignore[union-attr, arg-type]
-        )
-    found: torch.Tensor = visual.forward_intermediates(pixels, **options)["image_intermediates"][-1]  # type: ignore[operator]
+        options["normalize_intermediates"] = visual.ln_post.weight.shape == visual.class_embedding.shape
+    found: torch.Tensor = visual.forward_intermediates(pixels, **options)["image_intermediates"][-1]
     return found
 
 
@@ -97,7 +96,7 @@ def _trunk_features(trunk: Any, pixels: "torch.Tensor") -> "torch.Tensor":
         return features.permute(0, 3, 1, 2) if channels_last else features
     patches = features[:, trunk.num_prefix_tokens :]
     rows, columns = getattr(trunk.patch_embed, "grid_size", None) or (math.isqrt(patches.shape[1]),) * 2
-    return patches.transpose(1, 2).unflatten(2, (rows, columns))
+    return patches.transpose(1, 2).reshape(len(patches), -1, rows, columns)
 
 
 def pooled_grid(rows: int, columns: int, most: int) -> tuple[int, int]:

@@ -113,7 +113,8 @@ def test_natural_shares_are_counts_over_the_total():
 def table(counts: dict[str, int], weights=None) -> pl.DataFrame:
     uids = [f"{name}-{i:05d}" for name, count in counts.items() for i in range(count)]
     sources = [name for name, count in counts.items() for _ in range(count)]
-    return pl.DataFrame({"uid": uids, "source": sources, "weight": weights or [1.0] * len(uids)})
+    schema = {"uid": pl.String, "source": pl.String, "weight": pl.Float64}
+    return pl.DataFrame({"uid": uids, "source": sources, "weight": weights or [1.0] * len(uids)}, schema)
 
 
 @settings(max_examples=150, deadline=None)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from schemas.errors import ContractError, CuveeError
 from stages.mixer import Floats
 from stages.noise import uniform_noise
 
@@ -33,6 +34,27 @@ class Atoms:
     """Kish's effective sample size (sum w)^2 / sum w^2; the number of rows when all weigh the same."""
     error: float
     """Weighted mean squared distance of a row to its atom; its root bounds the change of the 2-Wasserstein distance."""
+
+
+def unit_rows(columns: Sequence[Floats], owner: str) -> Floats:
+    """(n, sum of widths) float32 rows of norm 1: each column's rows scaled to norm 1, joined, and divided by sqrt(m).
+
+    Raises:
+        CuveeError: there are no rows.
+        ContractError: a value is not finite, a column holds no vectors, or a row is all zeros.
+    """
+    parts = []
+    for values in columns:
+        if not len(values):
+            raise CuveeError(f"{owner} has no row with an embedding; a mixture needs at least one")
+        if values.ndim != 2 or not np.isfinite(values).all():
+            raise ContractError(f"{owner}: expected finite vectors (n, d), found shape {values.shape}")
+        norms = np.linalg.norm(values.astype(np.float64), axis=1, keepdims=True)
+        if not norms.all():
+            raise ContractError(f"{owner}: row {int(np.argmin(norms))} is all zeros; an embedding has a direction")
+        parts.append(values / norms / np.sqrt(len(columns)))
+    joined: Floats = np.concatenate(parts, axis=1).astype(np.float32)
+    return joined
 
 
 def quantise(rows: Floats, weights: Doubles, keys: Sequence[str], atoms: int, seed: int) -> Atoms:

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from schemas.columns import COLUMNS, IMAGE_EMBEDDING
 from schemas.errors import ContractError, CuveeError
 from stages.mixer import Floats, Mixer, Mixture, MixtureEvidence
-from stages.mixture.optimal_transport.atoms import Atoms, Doubles, quantise
+from stages.mixture.optimal_transport.atoms import Atoms, Doubles, quantise, unit_rows
 from stages.mixture.optimal_transport.bootstrap import intervals
 from stages.mixture.optimal_transport.program import Masses, Optimum, Potentials, minimise
 
@@ -70,29 +70,23 @@ class OptimalTransport(Mixer):
             CuveeError: no rows on one side, embeddings of different width, or more samples than the cap allows.
         """
         names = sorted(evidence.sources)
-        natural = _natural(evidence, names)
-        limits = self._limits(evidence, names)
-        sources = {name: self._source(evidence, name) for name in names}
-        target = self._target(evidence)
-        _refuse_widths(sources, target)
+        natural, limits = _natural(evidence, names), self._limits(evidence, names)
+        sources, target = self._quantised(evidence, names)
         potentials, median = _costs(list(sources.values()), target)
         masses = Masses(np.concatenate([atoms.weights for atoms in sources.values()]), target.weights)
-        ideal = minimise(potentials, masses, np.ones(len(names)), natural)
-        fits = bool((ideal.shares <= limits + AT_LIMIT).all())
-        capped = ideal if fits else minimise(potentials, masses, limits, natural)
+        ideal, capped = _optima(potentials, masses, limits, natural)
         bounds = intervals(potentials, sources, target, natural, self.bootstrap, evidence.seed).round(6)
-        found = {"ideal": on_grid(ideal.shares), "capped": on_grid(capped.shares)}
-        found |= {"uniform": np.full(len(names), 1 / len(names)), "natural": natural}
-        values = {name: potentials.distance(shares, masses) for name, shares in sorted(found.items())}
+        shares = {"ideal": on_grid(ideal.shares), "capped": on_grid(capped.shares), "natural": natural}
+        shares["uniform"] = np.full(len(names), 1 / len(names))
+        values = {name: potentials.distance(point, masses) for name, point in sorted(shares.items())}
         alone = {name: potentials.distance(np.eye(len(names))[i], masses) for i, name in enumerate(names)}
-        at_limit = (limits < 1) & (capped.shares >= limits - AT_LIMIT)
         return Mixture(
-            weights=dict(zip(names, found["ideal"].tolist(), strict=True)),
-            capped=dict(zip(names, found["capped"].tolist(), strict=True)),
+            weights=dict(zip(names, shares["ideal"].tolist(), strict=True)),
+            capped=dict(zip(names, shares["capped"].tolist(), strict=True)),
             intervals={name: (low, high) for name, (low, high) in zip(names, bounds.tolist(), strict=True)},
             objective=values.pop("capped"),
             references=values,
-            binding=tuple(f"max_repeats: {name}" for name, binds in zip(names, at_limit, strict=True) if binds),
+            binding=tuple(f"max_repeats: {names[i]}" for i in _at_limit(capped.shares, limits)),
             evidence=self._facts({**sources, "target": target}, alone, median, (ideal, capped)),
         )
 
@@ -107,15 +101,18 @@ class OptimalTransport(Mixer):
         limits: Doubles = np.minimum(1.0, self.repeats_allowed() * rows / evidence.samples)
         return limits
 
-    def _source(self, evidence: MixtureEvidence, name: str) -> Atoms:
-        source = evidence.sources[name]
-        rows = unit_rows([source.columns[column] for column in self.columns()], f"source {name!r}")
-        return quantise(rows, np.asarray(source.weights, np.float64), source.uids, self.atoms, evidence.seed)
-
-    def _target(self, evidence: MixtureEvidence) -> Atoms:
+    def _quantised(self, evidence: MixtureEvidence, names: Sequence[str]) -> tuple[dict[str, Atoms], Atoms]:
         rows = unit_rows([evidence.target[column] for column in self.columns()], "the target")
         keys = [xxhash.xxh3_128_hexdigest(row.tobytes()) for row in rows]
-        return quantise(rows, np.ones(len(rows)), keys, self.atoms, evidence.seed)
+        target = quantise(rows, np.ones(len(rows)), keys, self.atoms, evidence.seed)
+        sources = {}
+        for name in names:
+            found = evidence.sources[name]
+            rows = unit_rows([found.columns[column] for column in self.columns()], f"source {name!r}")
+            _refuse_widths(rows, target, name)
+            weights = np.asarray(found.weights, np.float64)
+            sources[name] = quantise(rows, weights, found.uids, self.atoms, evidence.seed)
+        return sources, target
 
     def _facts(
         self, sides: dict[str, Atoms], alone: dict[str, float], median: float, found: tuple[Optimum, Optimum]
@@ -131,27 +128,6 @@ class OptimalTransport(Mixer):
             "gap": {"ideal": found[0].gap, "capped": found[1].gap},
             "bootstrap": self.bootstrap,
         }
-
-
-def unit_rows(columns: Sequence[Floats], owner: str) -> Floats:
-    """(n, sum of widths) float32 rows of norm 1: each column's rows scaled to norm 1, joined, and divided by sqrt(m).
-
-    Raises:
-        CuveeError: there are no rows.
-        ContractError: a value is not finite, a column holds no vectors, or a row is all zeros.
-    """
-    parts = []
-    for values in columns:
-        if not len(values):
-            raise CuveeError(f"{owner} has no row with an embedding; a mixture needs at least one")
-        if values.ndim != 2 or not np.isfinite(values).all():
-            raise ContractError(f"{owner}: expected finite vectors (n, d), found shape {values.shape}")
-        norms = np.linalg.norm(values.astype(np.float64), axis=1, keepdims=True)
-        if not norms.all():
-            raise ContractError(f"{owner}: row {int(np.argmin(norms))} is all zeros; an embedding has a direction")
-        parts.append(values / norms / np.sqrt(len(columns)))
-    joined: Floats = np.concatenate(parts, axis=1).astype(np.float32)
-    return joined
 
 
 def on_grid(shares: Doubles) -> Doubles:
@@ -174,14 +150,23 @@ def _natural(evidence: MixtureEvidence, names: Sequence[str]) -> Doubles:
     return natural
 
 
-def _refuse_widths(sources: dict[str, Atoms], target: Atoms) -> None:
-    width = target.points.shape[1]
-    for name, atoms in sources.items():
-        if atoms.points.shape[1] != width:
-            raise CuveeError(
-                f"source {name!r} has embeddings of width {atoms.points.shape[1]}, the target of {width}; "
-                "score both with one model"
-            )
+def _refuse_widths(rows: Floats, target: Atoms, name: str) -> None:
+    found, expected = rows.shape[1], target.points.shape[1]
+    if found != expected:
+        raise CuveeError(
+            f"source {name!r} has embeddings of width {found}, the target of {expected}; score both with one model"
+        )
+
+
+def _optima(potentials: Potentials, masses: Masses, limits: Doubles, natural: Doubles) -> tuple[Optimum, Optimum]:
+    """The optimum without limits and the one within them: the same where it fits."""
+    ideal = minimise(potentials, masses, np.ones(len(limits)), natural)
+    fits = bool((ideal.shares <= limits + AT_LIMIT).all())
+    return ideal, ideal if fits else minimise(potentials, masses, limits, natural)
+
+
+def _at_limit(shares: Doubles, limits: Doubles) -> list[int]:
+    return [int(i) for i in np.flatnonzero((limits < 1) & (shares >= limits - AT_LIMIT))]
 
 
 def _costs(sources: Sequence[Atoms], target: Atoms) -> tuple[Potentials, float]:

@@ -11,7 +11,6 @@ what makes the bootstrap cheap.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -104,8 +103,8 @@ class Optimum:
 def minimise(potentials: Potentials, masses: Masses, limits: Doubles, natural: Doubles) -> Optimum:
     """The canonical minimiser of V over the simplex with p <= limits (S,), which must sum to at least 1.
 
-    Among minimisers, the one closest to the natural shares (S,) > 0: its largest ratio p_i / natural_i is smallest,
-    then the next largest, and so on. It is unique, shares like natural between equal sources, and repeats least.
+    Among minimisers, the one closest to the natural shares (S,), which are > 0 and sum to 1, in the chi-squared sense
+    of `_closest`: it is unique, and equal sources share like natural.
 
     Raises:
         CuveeError: the bounds did not meet within `MAX_CUTS` transports.

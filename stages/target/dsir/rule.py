@@ -12,7 +12,7 @@ from schemas.columns import CAPTION
 from schemas.errors import CuveeError
 from stages.noise import gumbel_noise, uniform_noise
 from stages.rule import Context, Rule, Verdict, drop_lines
-from stages.target.dsir.ngrams import Integers, Ngrams, hash_ngrams
+from stages.target.dsir.ngrams import Hashing, Integers, Ngrams, hash_ngrams
 from stages.target.dsir.weights import MIN_LENGTH, Mode, kl_divergence, log_weights, resample, scores
 
 Mask = npt.NDArray[np.bool_]
@@ -119,13 +119,17 @@ class Dsir(Rule):
         return table["uid"].filter(pl.Series(worded)).to_list(), ngrams.only(worded)
 
     def _hash(self, table: pl.DataFrame) -> Ngrams:
-        return hash_ngrams(table[CAPTION.name].fill_null("").to_list(), self.ngrams, self.buckets)
+        hashing: Hashing = "sha256" if self.mode == "exact" else "xxh3"
+        return hash_ngrams(table[CAPTION.name].fill_null("").to_list(), self.ngrams, self.buckets, hashing)
 
 
 def _divergences(
     captions: _Captions, target: Integers, chosen: Mask, eligible: Mask, seed: int
 ) -> dict[str, float]:
-    """KL(target || x) in nats for x = selected, pool, and a random draw of the same size from the eligible rows."""
+    """KL(target || x) in nats for x = selected, pool, and a random draw of the same size from the eligible rows.
+
+    Compare `selected` with `random`: the pseudo-counts weigh more in a small set than in the whole pool.
+    """
     order = np.argsort(uniform_noise(captions.uids, seed, "dsir random"), kind="stable")
     random = np.zeros_like(chosen)
     random[order[eligible[order]][: int(chosen.sum())]] = True

@@ -2,6 +2,7 @@ import gzip
 import hashlib
 import io
 import tarfile
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -37,7 +38,7 @@ def test_round_trip(kit, scan_of, members, form, mode):
     assert found.scan.digest == hashlib.sha256(content).hexdigest()
     plain = gzip.decompress(content) if mode == "w:gz" else content
     assert found.scan.size == len(plain)
-    for (name, data), member in zip(members, sum(found.index["members"].to_pylist(), []), strict=True):
+    for (name, data), member in zip(members, chain(*found.index["members"].to_pylist()), strict=True):
         assert member == {"name": name, "offset": plain.index(data), "size": len(data)}
 
 
@@ -88,7 +89,10 @@ TEXT = ("a.txt", b"words")
         ([IMAGE, ("a.txt", b" \n")], [("a", "empty_caption")]),
         ([IMAGE, ("a.txt", b"\xff\xfea\0")], [("a", "caption_not_utf8")]),
         ([IMAGE, TEXT, ("a.JPG", b"other")], [("a", "duplicate_member")]),
-        ([IMAGE, TEXT, ("b.png", b"x"), ("b.txt", b"y"), IMAGE, TEXT], [("a", None), ("b", None), ("a", "duplicate_key")]),
+        (
+            [IMAGE, TEXT, ("b.png", b"x"), ("b.txt", b"y"), IMAGE, TEXT],
+            [("a", None), ("b", None), ("a", "duplicate_key")],
+        ),
         ([IMAGE, linked("a.txt")], [("a", "not_a_regular_file")]),
         ([IMAGE, TEXT, linked("l.jpg", tarfile.LNKTYPE, "a.jpg")], [("a", None), ("l", "not_a_regular_file")]),
         ([linked("d.jpg", tarfile.CHRTYPE), IMAGE, TEXT], [("d", "not_a_regular_file"), ("a", None)]),
@@ -139,7 +143,9 @@ def test_the_preferred_image_wins_whatever_the_order(kit, scan_of):
 
 def test_names_that_are_no_utf8_stay_distinct(kit, scan_of):
     names = [b"caf\xe9".decode(errors="surrogateescape"), b"caf\xe8".decode(errors="surrogateescape")]
-    found = scan_of(kit.tar_bytes([(name + end, b"x") for name in names for end in (".jpg", ".txt")], tarfile.GNU_FORMAT))
+    found = scan_of(
+        kit.tar_bytes([(name + end, b"x") for name in names for end in (".jpg", ".txt")], tarfile.GNU_FORMAT)
+    )
     assert found.keys == ["caf\\xe9", "caf\\xe8"]
     assert found.reasons == [None, None]
 

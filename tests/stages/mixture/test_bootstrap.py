@@ -22,7 +22,7 @@ def test_resampled_weights_have_the_multinomials_moments():
 
 def test_a_replicate_without_rows_keeps_the_weights():
     drawn = resampled(atoms(np.eye(2), [0.25, 0.75], 0.01), "photos", 200, seed=0)
-    assert (drawn.sum(axis=1) == 1).all() and ([0.25, 0.75] == drawn).all(axis=1).sum() > 150
+    assert (drawn.sum(axis=1) == 1).all() and (drawn == [0.25, 0.75]).all(axis=1).sum() > 150
 
 
 def far_apart(share: float, rows: float):

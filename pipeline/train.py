@@ -1,0 +1,216 @@
+"""Trains every arm of a comparison with every seed, in one Ray Train worker group or in this process.
+
+Ray's part is small: ranks share the missing visual tokens, then take whole jobs in turns. A job fits one worker and
+nothing is exchanged between jobs, so results do not depend on the number of ranks.
+
+Why not leave Ray Train as it comes: an empty `TorchTrainer.fit()` of Ray 2.60 takes 17-43 s on two cores. It starts
+seven processes (controller, autoscaling coordinator, placement group cleaner, synchroniser, preemption watcher, the
+workers), and each imports ray.data, ray.train and torch anew; most of the time is these imports, and twice of it where
+no compiled bytecode lies beside the libraries. The controller's requests to the coordinator then run into
+their limit of 5 s each while the coordinator still imports. `TRAIN_ENVIRONMENT` leaves out what is not needed.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.cluster import Cluster
+from pipeline.sidecars import read_json
+from schemas.errors import CuveeError
+from stages.train.comparison import Comparison, Workbench
+from stages.train.differences import summary
+from stages.train.settings import TrainSettings
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, jobs done and jobs in all."""
+PAIRS = pa.schema([("key", pa.string()), ("image", pa.large_binary()), ("caption", pa.string())])
+ATTEMPTS = 3
+"""Worker groups started before lost workers fail the run; what is finished is kept between them."""
+
+# Read by Ray Train in the driver, the controller and the workers; whoever set one before keeps it.
+TRAIN_ENVIRONMENT = {
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # the default of 2 s is waited twice, also by an empty run
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one process less; a lost worker is noticed and its jobs repeated
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",  # imports on busy cores pass the default of 60 s
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One data set of the comparison."""
+
+    name: str
+    shards: tuple[str, ...]
+    """Its WebDataset tars, in any order."""
+
+
+def compare(
+    settings: TrainSettings,
+    arms: Sequence[Arm],
+    evaluation: pa.Table,
+    folder: Path,
+    *,
+    seed: int,
+    cluster: Cluster | None = None,
+    features: Path | None = None,
+    progress: Progress = lambda *_: None,
+) -> dict[str, Any]:
+    """Train one connector per arm and seed, everything but the data equal, and compare them on held-out pairs.
+
+    Args:
+        settings: models, budget, rates, number of seeds.
+        arms: the data sets; the last one is held against each of the others.
+        evaluation: held-out (key, image, caption).
+        folder: for finished jobs, checkpoints and connectors; what it holds already is not repeated.
+        seed: of the comparison; initial weights and sample order follow from it and the seed's number.
+        cluster: where to train; None: in this process.
+        features: folder of visual tokens, which other comparisons may share; default: inside `folder`.
+        progress: called after each job.
+
+    Returns:
+        JSON values: per arm the runs (curve, metrics) and means; paired differences with 95 % t-intervals; the
+        held-out set's size; models, steps and seconds. Everything but `seconds` and `workers` repeats bit for bit on
+        one kind of processor.
+
+    Raises:
+        CuveeError: unreadable or empty arms, models that do not load, a loss that is not finite, lost workers.
+    """
+    if len({arm.name for arm in arms}) < len(arms) or not all(arm.name for arm in arms):
+        raise CuveeError(f"arms are called {[arm.name for arm in arms]}; give each a name of its own")
+    settings.check()
+    settings = settings.located()
+    shards = {arm.name: [os.path.abspath(shard) for shard in arm.shards] for arm in arms}
+    comparison = Comparison(settings, shards, folder, features or folder / "features", seed)
+    pairs = evaluation.select(PAIRS.names).cast(PAIRS)
+    start = perf_counter()
+    with _watched(comparison, progress):
+        workers = _train_here(comparison, pairs) if cluster is None else _train_on(cluster.ray, comparison, pairs)
+    results = [read_json(comparison.job_file(job)) for job in comparison.jobs()]
+    return {
+        **summary(results, [arm.name for arm in arms]),
+        "settings": settings.identity(),
+        "steps": settings.steps,
+        "samples_per_run": settings.steps * settings.batch,
+        "device": sorted({result["device"] for result in results}),
+        "workers": workers,
+        "seconds": perf_counter() - start,
+    }
+
+
+def _train_here(comparison: Comparison, pairs: pa.Table) -> int:
+    comparison.read(pairs)
+    bench = Workbench(comparison)
+    for job in bench.pending():
+        bench.do(job)
+    return 1
+
+
+def _train_on(ray: Any, comparison: Comparison, pairs: pa.Table) -> int:
+    comparison.folder.mkdir(parents=True, exist_ok=True)
+    held_out = comparison.folder / "evaluation.arrow"
+    with pa.OSFile(str(held_out), "wb") as sink, pa.ipc.new_file(sink, PAIRS) as writer:
+        writer.write_table(pairs)
+    resources = ray.cluster_resources()
+    unfinished = sum(not comparison.job_file(job).exists() for job in comparison.jobs())
+    gpus = int(resources.get("GPU", 0))
+    workers = max(1, min(gpus or int(resources.get("CPU", 1)), unfinished))
+    task = {
+        "settings": comparison.settings.model_dump(mode="json"),
+        "arms": dict(comparison.arms),
+        "folder": str(comparison.folder.resolve()),
+        "features": str(comparison.features.resolve()),
+        "seed": comparison.seed,
+        "device": "cuda" if gpus else "cpu",
+        "evaluation": str(held_out.resolve()),
+    }
+    for attempt in range(1, ATTEMPTS + 1):
+        if _fit(ray, task, workers, last=attempt == ATTEMPTS):
+            break
+    return workers
+
+
+def _fit(ray: Any, task: dict[str, Any], workers: int, *, last: bool) -> bool:
+    """Run one worker group; False when workers were lost and another group may go on."""
+    for name, value in TRAIN_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from ray.train import RunConfig, ScalingConfig, WorkerGroupError
+    from ray.train.torch import TorchTrainer
+
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config=task,
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=task["device"] == "cuda"),
+        run_config=RunConfig(storage_path=str(Path(task["folder"]) / "ray")),
+    )
+    try:
+        trainer.fit()
+    except WorkerGroupError as error:
+        causes = list(error.worker_failures.values())
+        lost = all(isinstance(cause, ray.exceptions.RayError) for cause in causes)
+        if last or not lost:
+            raise _explained(causes, error) from error
+        return False
+    return True
+
+
+def _explained(causes: list[Exception], error: Exception) -> CuveeError:
+    for cause in causes:
+        reason = getattr(cause, "_base_exc", None) or getattr(cause, "cause", None) or cause
+        if isinstance(reason, CuveeError):
+            return CuveeError(str(reason))
+    return CuveeError(f"connector training failed: {error}; run again: finished jobs are kept")
+
+
+def _work(task: dict[str, Any]) -> None:
+    """What one rank does; module-level imports stay light, so the worker imports only what it needs."""
+    import ray.train
+    from ray.train.collective import barrier
+
+    context = ray.train.get_context()
+    rank, ranks = context.get_world_rank(), context.get_world_size()
+    settings = TrainSettings.model_validate(task["settings"])
+    folder, features = Path(task["folder"]), Path(task["features"])
+    comparison = Comparison(settings, task["arms"], folder, features, task["seed"], task["device"])
+    with pa.OSFile(task["evaluation"], "rb") as source:
+        comparison.read(pa.ipc.open_file(source).read_all(), rank, ranks)
+    barrier()  # every rank's visual tokens are there
+    bench = Workbench(comparison)
+    pending = bench.pending()
+    barrier()  # nobody finishes a job before all have listed what is pending
+    for first in range(0, len(pending), ranks):
+        mine = pending[first + rank : first + rank + 1]
+        for job in mine:
+            bench.do(job)
+        # Every rank reports once per round: Ray Train waits for all of them.
+        ray.train.report({"jobs": [job.name for job in mine]})
+
+
+@contextmanager
+def _watched(comparison: Comparison, progress: Progress) -> Iterator[None]:
+    """Tell `progress` how many jobs have their file, twice a second while the block runs and once after it."""
+    jobs, ended = comparison.jobs(), threading.Event()
+
+    def tell() -> None:
+        progress("train", sum(comparison.job_file(job).exists() for job in jobs), len(jobs))
+
+    def watch() -> None:
+        while not ended.wait(0.5):
+            tell()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+        tell()

@@ -1,0 +1,244 @@
+import json
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from schemas.errors import CuveeError
+from stages.noise import gumbel_noise
+from stages.rule import DROPPED_SCHEMA, Context, Verdict
+from stages.target.dsir import Dsir, ngrams
+from stages.target.dsir.ngrams import bucket, hash_ngrams
+from stages.target.dsir.weights import kl_divergence, log_ratio, log_weights, resample, scores
+
+REFERENCE = json.loads((Path(__file__).parent / "dsir_reference.json").read_text())
+TEXTS = st.lists(st.text(st.one_of(st.sampled_from("abc .,'\n\t\x1c\x85\u3000ΣİßA"), st.characters()), max_size=30))
+WORDS = st.lists(st.lists(st.sampled_from("red dog runs , the".split()), max_size=6).map(" ".join), max_size=20)
+
+
+def plain_ngrams(text: str, longest: int) -> list[list[str]]:
+    """The published features: wordpunct tokens of the lower-cased text, all runs of 1 to `longest` of them."""
+    words = re.findall(r"\w+|[^\w\s]+", text.lower())
+    return [[" ".join(words[at : at + i]) for at in range(len(words) - i + 1)] for i in range(1, longest + 1)]
+
+
+def test_anchors_of_the_published_hash() -> None:
+    assert bucket("alice", 10_000) == 6720
+    assert bucket("alice went", 10_000) == 114
+    found = hash_ngrams(["Alice went to the store"])
+    assert found.counts().tolist() == [9]
+    assert found.histogram()[[6720, 114]].tolist() == [1, 1]
+
+
+@given(TEXTS, st.integers(1, 4))
+def test_sha256_buckets_are_those_of_each_ngram(texts: list[str], longest: int) -> None:
+    found = hash_ngrams(texts, longest, 997)
+    for i in range(1, longest + 1):
+        expected = [bucket(ngram, 997) for text in texts for ngram in plain_ngrams(text, longest)[i - 1]]
+        assert found.buckets[i - 1].tolist() == expected
+    assert found.tokens.tolist() == [len(plain_ngrams(text, 1)[0]) for text in texts]
+    assert found.counts().sum() == sum(len(buckets) for buckets in found.buckets)
+
+
+@given(WORDS, st.integers(1, 4))
+def test_xxh3_buckets_tell_the_same_ngrams_apart(texts: list[str], longest: int) -> None:
+    found = hash_ngrams(texts, longest, 2**24, "xxh3")
+    for i in range(1, longest + 1):
+        spelled = [ngram for text in texts for ngram in plain_ngrams(text, longest)[i - 1]]
+        pairs = set(zip(spelled, found.buckets[i - 1].tolist(), strict=True))
+        assert len(pairs) == len(set(spelled)) == len({number for _, number in pairs})
+
+
+@pytest.mark.parametrize("hashing", ["sha256", "xxh3"])
+def test_blocks_change_nothing(hashing: ngrams.Hashing, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = REFERENCE["pool"]
+    whole = hash_ngrams(texts, 3, hashing=hashing)
+    monkeypatch.setattr(ngrams, "BLOCK_TEXTS", 7)
+    cut = hash_ngrams(texts, 3, hashing=hashing)
+    assert cut.tokens.tolist() == whole.tokens.tolist()
+    assert all((a == b).all() for a, b in zip(cut.buckets, whole.buckets, strict=True))
+
+
+@given(TEXTS, st.integers(1, 3), st.data())
+def test_sums_and_histograms_equal_a_dense_count(texts: list[str], longest: int, data: st.DataObject) -> None:
+    found = hash_ngrams(texts, longest, 31)
+    dense = np.zeros((len(texts), 31), np.int64)
+    for row, text in enumerate(texts):
+        for ngram in sum(plain_ngrams(text, longest), []):
+            dense[row, bucket(ngram, 31)] += 1
+    values = np.linspace(-1, 1, 31)
+    assert found.sums(values) == pytest.approx(dense @ values)
+    chosen = np.array(data.draw(st.lists(st.booleans(), min_size=len(texts), max_size=len(texts))), bool)
+    assert found.histogram(chosen).tolist() == dense[chosen].sum(axis=0).tolist()
+    assert found.only(chosen).histogram().tolist() == dense[chosen].sum(axis=0).tolist()
+    assert found.histogram().tolist() == dense.sum(axis=0).tolist()
+
+
+def test_exact_weights_equal_the_published_package() -> None:
+    pool, target = hash_ngrams(REFERENCE["pool"]), hash_ngrams(REFERENCE["target"])
+    found = log_weights(pool, target.histogram(), "exact")
+    assert np.abs(found.log - REFERENCE["log_weights"]).max() <= 1e-9
+    assert found.length.tolist() == REFERENCE["lengths"]
+
+
+def test_the_draw_equals_the_published_package_under_the_same_noise() -> None:
+    pool, target = hash_ngrams(REFERENCE["pool"]), hash_ngrams(REFERENCE["target"])
+    weights = log_weights(pool, target.histogram(), "exact")
+    places = np.flatnonzero(weights.length >= REFERENCE["min_length"])
+    noise = np.array(REFERENCE["noise"])[: len(places)]
+    chosen = places[resample(scores(weights.log[places], "exact"), REFERENCE["samples"], noise)]
+    assert chosen.tolist() == REFERENCE["selected"]
+
+
+def test_a_text_s_weight_does_not_depend_on_its_neighbours() -> None:
+    pool, target = hash_ngrams(REFERENCE["pool"]), hash_ngrams(REFERENCE["target"])
+    ratio = log_ratio(target.histogram(), pool.histogram(), "caption")
+    alone = [float(hash_ngrams([text]).sums(ratio)[0]) for text in REFERENCE["pool"]]
+    assert pool.sums(ratio).tolist() == alone
+
+
+def test_smoothing_is_the_target_s_in_exact_mode_and_both_sides_in_caption_mode() -> None:
+    target, pool = np.array([3, 1, 0, 0]), np.array([0, 2, 2, 4])
+    exact = log_ratio(target, pool, "exact", 0.5)
+    assert exact == pytest.approx(np.log(np.array([3.5, 1.5, 0.5, 0.5]) / 6 + 1e-8) - np.log(pool / 8 + 1e-8))
+    caption = log_ratio(target, pool, "caption")
+    assert caption == pytest.approx(
+        np.log(np.array([4, 2, 1, 1]) / 8 + 1e-8) - np.log(np.array([1, 3, 3, 5]) / 12 + 1e-8)
+    )
+
+
+def test_caption_scores_have_a_fixed_spread_in_any_order() -> None:
+    noise = np.random.default_rng(0).normal(size=1000) * 1e-3 + 5
+    found = scores(noise, "caption")
+    assert np.std(found) == pytest.approx(2)
+    order = np.random.default_rng(1).permutation(1000)
+    assert (scores(noise[order], "caption") == found[order]).all()
+    assert scores(np.full(3, 0.25), "caption").tolist() == [0, 0, 0]
+    assert len(scores(np.zeros(0), "caption")) == 0
+
+
+@given(st.lists(st.integers(-2, 2).map(float), min_size=1, max_size=30), st.data())
+def test_resample_takes_the_largest_and_ends_at_the_earlier(values: list[float], data: st.DataObject) -> None:
+    samples = data.draw(st.integers(0, len(values)))
+    expected = sorted(range(len(values)), key=lambda at: (-values[at], at))[:samples]
+    assert np.flatnonzero(resample(np.array(values), samples)).tolist() == sorted(expected)
+
+
+def test_resampling_follows_the_weights() -> None:
+    # Gumbel top-1 draws with probability softmax(log weight).
+    weights = np.log(np.array([0.5, 0.3, 0.2]))
+    draws = [
+        int(resample(weights, 1, gumbel_noise([f"{seed}a", f"{seed}b", f"{seed}c"], seed, "dsir")).argmax())
+        for seed in range(4000)
+    ]
+    assert np.bincount(draws) / 4000 == pytest.approx([0.5, 0.3, 0.2], abs=0.03)
+
+
+def test_divergence() -> None:
+    p, q = np.array([8, 2, 0]), np.array([2, 8, 0])
+    smooth_p, smooth_q = (p + 0.1) / 10.3, (q + 0.1) / 10.3
+    assert kl_divergence(p, q) == pytest.approx(float(np.sum(smooth_p * np.log(smooth_p / smooth_q))))
+    assert kl_divergence(p, p) == 0
+
+
+def table(captions: list[str | None], start: int = 0) -> pl.DataFrame:
+    uids = [f"{number + start:04d}" for number in range(len(captions))]
+    return pl.DataFrame({"uid": uids, "source": "s", "caption": captions}, schema_overrides={"caption": pl.String})
+
+
+def judge(rule: Dsir, pool: pl.DataFrame, target: pl.DataFrame | None, seed: int = 0) -> Verdict:
+    verdict = rule.judge(pool.lazy(), Context(seed, None if target is None else target.lazy()))
+    assert dict(verdict.dropped.schema) == DROPPED_SCHEMA
+    return verdict
+
+
+def kept(verdict: Verdict, pool: pl.DataFrame) -> list[str]:
+    return pool.join(verdict.dropped, on="uid", how="anti")["uid"].to_list()
+
+
+PHOTOS = [f"a {a} {b} on the {c}" for a in ("red", "small", "happy") for b in ("dog", "cat", "bird") for c in "xyz"]
+SHOP = [f"new {a} sale {b} 2021 {c}" for a in ("shirt", "shoe", "hat") for b in ("cotton", "wool", "silk") for c in "lms"]
+
+
+@pytest.mark.parametrize(("mode", "settings"), [("caption", {}), ("exact", {"min_length": 1})])
+def test_it_prefers_captions_like_the_target_s(mode: str, settings: dict[str, int]) -> None:
+    pool = table([*SHOP, *PHOTOS])
+    rule = Dsir(samples=20, mode=mode, **settings)
+    verdict = judge(rule, pool, table(["a small dog on the beach", "the happy cat", "a bird on the x"] * 4, 9000))
+    found = kept(verdict, pool)
+    assert len(found) == 20
+    assert sum(int(uid) >= len(SHOP) for uid in found) >= 18
+
+
+def test_evidence_tells_whether_the_target_came_nearer() -> None:
+    pool, target = table([*SHOP, *PHOTOS] * 20), table([*PHOTOS] * 20, 9000)
+    found = judge(Dsir(samples=300), pool, target).evidence
+    for part in (found["kl"], found["kl_held_out"]):
+        assert part["selected"] < part["random"] / 2
+        assert part["selected"] < part["pool"] / 2
+    assert found["tokens"] == {"pool": 6, "selected": 6, "target": 6}
+    assert judge(Dsir(samples=5), pool, table(["a dog"])).evidence["kl_held_out"] is None
+
+
+def test_every_row_has_its_reason() -> None:
+    pool = table(["a dog", None, "", "  \n", "cat", "a b c d", "x y z"])
+    verdict = judge(Dsir(samples=1, min_length=2), pool, table(["a dog"]))
+    reasons = dict(verdict.dropped.select("uid", "reason").iter_rows())
+    assert {uid for uid, reason in reasons.items() if reason == "caption_missing"} == {"0001", "0002", "0003"}
+    assert {uid for uid, reason in reasons.items() if reason == "below_min_length"} == {"0004"}
+    assert sum(reason == "not_sampled_by_dsir" for reason in reasons.values()) == 2
+    assert verdict.evidence["eligible"] == 3
+
+
+def test_exact_mode_drops_captions_by_default() -> None:
+    with pytest.raises(CuveeError, match="asked for 1 samples and 0 eligible"):
+        judge(Dsir(samples=1, mode="exact"), table(PHOTOS), table(PHOTOS))
+
+
+def test_order_of_rows_changes_nothing_and_the_seed_does() -> None:
+    pool, target = table([*SHOP, *PHOTOS]), table(PHOTOS, 9000)
+    rule = Dsir(samples=10)
+    first = judge(rule, pool, target)
+    for shuffle in range(3):
+        again = judge(rule, pool.sample(fraction=1, shuffle=True, seed=shuffle), target.reverse())
+        assert again.dropped.equals(first.dropped)
+        assert again.evidence == first.evidence
+    seeds = {tuple(kept(judge(rule, pool, target, seed), pool)) for seed in range(5)}
+    assert len(seeds) == 5
+
+
+def test_all_rows_can_be_asked_for_but_no_more() -> None:
+    pool, target = table([*PHOTOS, None]), table(PHOTOS)
+    assert len(kept(judge(Dsir(samples=len(PHOTOS)), pool, target), pool)) == len(PHOTOS)
+    with pytest.raises(CuveeError, match="asked for 28 samples and 27 eligible"):
+        judge(Dsir(samples=28), pool, target)
+    with pytest.raises(CuveeError, match="asked for 1 samples and 0 eligible"):
+        judge(Dsir(samples=1), table([]), target)
+    with pytest.raises(CuveeError, match="asked for 1 samples and 0 eligible"):
+        judge(Dsir(samples=1), table([None, " "]), target)
+
+
+@pytest.mark.parametrize("captions", [[], [None, None], ["", " "]])
+def test_a_target_without_captions_is_refused(captions: list[str | None]) -> None:
+    with pytest.raises(CuveeError, match=f"none of the target's {len(captions)} samples has a caption"):
+        judge(Dsir(samples=1), table(PHOTOS), table(captions))
+    with pytest.raises(CuveeError, match="needs a target"):
+        judge(Dsir(samples=1), table(PHOTOS), None)
+
+
+@pytest.mark.parametrize("settings", [{}, {"samples": 0}, {"samples": 1, "mode": "fast"}, {"samples": 1, "smoothing": -1}])
+def test_senseless_settings_are_refused(settings: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Dsir.model_validate(settings)
+
+
+def test_reference_covers_what_can_differ() -> None:
+    texts = REFERENCE["pool"]
+    assert "" in texts and any("Σ" in text for text in texts) and any(len(text.split()) >= 40 for text in texts)
+    assert all(a != b for a, b in pairwise(sorted(REFERENCE["log_weights"])[:20])) and len(REFERENCE["selected"]) == 15

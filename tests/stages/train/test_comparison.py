@@ -1,0 +1,91 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from schemas.errors import CuveeError
+from stages.train.comparison import Comparison, Job, Workbench
+from stages.train.connector import load_connector
+from stages.train.differences import paired, summary
+from stages.train.settings import TrainSettings
+
+Settings = Callable[..., TrainSettings]
+Shard = Callable[..., str]
+
+
+def opened(
+    settings: TrainSettings, arms: dict[str, list[str]], folder: Path, held_out: pa.Table, parts: int = 1
+) -> Workbench:
+    for part in range(parts):
+        comparison = Comparison(settings, arms, folder, folder / "features", seed=7)
+        comparison.read(held_out, part, parts)
+    return Workbench(comparison)
+
+
+def test_jobs_resume_by_content_and_the_last_arm_is_held_against_the_others(
+    settings: Settings, write_shard: Shard, held_out: pa.Table, tmp_path: Path
+) -> None:
+    broken = [("k9000.png", b"no image"), ("k9000.txt", b"a caption"), ("k9001.txt", b"alone"), ("k9002.json", b"{}")]
+    arms = {"raw": [write_shard("raw", range(20), broken)], "curated": [write_shard("curated", range(10, 20))]}
+    bench = opened(settings(), arms, tmp_path / "run", held_out)
+    assert bench.pending() == [Job("raw", 0), Job("curated", 0), Job("raw", 1), Job("curated", 1)]
+    first = bench.do(Job("raw", 0))
+    assert first["samples"] == 20 and first["unusable"] == {"no_image": 2, "not_an_image": 1}
+    assert first["evaluation"]["pairs"] == 12 and first["evaluation"]["generated"] == 6
+    again = opened(settings(), arms, tmp_path / "run", held_out)
+    assert again.pending() == [Job("curated", 0), Job("raw", 1), Job("curated", 1)]
+    results = [first, *(again.do(job) for job in again.pending())]
+    assert again.pending() == []
+    assert opened(settings(learning_rate=1e-3), arms, tmp_path / "run", held_out).pending() == again.comparison.jobs()
+
+    said = summary(results, ["raw", "curated"])
+    nll = next(d for d in said["differences"] if d["metric"] == "nll_per_token")
+    by_seed = [[r["metrics"]["nll_per_token"] for r in said["arms"][arm]["runs"]] for arm in ("curated", "raw")]
+    assert nll["per_seed"] == [by_seed[0][0] - by_seed[1][0], by_seed[0][1] - by_seed[1][1]]
+    assert (nll["left"], nll["right"]) == ("curated", "raw")
+    identities = {"vision": settings().vision_identity, "language_model": settings().language_identity}
+    load_connector(tmp_path / "run" / "connectors" / "raw-0", **identities)
+
+
+def test_results_do_not_depend_on_shard_order_or_on_who_computed_the_visual_tokens(
+    settings: Settings, write_shard: Shard, held_out: pa.Table, tmp_path: Path
+) -> None:
+    parts = [write_shard("one", range(90)), write_shard("two", range(60, 150))]
+    one = opened(settings(), {"raw": parts}, tmp_path / "one", held_out)
+    two = opened(settings(), {"raw": parts[::-1]}, tmp_path / "two", held_out, parts=3)
+    assert one.do(Job("raw", 0)) == two.do(Job("raw", 0))
+
+
+def test_seeds_differ_and_arms_share_the_start(
+    settings: Settings, write_shard: Shard, held_out: pa.Table, tmp_path: Path
+) -> None:
+    from stages.train.loop import connector_card
+
+    bench = opened(settings(), {"raw": [write_shard("raw", range(12))]}, tmp_path, held_out)
+    same, other = (connector_card(settings(), bench.frozen, seed) for seed in ("7/0", "7/1"))
+    assert same.init_seed != other.init_seed
+    assert bench.do(Job("raw", 0))["curve"] != bench.do(Job("raw", 1))["curve"]
+
+
+def test_what_cannot_be_compared_is_refused(
+    settings: Settings, write_shard: Shard, held_out: pa.Table, tmp_path: Path
+) -> None:
+    empty = write_shard("empty", [], [("k1.png", b"no image"), ("k1.txt", b"a caption")])
+    with pytest.raises(CuveeError, match="'raw' has no sample.*not_an_image"):
+        opened(settings(), {"raw": [empty]}, tmp_path / "a", held_out)
+    with pytest.raises(CuveeError, match="cannot be read"):
+        opened(settings(), {"raw": [str(tmp_path / "missing.tar")]}, tmp_path / "b", held_out)
+    sound = {"raw": [write_shard("raw", range(4))]}
+    with pytest.raises(CuveeError, match="at least 2"):
+        opened(settings(), sound, tmp_path / "c", held_out.slice(0, 1))
+    with pytest.raises(CuveeError, match="128 positions"):
+        opened(settings(max_tokens=200), sound, tmp_path / "d", held_out)
+
+
+def test_paired_interval_is_students() -> None:
+    # Mean 2, standard deviation 1, n = 3: t(0.975, 2) = 4.302653, half width 4.302653 / sqrt(3).
+    found = paired([2.0, 4.0, 6.0], [1.0, 2.0, 3.0])
+    assert found["mean"] == 2.0 and found["per_seed"] == [1.0, 2.0, 3.0]
+    assert found["high"] - 2.0 == pytest.approx(2.484138, abs=1e-5)
+    assert paired([1.0], [0.5]) == {"mean": 0.5, "low": None, "high": None, "per_seed": [0.5]}
