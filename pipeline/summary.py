@@ -21,6 +21,9 @@ def summary_text(outcome: Outcome) -> str:
         console.print(_shares(outcome))
     if record["training"]:
         console.print(_training(outcome))
+    for check in record.get("checks", []):
+        verdict = {True: "ok", False: "MISSED", None: ""}[check["passed"]]
+        console.print(f"  {check['name']}: {check['value']}  ({check['bar']}) {verdict}")
     for note in record["notes"]:
         console.print(f"note: {note}")
     if record["export"]:

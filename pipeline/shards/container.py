@@ -9,6 +9,7 @@ from typing import Any
 import xxhash
 
 from pipeline.shards.expand import expand, filesystem_of, is_url, local_path
+from pipeline.shards.streams import opening
 from schemas.errors import RecipeError, ShardError
 from schemas.recipe import Shards
 
@@ -117,7 +118,7 @@ def stamp(container: Container) -> tuple[int, str]:
     Of a folder: the summed size of its files and a hash of every file's (path, size, time).
 
     Raises:
-        ShardError: `missing_shard`, or `unreadable_shard` for a directory, a device or a file without access.
+        ShardError: see `streams.opening`; a directory or a device is an `unreadable_shard`.
     """
     if container.format != "folder":
         return _file_stamp(container.path)
@@ -132,12 +133,8 @@ def _file_stamp(path: str) -> tuple[int, str]:
     if is_url(path):
         remote = _remote_facts(path)
         return int(remote.get("size") or 0), _remote_stamp(remote)
-    try:
+    with opening(path):
         facts = os.stat(path)
-    except FileNotFoundError as error:
-        raise ShardError(f"{path} does not exist any more", "missing_shard") from error
-    except OSError as error:
-        raise ShardError(f"{path} cannot be looked at: {error.strerror}", "unreadable_shard") from error
     if not stat.S_ISREG(facts.st_mode):
         raise ShardError(f"{path} is a directory or device; expected a file", "unreadable_shard")
     return facts.st_size, str(facts.st_mtime_ns)
@@ -145,12 +142,8 @@ def _file_stamp(path: str) -> tuple[int, str]:
 
 def _remote_facts(path: str) -> dict[str, Any]:
     filesystem, inside = filesystem_of(path)
-    try:
+    with opening(path):
         facts: dict[str, Any] = filesystem.info(inside)
-    except FileNotFoundError as error:
-        raise ShardError(f"{path} does not exist any more", "missing_shard") from error
-    except OSError as error:
-        raise ShardError(f"{path} cannot be looked at: {error}", "unreadable_shard") from error
     if facts.get("type") == "directory":
         raise ShardError(f"{path} is a directory; expected a file", "unreadable_shard")
     return facts

@@ -1,6 +1,7 @@
 """An image folder listed by a JSONL or CSV table; nothing outside the folder is ever read."""
 
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -20,6 +21,8 @@ from pipeline.shards.tar_entries import MOST_HELD_BYTES
 from schemas.errors import ShardError
 
 MOST_LINE_BYTES = 16 << 20
+LASTING = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
+"""What reading again would not change; any other error of disk or network stops the shard instead of one image."""
 LINES_LOOKED_AT = 100
 """Lines in which a column has to turn up before the table is refused for lacking it."""
 
@@ -158,6 +161,9 @@ def read_image(container: Container, path: str) -> tuple[bytes | None, str | Non
 
     Reasons: `unsafe_name` (leads out of the folder, also through a link), `missing_image`, `not_a_regular_file`,
     `member_too_large`, `unreadable_image`.
+
+    Raises:
+        ShardError: `read_failed`, for errors that may be over when it is tried again.
     """
     if is_unsafe(path):
         return None, "unsafe_name"
@@ -166,8 +172,12 @@ def read_image(container: Container, path: str) -> tuple[bytes | None, str | Non
         return _remote_image(container, path) if is_url(container.root) else _local_image(container, path)
     except (FileNotFoundError, NotADirectoryError):
         return None, "missing_image"
-    except (OSError, ValueError):  # no access, or a name that no index or filesystem can hold
+    except ValueError:  # a name that no index or filesystem can hold
         return None, "unreadable_image"
+    except OSError as error:
+        if error.errno in LASTING:
+            return None, "unreadable_image"
+        raise ShardError(f"{container.root}: reading {path!r} failed: {error}", "read_failed") from error
 
 
 def _remote_image(container: Container, path: str) -> tuple[bytes | None, str | None]:

@@ -41,14 +41,26 @@ def parquet_file(source: BinaryIO, path: str) -> Iterator[pq.ParquetFile]:
     """Arrow's reader over an open file.
 
     Raises:
-        ShardError: `unreadable_shard`, the bytes are no Parquet.
+        ShardError: `unreadable_shard`, the bytes are no Parquet; `read_failed`.
     """
     try:
-        file = pq.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20)
+        with _disk_apart(path):
+            file = pq.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20)
     except ARROW_FAILS as error:
         raise ShardError(f"{path} is no readable Parquet file: {error}", "unreadable_shard") from error
     with file:
         yield file
+
+
+@contextmanager
+def _disk_apart(path: str) -> Iterator[None]:
+    """Arrow reports damage as OSError too; only errors of disk or network have a number."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise ShardError(f"{path}: reading failed: {error}", "read_failed") from error
 
 
 @contextmanager
@@ -67,11 +79,11 @@ def records(
 ) -> Iterator[Record]:
     """The rows of one row group; `first` is the number of its first row, `columns` restricts what is read."""
     digits = len(str(file.metadata.num_rows))
-    number = first
-    for batch in file.iter_batches(BATCH_ROWS, [group], columns, use_threads=False):
-        for values in _values(batch):
-            yield _record(values, number, digits, container)
-            number += 1
+    with _disk_apart(container.path):
+        for batch in file.iter_batches(BATCH_ROWS, [group], columns, use_threads=False):
+            for number, values in enumerate(_values(batch), start=first):
+                yield _record(values, number, digits, container)
+            first += len(batch)
 
 
 def _values(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:

@@ -20,21 +20,25 @@ GZIP_OUTPUT_BYTES = 64 << 10  # zlib keeps what it inflated when it then finds d
 
 @contextmanager
 def opening(path: str) -> Iterator[None]:
-    """Turns what can fail when a shard is opened into a ShardError that names it."""
+    """Turns what can fail when a shard is opened into a ShardError: `missing_shard`, `unreadable_shard`, `read_failed`.
+
+    The last is no property of the shard, and may be over when it is tried again.
+    """
     try:
         yield
     except FileNotFoundError as error:
         raise ShardError(f"{path} does not exist any more", "missing_shard") from error
     except OSError as error:
-        what = error.strerror or error
-        raise ShardError(f"{path} cannot be opened: {what}; expected a readable file", "unreadable_shard") from error
+        lasting = isinstance(error, (PermissionError, IsADirectoryError))
+        reason = "unreadable_shard" if lasting else "read_failed"
+        raise ShardError(f"{path} cannot be opened: {error}; expected a readable file", reason) from error
 
 
 def open_bytes(path: str) -> BinaryIO:
     """Open a local regular file (unbuffered) or a URL for reading.
 
     Raises:
-        ShardError: `missing_shard` or `unreadable_shard`.
+        ShardError: see `opening`.
     """
     with opening(path):
         if is_url(path):

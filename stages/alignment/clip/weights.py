@@ -105,7 +105,9 @@ def sound_weights(file: Path) -> Path:
         tensors = {name: facts for name, facts in json.loads(header).items() if name != "__metadata__"}
         expected = 8 + size + max(facts["data_offsets"][1] for facts in tensors.values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RecipeError(f"clip: {str(file)!r} holds no safetensors ({error}); save or copy the weights anew") from error
+        raise RecipeError(
+            f"clip: {str(file)!r} holds no safetensors ({error}); save or copy the weights anew"
+        ) from error
     if (found := file.stat().st_size) != expected:
         raise RecipeError(f"clip: {str(file)!r} has {found} bytes, its header says {expected}; copy the weights anew")
     return file
@@ -118,7 +120,9 @@ def _folder_files(folder: Path, pretrained: str | None) -> tuple[Path, ...]:
         raise RecipeError(f"clip: model folder {str(folder)!r} is not there; {HINT}")
     weights = [name for name in WEIGHTS if name in names] or [name for name in names if name.endswith(SUFFIXES)]
     if CONFIG not in names or not weights:
-        raise RecipeError(f"clip: folder {str(folder)!r} holds {names[:8]}; expected {CONFIG} and weights, e.g. {WEIGHTS[0]}")
+        raise RecipeError(
+            f"clip: folder {str(folder)!r} holds {names[:8]}; expected {CONFIG} and weights, e.g. {WEIGHTS[0]}"
+        )
     _check_config(folder / CONFIG)
     sound_weights(folder / weights[0])
     needed = [name for name in names if name == weights[0] or name.endswith(TOKENIZER_SUFFIXES)]

@@ -111,7 +111,8 @@ def minimise(potentials: Potentials, masses: Masses, limits: Doubles, natural: D
     """
     if limits.sum() <= 1 + TOLERANCE:  # the only point
         return Optimum(_simplex(limits), potentials.distance(_simplex(limits), masses), 0.0)
-    potentials.distance(natural, masses)  # a first bound; the point itself may be above the limits
+    if not potentials.sources:
+        potentials.distance(natural, masses)  # a first bound; the point itself may be above the limits
     tried, values = [], []
     for _ in range(MAX_CUTS):
         shares, bound = _lowest(potentials.slopes(masses), limits)

@@ -1,10 +1,14 @@
+import errno
+import io
 import json
 from dataclasses import asdict
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from pipeline.shards import Container, containers, read_images, read_members, stamp
+from pipeline.shards import Container, containers, read_images, read_members, stamp, streams
 from schemas.errors import RecipeError, ShardError
 from schemas.recipe import Source
 
@@ -59,3 +63,37 @@ def test_a_url_is_read_like_a_file(kit, tmp_path, mode):
     with pytest.raises(ShardError) as missing:
         kit.scan(Container("memory://tars/none.tar", "tar"))
     assert missing.value.reason == "missing_shard"
+
+
+class FailingDisk(io.FileIO):
+    """Reads some bytes, then reports what a dying disk reports."""
+
+    def readinto(self, buffer):
+        if self.tell() > 3000:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().readinto(memoryview(buffer)[:1000])
+
+    def read(self, size=-1):
+        if self.tell() > 3000:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().read(size)
+
+
+@pytest.mark.parametrize("form", ["tar", "parquet"])
+def test_a_failing_disk_is_not_taken_for_damage(kit, tmp_path, monkeypatch, form):
+    path = tmp_path / f"a.{form}"
+    images = [kit.png(number, 40) for number in range(8)]
+    if form == "tar":
+        path.write_bytes(kit.tar_bytes([(f"{number}.png", image) for number, image in enumerate(images)]))
+    else:
+        pq.write_table(pa.table({"image": images, "caption": ["c"] * 8}), path, row_group_size=1)
+    container = Container(str(path), form)
+    index = kit.scan(container).index
+    monkeypatch.setattr(streams, "open", lambda place, *args, **kwargs: FailingDisk(place), raising=False)
+    with pytest.raises(ShardError) as scanned:
+        kit.scan(container)
+    assert scanned.value.reason == "read_failed"
+    if form == "parquet":
+        with pytest.raises(ShardError) as read:
+            read_images(container, index)
+        assert read.value.reason == "read_failed"

@@ -13,7 +13,26 @@ from PIL import Image
 
 from stages.train.settings import TrainSettings
 
-WORDS = "a red green blue circle square star above below beside the large small of on in table picture".split()
+WORDS = [
+    "a",
+    "red",
+    "green",
+    "blue",
+    "circle",
+    "square",
+    "star",
+    "above",
+    "below",
+    "beside",
+    "the",
+    "large",
+    "small",
+    "of",
+    "on",
+    "in",
+    "table",
+    "picture",
+]
 
 
 def picture(number: int, size: int = 40) -> bytes:

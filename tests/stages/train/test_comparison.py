@@ -72,7 +72,7 @@ def test_what_cannot_be_compared_is_refused(
     settings: Settings, write_shard: Shard, held_out: pa.Table, tmp_path: Path
 ) -> None:
     empty = write_shard("empty", [], [("k1.png", b"no image"), ("k1.txt", b"a caption")])
-    with pytest.raises(CuveeError, match="'raw' has no sample.*not_an_image"):
+    with pytest.raises(CuveeError, match=r"'raw' has no sample.*not_an_image"):
         opened(settings(), {"raw": [empty]}, tmp_path / "a", held_out)
     with pytest.raises(CuveeError, match="cannot be read"):
         opened(settings(), {"raw": [str(tmp_path / "missing.tar")]}, tmp_path / "b", held_out)

@@ -1,0 +1,120 @@
+"""The stage: image and caption embeddings of one open_clip model, and their cosine."""
+
+import sys
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field, field_validator
+
+from schemas.columns import CAPTION, CLIP_SCORE, IMAGE, IMAGE_EMBEDDING, TEXT_EMBEDDING
+from stages.alignment.clip.model import SUB_BATCH, ClipModel, Floats, Reasons, load
+from stages.alignment.clip.weights import find_model
+from stages.stage import Scorer, Stage
+
+
+class Clip(Stage):
+    """Unit-norm embeddings in float16 and the CLIP score, their cosine in float32 before that rounding.
+
+    The score lies within 1e-3 of the stored embeddings' dot product. What can be computed of a row is given: an image
+    whose caption is missing keeps its embedding, beside the reason. Images are turned upright first, which open_clip's
+    own loader does not do; otherwise preprocessing and tokenizer are the model's own.
+    """
+
+    kind: Literal["clip"] = "clip"
+    model: str
+    """A name open_clip knows, `hf-hub:ORG/REPO`, `local-dir:PATH`, or the path of such a folder."""
+    pretrained: str | None = None
+    """Tag or weights file of a model that open_clip knows by name; folders and hub models bring their own."""
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", validate_default=True)
+    """`auto` is what the machine has that reads the recipe; name `cuda` where only the cluster's workers have GPUs."""
+    dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """In which numbers the model runs."""
+    threads: int = Field(1, gt=0)
+    """Torch threads of one CPU worker; another number gives other last bits and another address."""
+
+    reads: ClassVar[tuple[pa.Field, ...]] = (IMAGE, CAPTION)
+    writes: ClassVar[tuple[pa.Field, ...]] = (IMAGE_EMBEDDING, TEXT_EMBEDDING, CLIP_SCORE)
+    batch_rows: ClassVar[int] = 1024
+    uses_gpu: ClassVar[bool] = True
+
+    @field_validator("device")
+    @classmethod
+    def _resolved(cls, device: str) -> str:
+        return device_kind() if device == "auto" else device
+
+    def check(self) -> None:
+        """Refuse a model that is not there, and fetch the weights of one that is named by tag.
+
+        Raises:
+            RecipeError: see `weights.find_model`; or the weights can neither be found nor downloaded.
+        """
+        if find_model(self.model, self.pretrained).files is None:
+            load(find_model(self.model, self.pretrained))
+
+    def identity(self) -> dict[str, object]:
+        """The model by the content of its files, and what else decides about bits."""
+        found = find_model(self.model, self.pretrained)
+        own_files = found.name.startswith("local-dir:")
+        return {
+            "model": None if own_files else found.name,
+            "pretrained": None if own_files or Path(found.pretrained or "").is_file() else found.pretrained,
+            "weights": found.identity(),
+            "device": self.device,
+            "dtype": self.dtype,
+            "threads": self.threads,
+            "sub_batch": SUB_BATCH[self.device],
+        }
+
+    def open(self) -> Scorer:
+        """Load the model; a first call may download it."""
+        model = self.load()
+
+        def score(batch: pa.RecordBatch) -> pa.RecordBatch:
+            images, image_reasons = model.embed_images(batch[IMAGE.name].to_pylist())
+            texts, text_reasons = model.embed_texts(batch[CAPTION.name].to_pylist())
+            reasons = [image or text for image, text in zip(image_reasons, text_reasons, strict=True)]
+            columns = [
+                embedding_column(images, image_reasons),
+                embedding_column(texts, text_reasons),
+                pa.array(_cosines(images, texts, reasons), CLIP_SCORE.type),
+                pa.array(reasons, pa.string()),
+            ]
+            return pa.record_batch(columns, self.returns())
+
+        return score
+
+    def load(self) -> ClipModel:
+        """The model behind these settings, to be used outside Ray.
+
+        Raises:
+            RecipeError: it is not there or does not load.
+        """
+        found = find_model(self.model, self.pretrained)
+        return load(found, device=self.device, dtype=self.dtype, threads=self.threads)
+
+
+def embedding_column(embeddings: Floats, reasons: Reasons) -> pa.Array:
+    """(n, d) embeddings as list<float16>, null where a reason stands."""
+    sound = np.array([reason is None for reason in reasons], bool)
+    ends = np.cumsum(sound, dtype=np.int64) * embeddings.shape[1]
+    offsets = pa.array(np.concatenate([np.zeros(1, np.int64), ends]).astype(np.int32))
+    values = pa.array(embeddings[sound].astype(np.float16).ravel())
+    return pa.ListArray.from_arrays(offsets, values, type=IMAGE_EMBEDDING.type, mask=pa.array(~sound))
+
+
+def device_kind() -> str:
+    """`cuda` or `cpu`, whichever this machine offers; torch is asked only where a driver is installed."""
+    if sys.platform == "linux" and not any(Path(place).exists() for place in ("/dev/nvidiactl", "/dev/dxg")):
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _cosines(images: Floats, texts: Floats, reasons: Reasons) -> list[float | None]:
+    if all(reasons):
+        return [None] * len(reasons)
+    dots = np.multiply(images, texts, dtype=np.float64).sum(axis=1)
+    return [float(dot) if reason is None else None for dot, reason in zip(dots, reasons, strict=True)]

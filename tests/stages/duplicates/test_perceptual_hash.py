@@ -1,0 +1,215 @@
+import io
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from pydantic import ValidationError
+
+from schemas.columns import IMAGE
+from stages.duplicates.perceptual_hash import NearDuplicateImages, PerceptualHash, hamming
+from stages.duplicates.perceptual_hash.hamming import close_pairs
+from stages.duplicates.perceptual_hash.rule import first_witnesses
+from stages.duplicates.perceptual_hash.stage import grey_pixels, perceptual_hashes
+from stages.rule import DROPPED_SCHEMA, Context, Verdict
+
+# int(str(imagehash.phash(picture(n))), 16) of ImageHash 4.3.2 for n = 0 .. 7.
+IMAGEHASH = [
+    12036405782648491403,
+    16696606690017528072,
+    15197562066470515202,
+    16674944248829895432,
+    12083728828425112855,
+    17079811135739761264,
+    17480401754636060172,
+    10172849749035020824,
+]
+
+
+def picture(number: int) -> Image.Image:
+    noise = np.random.Generator(np.random.Philox(number))
+    coarse = Image.fromarray(noise.integers(0, 255, (7, 5, 3), dtype=np.uint8))
+    return coarse.resize((61 + number, 83), Image.Resampling.BICUBIC)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **settings: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **settings)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def scored(images: list[bytes | None]) -> pa.RecordBatch:
+    batch = pa.record_batch([pa.array(images, pa.large_binary())], pa.schema([IMAGE]))
+    return PerceptualHash().open()(batch)
+
+
+def test_hashes_are_those_of_imagehash() -> None:
+    found = scored([encoded(picture(number)) for number in range(8)])
+    assert found["phash"].to_pylist() == IMAGEHASH
+    assert scored([encoded(picture(3).convert("RGBA"))])["phash"].to_pylist() == IMAGEHASH[3:4]
+
+
+def test_hashes_follow_the_definition() -> None:
+    grey = np.random.Generator(np.random.Philox(1)).integers(0, 256, (20, 32, 32), dtype=np.uint8)
+    angle = np.pi * np.outer(np.arange(32), 2 * np.arange(32) + 1) / 64  # DCT-II: 2 sum_n x_n cos(pi k (2n + 1) / 2N)
+    basis = 2 * np.cos(angle)
+    for image, found in zip(grey, perceptual_hashes(grey), strict=True):
+        low = (basis @ image @ basis.T)[:8, :8]
+        bits = "".join("1" if value > np.median(low) else "0" for value in low.ravel())
+        assert int(found) == int(bits, 2)
+
+
+def test_copies_stay_close_and_other_images_do_not() -> None:
+    original = picture(2).resize((400, 300))
+    copies = [encoded(original, "JPEG", quality=60), encoded(original.resize((200, 150)))]
+    hashes = scored([encoded(original), *copies, encoded(picture(5))])["phash"].to_numpy()
+    distances = np.bitwise_count(hashes ^ hashes[0])
+    assert distances[1:3].max() <= 4 < 16 < distances[3]
+
+
+def test_an_upright_copy_has_the_same_hash() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees
+    lying = picture(4).rotate(90, expand=True)
+    hashes = scored([encoded(picture(4)), encoded(lying, exif=exif)])["phash"].to_pylist()
+    assert hashes[0] == hashes[1]
+
+
+def test_flat_images_have_no_deviation() -> None:
+    found = scored([encoded(Image.new("RGB", (40, 40), (90, 90, 90))), encoded(picture(1))])
+    deviations = found["grey_deviation"].to_pylist()
+    assert deviations[0] == 0
+    assert deviations[1] == pytest.approx(float(grey_pixels(picture(1)).std()), rel=1e-6)
+
+
+def test_a_broken_image_is_a_null_with_a_reason() -> None:
+    whole = encoded(picture(1))
+    found = scored([None, b"", b"no image", whole[:-40], whole])
+    assert found.schema == PerceptualHash.returns()
+    assert found["perceptual_hash_reason"].to_pylist() == [
+        "empty_image",
+        "empty_image",
+        "not_an_image",
+        "truncated_image",
+        None,
+    ]
+    for name in ("phash", "grey_deviation"):
+        assert [value is None for value in found[name].to_pylist()] == [True] * 4 + [False]
+    assert scored([]).num_rows == 0
+
+
+def brute_pairs(hashes: np.ndarray, distance: int) -> list[tuple[int, int, int]]:
+    apart = np.bitwise_count(hashes[:, None] ^ hashes[None, :])
+    return [(i, j, int(apart[i, j])) for j in range(len(hashes)) for i in range(j) if apart[i, j] <= distance]
+
+
+def brute_witnesses(hashes: np.ndarray, distance: int) -> list[int]:
+    witnesses: list[int] = []
+    for number, each in enumerate(hashes):
+        kept = [at for at in range(number) if witnesses[at] < 0]
+        witnesses.append(next((at for at in kept if int(each ^ hashes[at]).bit_count() <= distance), -1))
+    return witnesses
+
+
+NEAR = st.builds(
+    lambda base, flips: base ^ sum(1 << bit for bit in flips),
+    st.sampled_from([0, 2**64 - 1, 0x0123456789ABCDEF]),
+    st.sets(st.integers(0, 63), max_size=7),
+)
+
+
+@given(st.lists(NEAR, max_size=40), st.integers(0, 16))
+def test_every_close_pair_is_found_once(values: list[int], distance: int) -> None:
+    hashes = np.array(values, np.uint64)
+    found = close_pairs(hashes, distance)
+    triples = list(zip(found.first.tolist(), found.second.tolist(), found.distance.tolist(), strict=True))
+    assert triples == brute_pairs(hashes, distance)
+
+
+@given(st.lists(NEAR, max_size=40), st.integers(0, 16))
+def test_a_row_is_dropped_iff_a_kept_row_before_it_is_close(values: list[int], distance: int) -> None:
+    hashes = np.array(values, np.uint64)
+    assert first_witnesses(hashes, distance).tolist() == brute_witnesses(hashes, distance)
+
+
+@pytest.mark.parametrize("distance", [0, 4])
+def test_fifty_thousand_hashes_equal_brute_force(distance: int) -> None:
+    noise = np.random.Generator(np.random.Philox(7))
+    hashes = noise.integers(0, 2**64, 50_000, dtype=np.uint64)
+    hashes[10_000:12_000] = hashes[0]  # a full bucket
+    for copy in range(20_000, 30_000):  # planted at distances 1 to 8
+        for bit in noise.choice(64, noise.integers(1, 9), replace=False):
+            hashes[copy] = hashes[copy - 15_000] ^ np.uint64(1 << int(bit)) if bit % 2 else hashes[copy]
+    noise.shuffle(hashes)
+    expected = np.full(len(hashes), -1)
+    for row in range(len(hashes)):
+        if expected[row] < 0:
+            close = np.flatnonzero(np.bitwise_count(hashes[row + 1 :] ^ hashes[row]) <= distance) + row + 1
+            fresh = close[expected[close] < 0]
+            expected[fresh] = row
+    assert (expected >= 0).sum() > 1_900
+    assert (first_witnesses(hashes, distance) == expected).all()
+
+
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.Generator(np.random.Philox(3))
+    hashes = noise.integers(0, 2**10, 600, dtype=np.uint64)
+    whole = close_pairs(hashes, 2)
+    monkeypatch.setattr(hamming, "BLOCK_PAIRS", 16)
+    cut = close_pairs(hashes, 2)
+    assert len(whole.first) and (whole.first == cut.first).all() and (whole.second == cut.second).all()
+
+
+def table(hashes: list[int | None], scores: list[float | None] | None = None) -> pl.DataFrame:
+    n = len(hashes)
+    deviations = [None if each is None else 50.0 for each in hashes]
+    return pl.DataFrame(
+        {
+            "uid": [f"{number:03d}" for number in range(n)],
+            "source": ["s"] * n,
+            "phash": hashes,
+            "grey_deviation": deviations,
+            "score": scores or [0.0] * n,
+        },
+        schema_overrides={"phash": pl.UInt64, "grey_deviation": pl.Float32, "score": pl.Float32},
+    )
+
+
+def judge(rule: NearDuplicateImages, rows: pl.DataFrame) -> tuple[dict[str, str], Verdict]:
+    verdict = rule.judge(rows.sample(fraction=1, shuffle=True, seed=1).lazy(), Context(0))
+    assert dict(verdict.dropped.schema) == DROPPED_SCHEMA
+    return dict(verdict.dropped.select("uid", "duplicate_of").iter_rows()), verdict
+
+
+def test_no_chains() -> None:
+    # 0 - 15 - 255: neighbours are 4 bits apart, the ends 8. The middle goes for the first, the last stays.
+    found, verdict = judge(NearDuplicateImages(), table([0, 0b1111, 0b11111111]))
+    assert found == {"001": "000"}
+    assert verdict.evidence["distances"] == {"4": 1}
+    assert verdict.evidence["largest_groups"] == [{"kept": "000", "dropped": 1, "distances": {"001": 4}}]
+
+
+def test_the_preferred_row_survives() -> None:
+    rows = table([0, 1, 3], [0.1, 0.9, None])
+    assert judge(NearDuplicateImages(prefer="score"), rows)[0] == {"000": "001", "002": "001"}
+    assert judge(NearDuplicateImages(), rows)[0] == {"001": "000", "002": "000"}
+
+
+def test_flat_and_unhashed_images_stay() -> None:
+    rows = table([7, 7, 7, None, None]).with_columns(
+        pl.Series("grey_deviation", [50.0, 1.0, 1.0, None, None], pl.Float32)
+    )
+    found, verdict = judge(NearDuplicateImages(), rows)
+    assert found == {}
+    assert (verdict.evidence["flat"], verdict.evidence["unhashed"]) == (2, 2)
+    assert judge(NearDuplicateImages(min_deviation=1), rows)[0] == {"001": "000", "002": "000"}
+    assert judge(NearDuplicateImages(), table([]))[0] == {}
+
+
+@pytest.mark.parametrize("settings", [{"max_distance": -1}, {"max_distance": 17}, {"min_deviation": -1}, {"prefer": "key"}])
+def test_senseless_settings_are_refused(settings: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        NearDuplicateImages.model_validate(settings)

@@ -1,0 +1,78 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from schemas.errors import CuveeError, RecipeError
+from stages.train.connector import ConnectorCard, load_connector, save_connector
+from stages.train.language_model import load_language_model
+from stages.train.settings import Budget, TrainSettings
+
+Settings = Callable[..., TrainSettings]
+
+
+def test_models_are_told_by_content_not_by_path(settings: Settings, language_folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(language_folder, copy)
+    (copy / "README.md").write_text("another text")
+    assert settings(language_model=str(copy)).identity() == settings().identity()
+    assert settings(checkpoint_steps=9).identity() == settings().identity()
+    facts = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**facts, "rms_norm_eps": 1e-3}))
+    assert settings(language_model=str(copy)).identity() != settings().identity()
+
+
+def test_relative_places_become_absolute(
+    settings: Settings, language_folder: Path, vision_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(language_folder.parent)
+    made = settings(language_model=language_folder.name, vision_model=f"local-dir:{vision_folder}")
+    made.check()
+    assert made.located().language_folder == language_folder.resolve()
+    assert made.located().identity() == settings().identity()
+
+
+def test_what_does_not_fit_is_refused(settings: Settings, tmp_path: Path) -> None:
+    for wrong in ({"samples": 5, "steps": 5}, {}, {"steps": 0}, {"epochs": 1}):
+        with pytest.raises(ValidationError):
+            Budget.model_validate(wrong)
+    with pytest.raises(ValidationError):
+        settings(connector="perceiver")
+    with pytest.raises(RecipeError, match="neither a folder nor in the local hub cache"):
+        settings(language_model=str(tmp_path / "missing")).check()
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(RecipeError, match=r"expected config\.json"):
+        settings(language_model=str(tmp_path)).check()
+    with pytest.raises(RecipeError, match="random"):
+        settings(vision_model="ViT-B-32").check()
+    with pytest.raises(RecipeError, match="no model files"):
+        settings(vision_model=f"local-dir:{tmp_path / 'missing'}").check()
+
+
+def test_a_connector_comes_back_and_only_between_its_models(tmp_path: Path) -> None:
+    card = ConnectorCard(
+        vision_width=6, hidden=5, language_width=4, visual_tokens=16, vision="tower", language_model="lm", init_seed=3
+    )
+    module = card.build()
+    assert all((a == b).all() for a, b in zip(module.parameters(), card.build().parameters(), strict=True))
+    save_connector(module, card, tmp_path / "connector")
+    save_connector(module, card, tmp_path / "connector")
+    loaded, found = load_connector(tmp_path / "connector", vision="tower", language_model="lm")
+    assert found == card
+    assert all((a == b).all() for a, b in zip(module.parameters(), loaded.parameters(), strict=True))
+    with pytest.raises(CuveeError, match="language_model = 'lm', but this run has 'another'"):
+        load_connector(tmp_path / "connector", vision="tower", language_model="another")
+    with pytest.raises(CuveeError, match="vision = 'tower'"):
+        load_connector(tmp_path / "connector", vision="another", language_model="lm")
+    with pytest.raises(CuveeError, match="holds no connector"):
+        load_connector(tmp_path / "nothing", vision="tower", language_model="lm")
+
+
+def test_a_language_model_that_does_not_load_is_refused(language_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(language_folder, tmp_path / "broken")
+    (tmp_path / "broken" / "config.json").write_text("{}")
+    with pytest.raises(CuveeError, match="does not load"):
+        load_language_model(tmp_path / "broken")

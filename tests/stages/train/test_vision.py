@@ -1,0 +1,137 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from schemas.errors import CuveeError
+from stages.pixels import decode, flat_rgb
+from stages.train.vision_features import VisualTokens, add_missing
+from stages.train.vision_tower import VisionTower, load_tower, pooled_grid, spatial_features
+
+from .conftest import picture  # noqa: TID252
+
+ENCODER = Path(__file__).resolve().parents[3] / "../shared/models/tiny-dual-encoder"
+
+
+def test_patch_tokens_average_to_what_the_tower_pools(vision_folder: Path) -> None:
+    import open_clip
+    import torch
+
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{vision_folder}")
+    visual = model.visual.eval()
+    visual.pool_type = "avg"
+    pixels = torch.stack([preprocess(flat_rgb(decode(picture(n)))) for n in range(3)])
+    with torch.no_grad():
+        grid = spatial_features(visual, pixels)
+        assert grid.shape == (3, 24, 8, 8)
+        assert torch.allclose(grid.mean(dim=(2, 3)) @ visual.proj, visual(pixels), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2_100", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
+def test_timm_trunks_give_what_their_average_pool_sees(name: str) -> None:
+    import open_clip
+    import torch
+
+    torch.manual_seed(0)
+    visual = open_clip.timm_model.TimmModel(name, 16, image_size=224, pool="avg", proj="linear").eval()
+    pixels = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        grid = spatial_features(visual, pixels)
+        pooled = grid.mean(dim=(2, 3))
+        assert pooled.shape == (1, visual.trunk.num_features)
+        if name != "vit_tiny_patch16_224":  # its norm comes after the pool
+            assert torch.allclose(visual.head(pooled), visual(pixels), atol=1e-4)
+
+
+def test_a_trained_tower_from_the_shared_models() -> None:
+    import open_clip
+    import torch
+
+    if not ENCODER.is_dir():
+        pytest.skip("the research model ../shared/models/tiny-dual-encoder is not here")
+    tower = load_tower(str(ENCODER), None, 16)
+    image = flat_rgb(decode(picture(1, 224)))
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{ENCODER}")
+    tokens = tower.tokens([image])
+    assert tokens.shape == (1, 16, 1280) and tokens.dtype == np.float16
+    with torch.no_grad():
+        pixels = preprocess(image)[None]
+        grid = spatial_features(model.visual.eval(), pixels)
+        assert torch.allclose(model.visual.head(grid.mean(dim=(2, 3))), model.encode_image(pixels), atol=1e-4)
+        pooled = torch.nn.functional.adaptive_avg_pool2d(grid, (4, 4)).flatten(2).transpose(1, 2)
+    assert np.allclose(tokens, pooled.numpy(), atol=0.02, rtol=0.01)
+
+
+def test_resnet_towers_show_their_last_map() -> None:
+    import torch
+    from open_clip.modified_resnet import ModifiedResNet
+
+    visual = ModifiedResNet([1, 1, 1, 1], output_dim=8, heads=2, image_size=64, width=8).eval()
+    with torch.no_grad():
+        assert spatial_features(visual, torch.randn(2, 3, 64, 64)).shape == (2, 256, 2, 2)
+    with pytest.raises(CuveeError, match="Linear"):
+        spatial_features(torch.nn.Linear(2, 2), torch.randn(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "most", "grid"),
+    [(8, 8, 16, (4, 4)), (7, 7, 16, (4, 4)), (3, 3, 16, (3, 3)), (14, 14, 1, (1, 1)), (14, 14, 32, (5, 6))]
+    + [(2, 40, 16, (1, 16)), (16, 8, 32, (8, 4)), (1, 50, 16, (1, 16)), (24, 24, 144, (12, 12)), (50, 1, 16, (16, 1))],
+)
+def test_grids_keep_their_proportions(rows: int, columns: int, most: int, grid: tuple[int, int]) -> None:
+    assert pooled_grid(rows, columns, most) == grid
+
+
+@pytest.fixture
+def images() -> list[tuple[str, bytes]]:
+    return [(f"h{number:03d}", picture(number)) for number in range(150)]
+
+
+def test_tokens_are_the_same_for_any_number_of_workers(
+    vision_folder: Path, images: list[tuple[str, bytes]], tmp_path: Path
+) -> None:
+    tower = load_tower(str(vision_folder), None, 16)
+    for parts in (1, 2):
+        for part in range(parts):
+            add_missing(tmp_path / str(parts), images, lambda: tower, part, parts)
+    one, two = (VisualTokens.open(tmp_path / str(parts)) for parts in (1, 2))
+    names = [name for name, _ in images]
+    assert np.array_equal(one.gather(names), two.gather(names))
+    assert one.gather(names[:2]).shape == (2, 16, 24)
+
+
+def test_only_what_is_missing_is_computed(vision_folder: Path, images: list[tuple[str, bytes]], tmp_path: Path) -> None:
+    loads = []
+
+    def tower() -> VisionTower:
+        loads.append(1)
+        return load_tower(str(vision_folder), None, 16)
+
+    add_missing(tmp_path, [*images[:70], ("bad", b"no image")], tower)
+    found = VisualTokens.open(tmp_path)
+    assert "bad" in found and found.undecodable == {"bad": "not_an_image"}
+    before = found.gather(["h003"])
+    add_missing(tmp_path, [*images[:70], ("bad", b"no image")], tower)
+    assert len(loads) == 1
+    add_missing(tmp_path, images[:80], tower)
+    assert len(loads) == 2 and len(VisualTokens.open(tmp_path).places) == 80
+    assert np.array_equal(VisualTokens.open(tmp_path).gather(["h003"]), before)
+    for leftover in tmp_path.glob("*.json"):
+        (tmp_path / f".writing-{leftover.stem}-1").write_text("{")
+    assert len(VisualTokens.open(tmp_path).places) == 80
+
+
+def test_a_row_does_not_depend_on_its_batch(vision_folder: Path) -> None:
+    tower = load_tower(str(vision_folder), None, 16)
+    pictures = [flat_rgb(decode(picture(number))) for number in range(64)]
+    together = tower.tokens(pictures)
+    assert all(np.array_equal(tower.tokens([pictures[n]])[0], together[n]) for n in (0, 1, 31, 63))
+
+
+def test_a_tower_that_does_not_load_is_refused(tmp_path: Path, vision_folder: Callable[..., object]) -> None:
+    with pytest.raises(CuveeError, match="does not load"):
+        load_tower("no-such-model", "no-such-tag", 16)
+    (tmp_path / "open_clip_config.json").write_text("{}")
+    with pytest.raises(CuveeError, match="does not load"):
+        load_tower(str(tmp_path), None, 16)
