@@ -1,7 +1,7 @@
 """Image bytes to pixels, one way for every stage: strict about cut files, upright, bounded in size.
 
 A file is whole when its container ends inside the bytes and its first frame decodes. Pillow alone is more lenient: it
-takes a JPEG without its end marker and a PNG without its last chunk, which is what interrupted downloads leave behind.
+takes a PNG without its last chunk and a GIF without its trailer, which is what interrupted downloads leave behind.
 What libjpeg repairs in silence (bits flipped inside a scan) no decoder reports, and neither can this.
 """
 

@@ -10,13 +10,13 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from pipeline.shards.container import Container
 from pipeline.shards.expand import filesystem_of, is_url
 from pipeline.shards.records import KEY_COLUMNS, Member, fill_hashes, record_members, require_column
 from pipeline.shards.rows import Row, image_suffix, is_unsafe, read_caption, split_name
-from pipeline.shards.streams import digest_file, open_bytes
+from pipeline.shards.streams import Digesting, digest_file, open_bytes
 from pipeline.shards.tar_entries import MOST_HELD_BYTES
 from schemas.errors import ShardError
 
@@ -109,8 +109,8 @@ def _storable(text: str) -> str:
 def lines(container: Container) -> Iterator[Line]:
     """Every line of the table that is not blank, in order; text that is not UTF-8 keeps its bytes as surrogates."""
     is_csv = container.path.lower().endswith(".csv")
-    with io.BufferedReader(open_bytes(container.path)) as stream:  # type: ignore[type-var]
-        records = _csv_records(stream) if is_csv else _json_records(stream)
+    with io.BufferedReader(Digesting(open_bytes(container.path), container.path)) as stream:
+        records = (_csv_records if is_csv else _json_records)(cast(BinaryIO, stream))
         for number, facts in enumerate(records):
             yield Line(number, facts)
 

@@ -10,7 +10,7 @@ from pipeline.shards import folder_rows, parquet_records
 from pipeline.shards.container import Container
 from pipeline.shards.ranges import Range, open_ranges
 from pipeline.shards.records import Member
-from pipeline.shards.rows import split_name
+from pipeline.shards.rows import image_array, split_name
 from schemas.errors import ShardError
 
 WINDOW_BYTES = 32 << 20
@@ -26,7 +26,7 @@ def read_images(container: Container, index: pa.Table) -> pa.Array:
         ShardError: the container cannot be read, or is not the one that was indexed (`shard_changed`).
     """
     readers = {"parquet": _parquet_images, "folder": _folder_images}
-    return pa.array(readers.get(container.format, _tar_images)(container, index), pa.large_binary())
+    return image_array(readers.get(container.format, _tar_images)(container, index))
 
 
 def read_members(container: Container, index: pa.Table) -> Iterator[list[Member]]:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import xxhash
 
@@ -53,9 +54,10 @@ def cut(rows: Iterable[Row], slice_bytes: int, slice_rows: int) -> Iterator[Slic
         held.append(row)
         size += len(row.image or b"")
         if size > slice_bytes or len(held) == slice_rows:
-            yield _slice(held, first)
-            first += len(held)
-            held, size = [], 0
+            piece, held, size = _slice(held, first), [], 0
+            first += len(piece.index)
+            yield piece
+            del piece  # the next slice is gathered without this one in memory
     if held:
         yield _slice(held, first)
 
@@ -73,7 +75,16 @@ def _slice(rows: list[Row], first: int) -> Slice:
         "index_reason": [row.reason for row in rows],
     }
     index = pa.table([columns[name] for name in INDEX.names], INDEX)
-    return Slice(index, pa.array([row.image for row in rows], pa.large_binary()), first)
+    return Slice(index, image_array([row.image for row in rows]), first)
+
+
+def image_array(images: Sequence[bytes | None]) -> pa.Array:
+    """Images as large_binary, in one allocation of their size: growing by doubling would take twice the memory."""
+    sizes = [len(image or b"") for image in images]
+    offsets = np.cumsum([0, *sizes], dtype=np.int64)
+    there = pa.array([image is not None for image in images], pa.bool_()).buffers()[1] if None in images else None
+    content = pa.py_buffer(b"".join(image for image in images if image))
+    return pa.Array.from_buffers(pa.large_binary(), len(images), [there, pa.py_buffer(offsets), content])
 
 
 def _members(lists: list[Sequence[tuple[str, int, int]]]) -> pa.Array:

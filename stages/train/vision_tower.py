@@ -103,5 +103,5 @@ def pooled_grid(rows: int, columns: int, most: int) -> tuple[int, int]:
     """The grid that `rows` x `columns` is averaged to: at most `most` cells, in about the same proportions."""
     if rows * columns <= most:
         return rows, columns
-    fewer = min(rows, max(1, math.isqrt(most * rows // columns)))
+    fewer = min(rows, most, max(1, math.isqrt(most * rows // columns)))
     return fewer, min(columns, max(1, most // fewer))

@@ -52,7 +52,7 @@ def members(folder: Path) -> dict[str, bytes]:
 def test_a_run_accounts_for_every_sample_and_exports_the_sources_bytes(project: Path) -> None:
     outcome = done(project)
     ledger = read_ledger(outcome.folder / "ledger")
-    assert len(ledger) == 2 * 2 * 12 + 2 * 12
+    assert len(ledger) == 2 * 2 * 12 + 12
     assert ledger["uid"].n_unique() == len(ledger)
     kept = ledger.filter((pl.col("status") == "kept") & (pl.col("role") == "pool"))
     assert len(kept) == 20
@@ -120,7 +120,7 @@ def test_a_new_stage_reads_the_known_shards_by_range(project: Path) -> None:
         "index": 0,
         "image_header": 0,
         "caption_text": 0,
-        "perceptual_hash": 6,
+        "perceptual_hash": 5,
     }
     fresh = project.parent / "fresh"
     shutil.copytree(project.parent, fresh, ignore=shutil.ignore_patterns("work", "fresh"))
@@ -138,7 +138,7 @@ def test_a_broken_shard_is_a_ledger_row_and_the_run_goes_on(project: Path) -> No
     outcome = done(project)
     bad = outcome.ledger.filter(pl.col("status") == "quarantined")
     assert bad.select("source", "key", "decided_by").rows() == [("beta", None, "ingest")]
-    assert len(outcome.ledger) == 3 * 12 + 2 * 12 + 1
+    assert len(outcome.ledger) == 3 * 12 + 12 + 1
 
 
 def test_asking_for_more_than_is_left_fails_with_both_numbers(project: Path) -> None:

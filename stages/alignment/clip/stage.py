@@ -9,7 +9,7 @@ import pyarrow as pa
 from pydantic import Field, field_validator
 
 from schemas.columns import CAPTION, CLIP_SCORE, IMAGE, IMAGE_EMBEDDING, TEXT_EMBEDDING
-from stages.alignment.clip.model import SUB_BATCH, ClipModel, Floats, Reasons, load
+from stages.alignment.clip.model import IMAGES_AT_ONCE, TEXTS_AT_ONCE, ClipModel, Floats, Reasons, load
 from stages.alignment.clip.weights import find_model
 from stages.stage import Scorer, Stage
 
@@ -64,7 +64,7 @@ class Clip(Stage):
             "device": self.device,
             "dtype": self.dtype,
             "threads": self.threads,
-            "sub_batch": SUB_BATCH[self.device],
+            "rows_at_once": [IMAGES_AT_ONCE[self.device], TEXTS_AT_ONCE[self.device]],
         }
 
     def open(self) -> Scorer:

@@ -65,7 +65,7 @@ def find_model(model: str, pretrained: str | None = None) -> ModelFiles:
             name without `pretrained`: its weights would be random.
     """
     path = model.removeprefix(LOCAL)
-    if path != model or os.path.isdir(path) or path.startswith((".", "/", "~")):
+    if path != model or os.path.isdir(path) or path.startswith((".", "/")):
         return ModelFiles(LOCAL + path, None, _folder_files(Path(path), pretrained))
     if model.startswith(HUB):
         _refuse_tag(model, pretrained)
@@ -181,11 +181,9 @@ def _cached(repository: str, names: list[str]) -> tuple[Path, ...] | None:
 
 
 def _hub_files(repository: str) -> tuple[Path, ...] | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(repository, CONFIG)
-    weights = _cached(repository, list(WEIGHTS))
-    return _folder_files(Path(found).parent, None) if isinstance(found, str) and weights else None
+    """Configuration and weights in the hub's cache; tokenizer files may come later and must not change the identity."""
+    config, weights = _cached(repository, [CONFIG]), _cached(repository, list(WEIGHTS))
+    return config + weights if config and weights else None
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -25,20 +26,20 @@ class Pairs:
 def close_pairs(hashes: Hashes, max_distance: int) -> Pairs:
     """Every pair of positions whose hashes (n,) differ in at most `max_distance` bits.
 
-    The 64 bits are cut into max_distance + 1 chunks; two hashes that close agree in at least one of them (pigeonhole),
-    so only rows that share a chunk are compared. Exact. Memory is O(n) beside the pairs found, however full a bucket is.
+    The 64 bits are cut into max_distance + 2 chunks; two hashes that close agree in at least two of them (pigeonhole), so
+    only rows that share two chunks are compared. Exact. Memory is O(n) beside the pairs found, however full a bucket is.
     """
-    masks = _chunks(max_distance + 1)
+    masks = [one | other for one, other in combinations(_chunks(max_distance + 2), 2)]
     nothing = np.zeros(0, np.int64)
     firsts, seconds = [nothing], [nothing]
     for number, mask in enumerate(masks):
         for one, other in _sharing(hashes & mask):
             differ = hashes[one] ^ hashes[other]
-            new = np.bitwise_count(differ) <= max_distance
-            for earlier in masks[:number]:  # a pair belongs to the first chunk it shares
-                new &= (differ & earlier) != 0
-            firsts.append(np.minimum(one[new], other[new]))
-            seconds.append(np.maximum(one[new], other[new]))
+            close = np.flatnonzero(np.bitwise_count(differ) <= max_distance)
+            for earlier in masks[:number]:  # a pair belongs to the first mask it shares
+                close = close[(differ[close] & earlier) != 0]
+            firsts.append(np.minimum(one[close], other[close]))
+            seconds.append(np.maximum(one[close], other[close]))
     first, second = np.concatenate(firsts), np.concatenate(seconds)
     order = np.lexsort((first, second))
     first, second = first[order], second[order]
@@ -66,9 +67,7 @@ def _sharing(keys: Hashes) -> Iterator[tuple[Places, Places]]:
     """Blocks of pairs of positions with equal keys, every such pair once."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
-    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])) if len(keys) else np.zeros(0, np.int64)
-    ends = np.append(starts[1:], len(keys))
-    left = np.repeat(ends, ends - starts) - np.arange(len(keys))  # rows of the bucket from here on
+    left = np.searchsorted(ordered, ordered, side="right") - np.arange(len(keys))  # rows of the bucket from here on
     at, step = np.flatnonzero(left > 1), 1
     while len(at):
         for begin in range(0, len(at), BLOCK_PAIRS):

@@ -6,7 +6,7 @@ vertical frequencies), most significant bit first. `imagededup` differs: it leav
 equality, so its hashes differ in a bit or two. Unlike both, the image stands upright by its EXIF orientation first.
 """
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -36,8 +36,8 @@ def perceptual_hashes(grey: Grey) -> Hashes:
     from scipy.fft import dct
 
     low = dct(dct(grey.astype(np.float64), axis=1), axis=2)[:, :LOW_FREQUENCIES, :LOW_FREQUENCIES]
-    above = low > np.median(low, axis=(1, 2), keepdims=True)
-    packed = np.packbits(above.reshape(len(grey), 64), axis=1)
+    low = low.reshape(len(grey), LOW_FREQUENCIES**2)
+    packed = np.packbits(low > np.median(low, axis=1, keepdims=True), axis=1)
     return np.ascontiguousarray(packed).view(">u8")[:, 0].astype(np.uint64)
 
 
@@ -58,10 +58,10 @@ class PerceptualHash(Stage):
             reasons = [each if isinstance(each, str) else None for each in found]
             sound = [each for each in found if not isinstance(each, str)]
             grey = np.stack(sound) if sound else np.zeros((0, SIDE_PX, SIDE_PX), np.uint8)
-            places = np.flatnonzero([reason is None for reason in reasons])
+            hashes, deviations = perceptual_hashes(grey), grey.std(axis=(1, 2), dtype=np.float64)
             columns = [
-                _spread(perceptual_hashes(grey), places, len(batch), PHASH.type),
-                _spread(grey.std(axis=(1, 2), dtype=np.float64), places, len(batch), GREY_DEVIATION.type),
+                pa.array(_in_place(hashes.tolist(), reasons), PHASH.type),
+                pa.array(_in_place(deviations.tolist(), reasons), GREY_DEVIATION.type),
                 pa.array(reasons, pa.string()),
             ]
             return pa.record_batch(columns, self.returns())
@@ -73,16 +73,15 @@ def _grey(image: bytes | None) -> Grey | str:
     """Grey pixels, or the reason why there are none."""
     from stages.pixels import PixelError, decode
 
+    if image is None:
+        return "missing_image"
     try:
-        return grey_pixels(decode(image or b""))
+        return grey_pixels(decode(image))
     except PixelError as error:
         return error.reason
 
 
-def _spread(values: npt.NDArray[np.generic], places: npt.NDArray[np.int64], n: int, dtype: pa.DataType) -> pa.Array:
-    """n values of which those at `places` are given, the others null."""
-    wide = np.zeros(n, values.dtype)
-    wide[places] = values
-    missing = np.ones(n, np.bool_)
-    missing[places] = False
-    return pa.array(wide, mask=missing).cast(dtype)
+def _in_place(values: list[Any], reasons: list[str | None]) -> list[Any]:
+    """The values in order, null where there is a reason."""
+    given = iter(values)
+    return [next(given) if reason is None else None for reason in reasons]

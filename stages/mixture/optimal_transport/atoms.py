@@ -16,10 +16,12 @@ from stages.mixer import Floats
 from stages.noise import uniform_noise
 
 Doubles = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
 
 ROWS_PER_ATOM = 8
 TRAINING_ROWS_PER_ATOM = 256
 ITERATIONS = 25
+BLOCK_ROWS = 65_536
 
 
 @dataclass(frozen=True)
@@ -66,18 +68,31 @@ def quantise(rows: Floats, weights: Doubles, keys: Sequence[str], atoms: int, se
     k = max(1, min(atoms, len(rows) // ROWS_PER_ATOM))
     order = np.argsort(uniform_noise(keys, seed, "optimal_transport atoms"), kind="stable")
     nearest = _assigned(rows, rows[np.sort(order[: k * TRAINING_ROWS_PER_ATOM])], k, seed)
-    mass = np.bincount(nearest, weights, k)
+    mass = np.bincount(nearest, weights, k).astype(np.float64)
     used = np.flatnonzero(mass)
-    exact = rows.astype(np.float64)
-    sums = np.zeros((k, rows.shape[1]))
-    np.add.at(sums, nearest, exact * weights[:, None])
-    points = sums / np.where(mass > 0, mass, 1.0)[:, None]
-    error = float(weights @ np.square(exact - points[nearest]).sum(axis=1) / weights.sum())
+    points = _means(rows, weights, nearest, mass)
+    error = sum(
+        float((weights[part] * np.square(rows[part] - points[nearest[part]]).sum(axis=1)).sum())
+        for part in _blocks(len(rows))
+    )
     effective = float(weights.sum() ** 2 / np.square(weights).sum())
-    return Atoms(points[used], mass[used] / weights.sum(), effective, error)
+    return Atoms(points[used], mass[used] / weights.sum(), effective, error / float(weights.sum()))
 
 
-def _assigned(rows: Floats, training: Floats, k: int, seed: int) -> npt.NDArray[np.int64]:
+def _means(rows: Floats, weights: Doubles, nearest: Indices, mass: Doubles) -> Doubles:
+    sums = np.zeros((len(mass), rows.shape[1]))
+    for part in _blocks(len(rows)):
+        np.add.at(sums, nearest[part], rows[part] * weights[part, None])
+    means: Doubles = sums / np.where(mass > 0, mass, 1.0)[:, None]
+    return means
+
+
+def _blocks(rows: int) -> list[slice]:
+    """Double precision for a block of rows at a time, not for all of them."""
+    return [slice(start, start + BLOCK_ROWS) for start in range(0, rows, BLOCK_ROWS)]
+
+
+def _assigned(rows: Floats, training: Floats, k: int, seed: int) -> Indices:
     import faiss
 
     threads = faiss.omp_get_max_threads()
@@ -95,5 +110,5 @@ def _assigned(rows: Floats, training: Floats, k: int, seed: int) -> npt.NDArray[
         _, nearest = kmeans.index.search(np.ascontiguousarray(rows, np.float32), 1)
     finally:
         faiss.omp_set_num_threads(threads)
-    assigned: npt.NDArray[np.int64] = nearest[:, 0]
+    assigned: Indices = nearest[:, 0]
     return assigned

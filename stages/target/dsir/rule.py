@@ -13,7 +13,7 @@ from schemas.errors import CuveeError
 from stages.noise import gumbel_noise, uniform_noise
 from stages.rule import Context, Rule, Verdict, drop_lines
 from stages.target.dsir.ngrams import Hashing, Integers, Ngrams, hash_ngrams
-from stages.target.dsir.weights import MIN_LENGTH, Mode, kl_divergence, log_weights, resample, scores
+from stages.target.dsir.weights import MIN_LENGTH, Mode, kl_divergence, log_weights, resample, scores, too_few
 
 Mask = npt.NDArray[np.bool_]
 HELD_OUT_SHARE = 0.2
@@ -43,7 +43,7 @@ class Dsir(Rule):
     buckets: int = Field(10_000, ge=2, le=2**24)
     tokenizer: Literal["wordpunct"] = "wordpunct"
     smoothing: float | None = Field(None, ge=0, allow_inf_nan=False)
-    """Pseudo-count per bucket; default 1 on both sides in caption mode, 0 on the target's in exact mode."""
+    """Caption mode: weight of the pool's n-grams beside the target's, default 1. Exact mode: pseudo-count, default 0."""
     min_length: int | None = Field(None, ge=1)
     """Tokens; default 1 in caption mode, 100 in exact mode."""
 
@@ -65,6 +65,8 @@ class Dsir(Rule):
         table = rows.select("uid", CAPTION.name).sort("uid").collect()
         every = self._hash(table)
         worded = every.tokens > 0
+        if not worded.any():
+            raise too_few(self.samples, 0)
         captions = _Captions(table["uid"].filter(pl.Series(worded)).to_list(), every.only(worded))
         chosen, eligible = self._draw(captions, target.histogram(), context.seed)
         found = table.filter(pl.Series(worded))

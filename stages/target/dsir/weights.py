@@ -33,12 +33,15 @@ class Weights:
 def log_ratio(target: Integers, pool: Integers, mode: Mode, smoothing: float | None = None) -> Doubles:
     """(B,) log(p + 1e-8) - log(q + 1e-8) of the target's and the pool's bucket frequencies.
 
-    `smoothing` is a pseudo-count per bucket: for the target only in exact mode, for both sides in caption mode, where a
-    small target would otherwise give every n-gram it happens not to hold a ratio near 1e-8.
+    Exact mode: p = (c + a) / sum(c + a) with a = `smoothing` pseudo-counts per bucket, default 0.
+    Caption mode: p = (c / sum(c) + s q) / (1 + s) with s = `smoothing`, default 1: a target of a few captions lacks most
+    n-grams by chance alone, so it is believed only as far as it departs from the pool, and no ratio is below
+    log(s / (1 + s)). Laplace counts on both sides do worse for every size of target, and for 100 captions worse than a
+    random draw.
     """
     extra = SMOOTHING[mode] if smoothing is None else smoothing
-    p = _frequencies(target, extra)
-    q = _frequencies(pool, extra if mode == "caption" else 0.0)
+    q = _frequencies(pool, 0.0)
+    p = _frequencies(target, extra) if mode == "exact" else (_frequencies(target, 0.0) + extra * q) / (1 + extra)
     return np.log(p + FLOOR) - np.log(q + FLOOR)
 
 
@@ -75,14 +78,19 @@ def resample(scores: Doubles, samples: int, noise: Doubles | None = None) -> npt
         CuveeError: fewer rows than `samples`, with both numbers.
     """
     if samples > len(scores):
-        raise CuveeError(
-            f"dsir was asked for {samples} samples and {len(scores)} eligible rows are left; "
-            f"lower `samples` or loosen the rules before it"
-        )
+        raise too_few(samples, len(scores))
     ranked = np.argsort(-(scores if noise is None else scores + noise), kind="stable")
     chosen = np.zeros(len(scores), np.bool_)
     chosen[ranked[:samples]] = True
     return chosen
+
+
+def too_few(samples: int, eligible: int) -> CuveeError:
+    """The refusal to draw more rows than there are."""
+    return CuveeError(
+        f"dsir was asked for {samples} samples and {eligible} eligible rows are left; "
+        f"lower `samples` or loosen the rules before it"
+    )
 
 
 def kl_divergence(target: Integers, other: Integers) -> float:

@@ -1,9 +1,11 @@
 from itertools import pairwise
 
+import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.shards.ranges import MOST_FETCHED_BYTES, Local, _picked, coalesced
+from pipeline.shards.rows import image_array
 
 RANGES = st.lists(st.tuples(st.integers(0, 900), st.integers(0, 100)), max_size=30)
 
@@ -36,3 +38,11 @@ def test_local_reads(tmp_path):
             b"",
         ]
         assert ranges.fetch([]) == []
+
+
+@given(st.lists(st.none() | st.binary(max_size=20), max_size=40))
+def test_image_arrays_are_what_arrow_would_build(images):
+    array = image_array(images)
+    array.validate(full=True)
+    assert array.equals(pa.array(images, pa.large_binary()))
+    assert array.null_count == images.count(None)

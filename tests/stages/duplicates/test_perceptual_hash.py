@@ -90,7 +90,7 @@ def test_a_broken_image_is_a_null_with_a_reason() -> None:
     found = scored([None, b"", b"no image", whole[:-40], whole])
     assert found.schema == PerceptualHash.returns()
     assert found["perceptual_hash_reason"].to_pylist() == [
-        "empty_image",
+        "missing_image",
         "empty_image",
         "not_an_image",
         "truncated_image",

@@ -37,7 +37,7 @@ def evidence(rows=(300, 300, 300, 300), target=((0, 200), (1, 200)), samples=600
 
 
 def mixer(**settings) -> OptimalTransport:
-    return OptimalTransport(**{"bootstrap": 40, "atoms": 24, **settings})
+    return OptimalTransport(**{"bootstrap": 20, "atoms": 24, **settings})
 
 
 def test_a_planted_half_and_half_comes_back():

@@ -103,14 +103,19 @@ def test_a_text_s_weight_does_not_depend_on_its_neighbours() -> None:
     assert pool.sums(ratio).tolist() == alone
 
 
-def test_smoothing_is_the_target_s_in_exact_mode_and_both_sides_in_caption_mode() -> None:
+def test_exact_smoothing_adds_to_the_target_s_counts_only() -> None:
     target, pool = np.array([3, 1, 0, 0]), np.array([0, 2, 2, 4])
-    exact = log_ratio(target, pool, "exact", 0.5)
-    assert exact == pytest.approx(np.log(np.array([3.5, 1.5, 0.5, 0.5]) / 6 + 1e-8) - np.log(pool / 8 + 1e-8))
-    caption = log_ratio(target, pool, "caption")
-    assert caption == pytest.approx(
-        np.log(np.array([4, 2, 1, 1]) / 8 + 1e-8) - np.log(np.array([1, 3, 3, 5]) / 12 + 1e-8)
-    )
+    expected = np.log(np.array([3.5, 1.5, 0.5, 0.5]) / 6 + 1e-8) - np.log(pool / 8 + 1e-8)
+    assert log_ratio(target, pool, "exact", 0.5) == pytest.approx(expected)
+
+
+def test_caption_smoothing_mixes_the_pool_into_the_target() -> None:
+    target, pool = np.array([3, 1, 0, 0]), np.array([0, 2, 2, 4])
+    found = log_ratio(target, pool, "caption")
+    expected = np.log(np.array([0.375, 0.25, 0.125, 0.25]) + 1e-8) - np.log(pool / 8 + 1e-8)
+    assert found == pytest.approx(expected)
+    assert found[2:] == pytest.approx(np.log(0.5))  # what the target lacks costs log 2, however common it is
+    assert log_ratio(target, target * 5, "caption") == pytest.approx(0)
 
 
 def test_caption_scores_have_a_fixed_spread_in_any_order() -> None:

@@ -13,34 +13,21 @@ from PIL import Image
 
 from stages.train.settings import TrainSettings
 
-WORDS = [
-    "a",
-    "red",
-    "green",
-    "blue",
-    "circle",
-    "square",
-    "star",
-    "above",
-    "below",
-    "beside",
-    "the",
-    "large",
-    "small",
-    "of",
-    "on",
-    "in",
-    "table",
-    "picture",
-]
+WORDS = ("a", "red", "green", "circle", "square", "star", "above", "beside", "the", "large", "of", "on", "table")
 
 
-def picture(number: int, size: int = 40) -> bytes:
+def draw(number: int, size: int = 40) -> bytes:
     noise = np.random.Generator(np.random.Philox(number))
     coarse = Image.fromarray(noise.integers(0, 255, (5, 5, 3), dtype=np.uint8))
     buffer = io.BytesIO()
     coarse.resize((size, size)).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def picture() -> Callable[..., bytes]:
+    """Image bytes by number."""
+    return draw
 
 
 def caption(number: int) -> str:
@@ -96,7 +83,7 @@ def settings(language_folder: Path, vision_folder: Path) -> Callable[..., TrainS
     def make(**changed: object) -> TrainSettings:
         given = {
             "vision_model": str(vision_folder), "language_model": str(language_folder), "budget": {"steps": 6},
-            "batch": 4, "seeds": 2, "learning_rate": 3e-3, "max_tokens": 12, "generated": 6, "checkpoint_steps": 2,
+            "batch": 4, "seeds": 2, "learning_rate": 3e-3, "max_tokens": 6, "generated": 6, "checkpoint_steps": 2,
         }  # fmt: skip
         return TrainSettings.model_validate({**given, **changed})
 
@@ -110,7 +97,7 @@ def write_shard(tmp_path: Path) -> Callable[..., str]:
         members = [
             (f"k{n:04d}.{suffix}", body)
             for n in numbers
-            for suffix, body in (("png", picture(n)), ("txt", caption(n).encode()))
+            for suffix, body in (("png", draw(n)), ("txt", caption(n).encode()))
         ]
         with tarfile.open(path, "w") as archive:
             for member, body in [*members, *(extra or [])]:
@@ -125,7 +112,7 @@ def write_shard(tmp_path: Path) -> Callable[..., str]:
 @pytest.fixture
 def held_out() -> pa.Table:
     numbers = range(500, 512)
-    columns = {"key": [f"e{n}" for n in numbers], "image": [picture(n) for n in numbers]}
+    columns = {"key": [f"e{n}" for n in numbers], "image": [draw(n) for n in numbers]}
     captions = [caption(n) for n in numbers]
     return pa.table({**columns, "caption": captions}).cast(
         pa.schema([("key", pa.string()), ("image", pa.large_binary()), ("caption", pa.string())])

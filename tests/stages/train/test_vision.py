@@ -9,12 +9,12 @@ from stages.pixels import decode, flat_rgb
 from stages.train.vision_features import VisualTokens, add_missing
 from stages.train.vision_tower import VisionTower, load_tower, pooled_grid, spatial_features
 
-from .conftest import picture  # noqa: TID252
+Picture = Callable[..., bytes]
 
 ENCODER = Path(__file__).resolve().parents[3] / "../shared/models/tiny-dual-encoder"
 
 
-def test_patch_tokens_average_to_what_the_tower_pools(vision_folder: Path) -> None:
+def test_patch_tokens_average_to_what_the_tower_pools(vision_folder: Path, picture: Picture) -> None:
     import open_clip
     import torch
 
@@ -44,7 +44,7 @@ def test_timm_trunks_give_what_their_average_pool_sees(name: str) -> None:
             assert torch.allclose(visual.head(pooled), visual(pixels), atol=1e-4)
 
 
-def test_a_trained_tower_from_the_shared_models() -> None:
+def test_a_trained_tower_from_the_shared_models(picture: Picture) -> None:
     import open_clip
     import torch
 
@@ -76,15 +76,23 @@ def test_resnet_towers_show_their_last_map() -> None:
 
 @pytest.mark.parametrize(
     ("rows", "columns", "most", "grid"),
-    [(8, 8, 16, (4, 4)), (7, 7, 16, (4, 4)), (3, 3, 16, (3, 3)), (14, 14, 1, (1, 1)), (14, 14, 32, (5, 6))]
-    + [(2, 40, 16, (1, 16)), (16, 8, 32, (8, 4)), (1, 50, 16, (1, 16)), (24, 24, 144, (12, 12)), (50, 1, 16, (16, 1))],
+    [
+        *[(8, 8, 16, (4, 4)), (7, 7, 16, (4, 4)), (3, 3, 16, (3, 3)), (14, 14, 1, (1, 1)), (14, 14, 32, (5, 6))],
+        *[
+            (2, 40, 16, (1, 16)),
+            (16, 8, 32, (8, 4)),
+            (1, 50, 16, (1, 16)),
+            (24, 24, 144, (12, 12)),
+            (50, 1, 16, (16, 1)),
+        ],
+    ],
 )
 def test_grids_keep_their_proportions(rows: int, columns: int, most: int, grid: tuple[int, int]) -> None:
     assert pooled_grid(rows, columns, most) == grid
 
 
 @pytest.fixture
-def images() -> list[tuple[str, bytes]]:
+def images(picture: Picture) -> list[tuple[str, bytes]]:
     return [(f"h{number:03d}", picture(number)) for number in range(150)]
 
 
@@ -122,14 +130,14 @@ def test_only_what_is_missing_is_computed(vision_folder: Path, images: list[tupl
     assert len(VisualTokens.open(tmp_path).places) == 80
 
 
-def test_a_row_does_not_depend_on_its_batch(vision_folder: Path) -> None:
+def test_a_row_does_not_depend_on_its_batch(vision_folder: Path, picture: Picture) -> None:
     tower = load_tower(str(vision_folder), None, 16)
     pictures = [flat_rgb(decode(picture(number))) for number in range(64)]
     together = tower.tokens(pictures)
     assert all(np.array_equal(tower.tokens([pictures[n]])[0], together[n]) for n in (0, 1, 31, 63))
 
 
-def test_a_tower_that_does_not_load_is_refused(tmp_path: Path, vision_folder: Callable[..., object]) -> None:
+def test_a_tower_that_does_not_load_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CuveeError, match="does not load"):
         load_tower("no-such-model", "no-such-tag", 16)
     (tmp_path / "open_clip_config.json").write_text("{}")

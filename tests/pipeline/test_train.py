@@ -1,0 +1,145 @@
+"""The comparison through Ray Train and in this process, on the models that ship with cuvee."""
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image, ImageDraw
+
+from pipeline.cluster import Cluster
+from pipeline.train import Arm, compare
+from schemas.errors import CuveeError, RecipeError
+from stages.train.settings import TrainSettings
+
+MODELS = Path(__file__).resolve().parents[2] / "pipeline" / "demo" / "models"
+COLOURS = ("red", "green", "blue", "orange", "purple", "black")
+SHAPES = ("circle", "square")
+
+
+def scene(number: int) -> tuple[bytes, str]:
+    """A picture of one coloured shape and a caption that says so."""
+    noise = np.random.Generator(np.random.Philox(number))
+    colour, shape = noise.choice(COLOURS), noise.choice(SHAPES)
+    left, top, size = (int(noise.integers(4, 24)), int(noise.integers(4, 24)), int(noise.integers(20, 32)))
+    picture = Image.new("RGB", (64, 64), "white")
+    draw = ImageDraw.Draw(picture)
+    box = (left, top, left + size, top + size)
+    (draw.ellipse if shape == "circle" else draw.rectangle)(box, fill=str(colour))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue(), f"a {colour} {shape}"
+
+
+@pytest.fixture
+def settings() -> Callable[..., TrainSettings]:
+    if not (MODELS / "encoder").is_dir() or not (MODELS / "language_model").is_dir():
+        pytest.skip("the shipped models are not in pipeline/demo/models; train them with jobs/train_demo_*.py")
+
+    def make(**changed: Any) -> TrainSettings:
+        given = {"vision_model": f"local-dir:{MODELS / 'encoder'}", "language_model": str(MODELS / "language_model")}
+        small = {"budget": {"steps": 8}, "batch": 8, "seeds": 2, "learning_rate": 2e-3, "generated": 4}
+        return TrainSettings.model_validate({**given, **small, **changed})
+
+    return make
+
+
+@pytest.fixture
+def arms(tmp_path: Path) -> Callable[..., list[Arm]]:
+    """`raw`: some captions belong to other pictures; `curated`: none does."""
+
+    def make(count: int = 24) -> list[Arm]:
+        sound = [(f"k{number:04d}", *scene(number)) for number in range(count)]
+        mixed = [(key, image, scene(number + 999)[1]) for number, (key, image, _) in enumerate(sound)]
+        half = [mixed[n] if n % 2 else sound[n] for n in range(count)]
+        return [Arm("raw", (write(tmp_path / "raw.tar", half),)), Arm("curated", (write(tmp_path / "c.tar", sound),))]
+
+    def write(path: Path, rows: list[tuple[str, bytes, str]]) -> str:
+        with tarfile.open(path, "w") as archive:
+            for name, body in ((f"{k}.{s}", b) for k, i, c in rows for s, b in (("png", i), ("txt", c.encode()))):
+                info = tarfile.TarInfo(name)
+                info.size = len(body)
+                archive.addfile(info, io.BytesIO(body))
+        return str(path)
+
+    return make
+
+
+@pytest.fixture
+def held_out() -> pa.Table:
+    rows = [(f"e{number}", *scene(10_000 + number)) for number in range(40)]
+    keys, images, captions = zip(*rows, strict=True)
+    return pa.table({"key": keys, "image": pa.array(images, pa.large_binary()), "caption": captions})
+
+
+def told(result: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in result.items() if name not in ("seconds", "workers")}
+
+
+def test_ray_and_this_process_give_the_same_numbers_and_a_second_call_trains_nothing(
+    settings: Callable[..., TrainSettings], arms: Callable[..., list[Arm]], held_out: pa.Table, tmp_path: Path,
+    ray_cluster: object,
+) -> None:  # fmt: skip
+    here = compare(settings(), arms(), held_out, tmp_path / "here", seed=3)
+    seen: list[tuple[str, int, int]] = []
+    # Two jobs are done, as after a kill: the worker group does the other two.
+    for name in ("raw-0", "curated-1"):
+        (tmp_path / "ray" / "jobs").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "ray" / "jobs" / f"{name}.json").write_text(
+            (tmp_path / "here" / "jobs" / f"{name}.json").read_text()
+        )
+    with Cluster() as cluster:
+        there = compare(
+            settings(),
+            arms(),
+            held_out,
+            tmp_path / "ray",
+            seed=3,
+            cluster=cluster,
+            progress=lambda *at: seen.append(at),
+        )
+    assert told(there) == told(here)
+    assert there["workers"] == 2 and seen[-1] == ("train", 4, 4)
+    assert {job.name for job in (tmp_path / "ray" / "connectors").iterdir()} == {"raw-1", "curated-0"}
+    written = {file: file.stat().st_mtime_ns for file in (tmp_path / "here" / "jobs").iterdir()}
+    assert told(compare(settings(), arms(), held_out, tmp_path / "here", seed=3)) == told(here)
+    assert {file: file.stat().st_mtime_ns for file in written} == written
+    assert json.loads(json.dumps(here, allow_nan=False)) == here
+
+
+def test_an_error_in_a_worker_reaches_the_user(
+    settings: Callable[..., TrainSettings], arms: Callable[..., list[Arm]], held_out: pa.Table, tmp_path: Path,
+    ray_cluster: object,
+) -> None:  # fmt: skip
+    missing = [Arm("raw", (str(tmp_path / "missing.tar"),)), arms()[1]]
+    with Cluster() as cluster, pytest.raises(CuveeError, match=r"shard .*missing\.tar cannot be read"):
+        compare(settings(), missing, held_out, tmp_path / "run", seed=3, cluster=cluster)
+
+
+def test_what_cannot_be_compared_is_refused(
+    settings: Callable[..., TrainSettings], arms: Callable[..., list[Arm]], held_out: pa.Table, tmp_path: Path
+) -> None:
+    with pytest.raises(CuveeError, match="a name of its own"):
+        compare(settings(), [arms()[0], arms()[0]], held_out, tmp_path / "run", seed=3)
+    with pytest.raises(RecipeError, match="neither a folder"):
+        compare(settings(language_model=str(tmp_path / "none")), arms(), held_out, tmp_path / "run", seed=3)
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_learns_to_say_what_is_seen_and_sound_captions_teach_more(
+    settings: Callable[..., TrainSettings], arms: Callable[..., list[Arm]], held_out: pa.Table, tmp_path: Path
+) -> None:
+    made = settings(budget={"steps": 60}, batch=16, seeds=2, generated=0)
+    result = compare(made, arms(240), held_out, tmp_path / "run", seed=3)
+    assert result["arms"]["curated"]["samples"] == result["arms"]["raw"]["samples"] == 240
+    for run in result["arms"]["curated"]["runs"]:
+        assert run["curve"][-1][1] < 0.7 * run["curve"][0][1]
+        assert run["metrics"]["visual_use_low"] > 0
+    differences = {d["metric"]: d for d in result["differences"]}
+    assert all(value < 0 for value in differences["nll_per_token"]["per_seed"])
+    assert all(value > 0 for value in differences["visual_use_gap"]["per_seed"])

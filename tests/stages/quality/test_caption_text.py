@@ -1,0 +1,115 @@
+"""Caption facts against Unicode's own rules, and the language against sentences whose language is known."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from schemas.errors import RecipeError
+from stages.quality.caption_text import SCRIPTS, CaptionFacts, CaptionText, facts, language_model, normal_form, script
+
+
+@pytest.mark.parametrize(
+    ("caption", "normal"),
+    [
+        ("A  Red\tBALL\n", "a red ball"),
+        ("ﬁne Straße", "fine strasse"),
+        ("ＡＢＣ①", "abc1"),
+        ("ΌΣΟΣ", "όσοσ"),
+        ("x\u200by\ufeff soft\u00adhyphen\x07", "xy softhyphen"),
+        ("e\u0301", "\u00e9"),
+        ("a\u00a0b\u3000c", "a b c"),
+        ("Ǆ", "dž"),
+        ("\u200b \u00ad", ""),
+    ],
+)
+def test_normal_form(caption: str, normal: str) -> None:
+    assert normal_form(caption) == normal
+
+
+@given(st.text())
+def test_normal_form_is_idempotent_and_blind_to_case_form_and_space(caption: str) -> None:
+    normal = normal_form(caption)
+    assert normal_form(normal) == normal
+    assert normal_form(f"  {unicodedata.normalize('NFD', caption)}\n") == normal
+    assert normal_form(caption.replace("i", "I")) == normal
+    assert all(unicodedata.category(letter) != "Cc" for letter in normal)
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_the_fast_path_is_the_slow_one(caption: str) -> None:
+    """One character beyond ASCII forces the long way."""
+    assert normal_form(caption + " é") == f"{normal_form(caption)} é".strip()
+    assert script(caption) == ("Latin" if any(map(str.isalpha, caption)) else "Common")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("a dog", "Latin"),
+        ("собака бежит, dog", "Cyrillic"),
+        ("東京タワーの写真", "Han"),
+        ("ひらがな", "Hiragana"),
+        ("القطة", "Arabic"),
+        ("강아지", "Hangul"),
+        ("หมา", "Thai"),
+        ("कुत्ता", "Devanagari"),
+        ("ᏣᎳᎩ", "Cherokee"),
+        ("𐎠𐎡", "Other"),
+        ("12 + 3!", "Common"),
+        ("👍🏽", "Common"),
+        ("µ", "Common"),
+        ("ａｂ", "Latin"),
+        ("aя", "Cyrillic"),  # a tie goes to the first in SCRIPTS
+    ],
+)
+def test_script(text: str, name: str) -> None:
+    assert script(text) == name
+
+
+def test_scripts_are_unicode_names_named_once() -> None:
+    import regex
+
+    assert len(set(SCRIPTS)) == len(SCRIPTS)
+    for name in SCRIPTS:
+        regex.compile(rf"\p{{Script={name}}}")
+
+
+SENTENCES = {
+    "en": "A brown dog is running across the green grass with a ball in its mouth",
+    "de": "Ein brauner Hund läuft mit einem Ball im Maul über die grüne Wiese",
+    "fr": "Un chien brun court sur l'herbe verte avec une balle dans la gueule",
+    "es": "Un perro marrón corre por la hierba verde con una pelota en la boca",
+    "ru": "Коричневая собака бежит по зелёной траве с мячом во рту",
+    "ja": "茶色の犬がボールをくわえて緑の芝生の上を走っている",
+    "zh": "一只棕色的狗嘴里叼着球在绿色的草地上奔跑",
+    "ko": "갈색 개가 공을 물고 푸른 잔디 위를 달리고 있다",
+    "ar": "كلب بني يركض على العشب الأخضر وفي فمه كرة",
+}
+
+
+def test_language_of_sentences_in_known_languages() -> None:
+    language = language_model()
+    for code, sentence in SENTENCES.items():
+        name, probability = language(sentence)
+        assert name == code and 0.3 < probability <= 1
+    for nothing in ("12345", "!!!", "👍"):
+        assert language(nothing)[0] == "und"
+
+
+def test_languages_can_be_restricted_and_unknown_ones_are_refused() -> None:
+    language = language_model(("en", "de"))
+    assert {language(sentence)[0] for sentence in SENTENCES.values()} <= {"en", "de"}
+    assert language(SENTENCES["en"])[1] > language_model()(SENTENCES["en"])[1]
+    with pytest.raises(RecipeError, match=r"'xx' is not known; choose from .*\ben\b"):
+        CaptionText(languages=("en", "xx")).check()
+
+
+def test_facts_count_the_caption_as_it_stands() -> None:
+    def language(text: str) -> tuple[str, float]:
+        return "en", 0.5
+
+    assert facts("  Two  Words\n", language) == CaptionFacts("two words", 2, 13, "Latin", "en", 0.5, None)
+    assert facts(None, language) == CaptionFacts(reason="missing_caption")
+    for blank in ("", "  \t\n", "\u200b\ufeff"):
+        assert facts(blank, language) == CaptionFacts(reason="empty_caption")

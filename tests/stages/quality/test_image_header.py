@@ -1,0 +1,49 @@
+"""The header check against what the images were made as."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from stages.quality.image_header import Header, inspect
+
+NOISE = np.random.Generator(np.random.Philox(3)).integers(0, 255, (24, 20, 3), dtype=np.uint8)
+
+
+def encoded(kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(NOISE).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
+def test_format_and_size(kind: str) -> None:
+    assert inspect(encoded(kind)) == Header(kind, 20, 24)
+
+
+def test_size_is_the_stored_one_before_rotation() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert inspect(encoded("JPEG", exif=exif)) == Header("JPEG", 20, 24)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF"])
+def test_a_cut_image_keeps_its_header_and_gets_a_reason(kind: str) -> None:
+    image = encoded(kind)
+    assert inspect(image[:-40]) == Header(kind, 20, 24, "truncated_image")
+    assert inspect(image[:-40], decode=False) == Header(kind, 20, 24)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF"])
+def test_cut_anywhere_it_has_a_reason_and_sizes_only_with_a_format(kind: str) -> None:
+    image = encoded(kind)
+    for size in range(len(image)):
+        header = inspect(image[:size])
+        assert header.reason is not None
+        assert (header.image_format is None) == (header.width_px is None) == (header.height_px is None)
+
+
+def test_no_image_at_all() -> None:
+    assert inspect(None) == Header(reason="missing_image")
+    assert inspect(b"") == Header(reason="empty_image")
+    assert inspect(b"hello") == Header(reason="not_an_image")

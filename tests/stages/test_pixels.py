@@ -1,0 +1,163 @@
+"""Decoding: every cut is noticed, whole files are not blamed, hostile bytes never crash it."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageFile
+from stages.image_ends import ends
+from stages.pixels import PixelError, decode, flat_rgb, read_header, stored_size
+
+NOISE = Image.fromarray(np.random.Generator(np.random.Philox(7)).integers(0, 255, (24, 20, 3), dtype=np.uint8))
+WALKED = [
+    ("JPEG", {}),
+    ("JPEG", {"progressive": True}),
+    ("JPEG", {"restart_marker_blocks": 1}),
+    ("JPEG", {"exif": b"Exif\x00\x00" + b"\xff\xd8\xff\xd9" * 8}),  # a thumbnail's end marker is not the image's
+    ("PNG", {}),
+    ("WEBP", {}),
+    ("WEBP", {"lossless": True}),
+    ("GIF", {}),
+    ("AVIF", {}),
+    ("JPEG2000", {}),
+]
+OTHERS = [("BMP", {}), ("TIFF", {}), ("PPM", {})]
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def reason(image: bytes) -> str | None:
+    try:
+        decode(image)
+    except PixelError as error:
+        assert str(error).startswith(error.reason)
+        return error.reason
+    return None
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(("kind", "options"), WALKED + OTHERS)
+def test_every_cut_is_noticed(kind: str, options: dict[str, object]) -> None:
+    image = encoded(NOISE, kind, **options)
+    assert reason(image) is None
+    assert reason(b"") == "empty_image"
+    reasons = [reason(image[:size]) for size in range(1, len(image))]
+    assert set(reasons) <= {"not_an_image", "truncated_image", "broken_image"}
+    assert reasons[-1] == "truncated_image"
+
+
+@pytest.mark.parametrize(("kind", "options"), WALKED)
+def test_bytes_behind_the_end_do_no_harm(kind: str, options: dict[str, object]) -> None:
+    image = encoded(NOISE, kind, **options)
+    assert ends(image) is True
+    for tail in (b"\x00" * 16, b"\xff\xda trailing", image[:40]):
+        assert ends(image + tail) is True
+        if kind not in ("AVIF", "JPEG2000"):  # their decoders look at every box
+            assert reason(image + tail) is None
+
+
+@pytest.mark.parametrize(("kind", "options"), WALKED)
+@pytest.mark.parametrize("missing", [1, 2])
+def test_a_cut_header_and_a_cut_tail_are_told_from_garbage(kind: str, options: dict[str, object], missing: int) -> None:
+    image = encoded(NOISE, kind, **options)
+    assert reason(image[:-missing]) == "truncated_image"
+    assert reason(image[:16]) == "truncated_image"
+    assert reason(b"this is no picture at all") == "not_an_image"
+    assert reason(b"<!DOCTYPE html><html></html>" * 4) == "not_an_image"
+
+
+@pytest.mark.parametrize(("kind", "missing"), [("PNG", 12), ("PNG", 1), ("GIF", 1)])
+def test_a_missing_end_is_noticed_where_pillow_takes_it(kind: str, missing: int) -> None:
+    image = encoded(NOISE, kind)[:-missing]
+    Image.open(io.BytesIO(image)).load()
+    assert reason(image) == "truncated_image"
+
+
+def test_another_library_cannot_make_it_lenient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    image = encoded(NOISE, "BMP")
+    assert reason(image[: len(image) // 2]) == "truncated_image"
+
+
+def test_a_damaged_whole_file_is_broken() -> None:
+    image = bytearray(encoded(NOISE, "PNG"))
+    image[len(image) // 2] ^= 0xFF
+    assert reason(bytes(image)) == "broken_image"
+
+
+def test_ghostscript_is_never_asked() -> None:
+    assert reason(encoded(NOISE, "EPS")) == "not_an_image"
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG that claims to be huge in 60 bytes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("side", [13_378, 100_000])
+def test_a_bomb_is_refused_before_it_takes_memory(side: int) -> None:
+    with pytest.raises(PixelError) as caught:
+        decode(bomb(side, side))
+    assert caught.value.reason == "too_many_pixels"
+
+
+def test_the_limit_is_a_setting_and_inclusive() -> None:
+    image = encoded(NOISE, "PNG")
+    assert decode(image, max_pixels=480).size == (20, 24)
+    with pytest.raises(PixelError, match="20 x 24; at most 479"):
+        decode(image, max_pixels=479)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_upright_by_exif_and_stored_size_before_it(kind: str, orientation: int) -> None:
+    corners = np.zeros((16, 32, 3), np.uint8)
+    corners[:8, :16] = 255  # white in the stored top left
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = encoded(Image.fromarray(corners), kind, exif=exif)
+    assert stored_size(read_header(image)) == (32, 16)
+    upright = decode(image)
+    assert upright.size == ((32, 16) if orientation < 5 else (16, 32))
+    grey = np.asarray(upright.convert("L"), int)
+    halves = grey[: len(grey) // 2], grey[len(grey) // 2 :]
+    brightest = max(
+        (half[:, side].mean(), (place, number))
+        for place, half in enumerate(halves)
+        for number, side in enumerate((slice(None, grey.shape[1] // 2), slice(grey.shape[1] // 2, None)))
+    )[1]
+    # EXIF 2.32, tag 274: where row 0 and column 0 are to be shown.
+    shown = {1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}
+    assert brightest == shown[orientation]
+
+
+def test_a_damaged_exif_block_is_ignored() -> None:
+    assert decode(encoded(NOISE, "JPEG", exif=b"Exif\x00\x00MM\x00\x2a\xff\xff\xff\xff")).size == (20, 24)
+
+
+def test_transparency_is_dropped_not_composed() -> None:
+    pixels = np.zeros((2, 2, 4), np.uint8)
+    pixels[..., 0], pixels[0, 0, 3] = 200, 255
+    flat = flat_rgb(decode(encoded(Image.fromarray(pixels, "RGBA"), "PNG")))
+    assert flat.mode == "RGB" and np.asarray(flat)[..., 0].tolist() == [[200, 200], [200, 200]]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@settings(deadline=None)
+@given(st.binary(max_size=200), st.sampled_from([encoded(NOISE, kind, **options)[:60] for kind, options in WALKED]))
+def test_hostile_bytes_give_a_reason(tail: bytes, head: bytes) -> None:
+    for image in (tail, head + tail):
+        assert reason(image) in {"empty_image", "not_an_image", "truncated_image", "broken_image", "too_many_pixels"}
