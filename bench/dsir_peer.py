@@ -1,4 +1,4 @@
-"""Runs `data-selection` on the files it is asked for; started by bench/dsir.py and by the reference maker, never by hand.
+"""Runs `data-selection` on the files it is asked for; started by bench/dsir.py, never by hand.
 
 It runs in an environment of its own: data-selection==1.0.3, nltk==3.9.1 (nltk 3.10 counts tokens differently and its
 tokenizer does not survive the package's worker processes). Reads one JSON job per line, answers with one JSON line.
@@ -18,13 +18,13 @@ from data_selection import HashedNgramDSIR  # type: ignore[import-not-found, imp
 def run(job: dict[str, Any]) -> dict[str, Any]:
     """Log weights of `pool` for `target` (JSONL files with `text`), the seconds they took, and what is drawn."""
     with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
+        began = time.process_time()
         dsir = HashedNgramDSIR(
             [job["pool"]], [job["target"]], folder, num_proc=1, min_example_length=job["min_example_length"]
         )
         dsir.fit_importance_estimator(num_tokens_to_fit="all")
         dsir.compute_importance_weights()
-        seconds = time.perf_counter() - began
+        seconds = time.process_time() - began
         weights = np.load(dsir.log_importance_weights_dir / "0.npy")
         lengths = np.load(dsir.perexample_metadata_dir / "0.npy")
         answer = {"seconds": seconds, "log_weights": weights.tolist(), "lengths": lengths.tolist()}
@@ -36,7 +36,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
 def drawn(dsir: Any, job: dict[str, Any], folder: Path) -> list[int]:
     """Line numbers that its resampler draws when its Gumbel noise is `noise`, one number per eligible line."""
     original = np.random.gumbel
-    np.random.gumbel = lambda size: np.asarray(job["noise"])[: size[0]]  # type: ignore[assignment, misc]
+    np.random.gumbel = lambda size: np.asarray(job["noise"])[: size[0]]  # type: ignore[assignment]
     try:
         dsir.resample(str(folder), job["samples"], cache_dir=str(folder) + "-cache")
     finally:

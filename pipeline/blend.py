@@ -57,7 +57,7 @@ def blend(chosen: Selected) -> Blend:
 
 
 def _mixture(chosen: Selected, mixer: Mixer, samples: int) -> tuple[dict[str, Any], bool, str]:
-    chain = fingerprint([chosen.chain, mixer.version, mixer.model_dump(mode="json"), samples])
+    chain = fingerprint([chosen.chain, chosen.table.resolved.method_identity(mixer), samples])
     path = chosen.table.resolved.workspace.fit(f"{mixer.kind}-{chain}") / "mixture.json"
     reused = path.exists()
     if not reused:
@@ -95,10 +95,10 @@ def values(column: pl.Series) -> Floats:
     array = column.to_arrow()
     if not (pa.types.is_large_list(array.type) or pa.types.is_list(array.type)):
         return column.cast(pl.Float32).to_numpy()
-    flat = array.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-    if len(array) and len(flat) % len(array):
+    if column.list.len().n_unique() > 1:
         raise CuveeError(f"column {column.name!r} holds lists of unequal length; were two models mixed?")
-    matrix: Floats = flat.reshape(len(array), -1)
+    flat = array.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    matrix: Floats = flat.reshape(len(array), len(flat) // max(1, len(array)))
     return matrix
 
 

@@ -211,10 +211,11 @@ def _ran(resolve_recipe: Any, until: Any, address: str | None, workers: int | No
     resolved = resolve_recipe()
 
     def work(progress: "Progress") -> "Outcome":
-        with Cluster(address, workers) as cluster:
-            outcome = run_recipe(resolved, cluster, until=until, progress=progress)
-        present(outcome)
-        finish(outcome)
+        with resolved.workspace.locked():
+            with Cluster(address, workers) as cluster:
+                outcome = run_recipe(resolved, cluster, until=until, progress=progress)
+            present(outcome)
+            finish(outcome)
         return outcome
 
     outcome: Outcome = _with_progress(work)

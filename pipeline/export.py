@@ -13,15 +13,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import xxhash
 
 from pipeline.blend import Blend
 from pipeline.cluster import Cluster
 from pipeline.fingerprints import fingerprint, rounded
 from pipeline.plan import Shard
 from pipeline.shards import Container, read_members
-from pipeline.sidecars import Workspace, read_json, read_table, replacing, write_json, write_table
+from pipeline.shards.rows import content_hash
+from pipeline.sidecars import Workspace, read_json, read_table, replacing, sweep, write_json, write_table
 from pipeline.table import ScoreTable
-from schemas.errors import CuveeError, RecipeError
+from schemas.errors import CuveeError, RecipeError, ShardError
 from schemas.recipe import Export
 from schemas.tables import MEMBERS, POOL_ROLE
 from stages.noise import uniform_noise
@@ -64,14 +66,22 @@ def refuse_foreign(folder: Path, name: str) -> None:
     """
     if not folder.exists() or not any(folder.iterdir()):
         return
-    manifest = folder / "manifest.json"
-    owner = read_json(manifest).get("name") if manifest.exists() else None
+    owner = (_manifest(folder) or {}).get("name")
     if owner != name:
         found = f"the export of recipe {owner!r}" if owner else "files that are no cuvee export"
         raise RecipeError(
             f"output folder {folder} holds {found}; expected it empty or from recipe {name!r}: "
             "name another `export.folder` or recipe name, or move it away"
         )
+
+
+def _manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a cuvee export; None where there is none."""
+    try:
+        found = read_json(folder / "manifest.json")
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and {"name", "address"} <= set(found) else None
 
 
 def export(
@@ -86,10 +96,11 @@ def export(
         CuveeError: a worker failed; finished shards are kept for the next run.
     """
     refuse_foreign(folder, name)
-    manifest_path = folder / "manifest.json"
-    if manifest_path.exists() and read_json(manifest_path)["address"] == draws.address:
-        return read_json(manifest_path), True
+    present = _manifest(folder)
+    if present is not None and present["address"] == draws.address:
+        return present, True
     staging = folder.parent / f".{folder.name}-{draws.address}.staged"
+    sweep(staging)
     members = _planned(draws, staging)
     shards = members.partition_by("exported_shard", maintain_order=True)
     missing = [shard["exported_shard"][0] for shard in shards if not (staging / shard["exported_shard"][0]).exists()]
@@ -189,9 +200,13 @@ class ExportJob:
             rows = np.unique(part["row"].to_numpy())
             index = self._read(place["index"], str(digest)).take(pa.array(rows))
             extra = self._scores(str(digest), rows)
-            members = read_members(Container(**place["container"]), index)
-            for row, suffixes, scores in zip(rows.tolist(), members, extra, strict=True):
+            container = Container(**place["container"])
+            lines = zip(
+                rows.tolist(), index["content_hash"].to_pylist(), read_members(container, index), extra, strict=True
+            )
+            for row, expected, suffixes, scores in lines:
                 files = {suffix.removeprefix("."): content for suffix, content in suffixes}
+                _assert_indexed(container, files, expected)
                 samples[str(digest), str(source), row] = files | scores
         return samples
 
@@ -207,6 +222,20 @@ class ExportJob:
 
     def _read(self, address: str, digest: str) -> pa.Table:
         return read_table(Workspace(Path(self.workspace)).sidecar(address, digest))
+
+
+def _assert_indexed(container: Container, files: dict[str, bytes], expected: str | None) -> None:
+    """What is exported is what was scored.
+
+    Raises:
+        ShardError: the shard changed after it was indexed.
+    """
+    hashed = ((suffix, len(content), xxhash.xxh3_128_hexdigest(content)) for suffix, content in files.items())
+    if content_hash(hashed) != expected:
+        raise ShardError(
+            f"{container.path} is not what it was when it was scored; run again to score it as it is now",
+            "shard_changed",
+        )
 
 
 def _member(name: str, size: int) -> tarfile.TarInfo:

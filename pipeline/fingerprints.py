@@ -44,13 +44,21 @@ def stage_addresses(stages: Sequence[Stage], plugins: dict[str, str]) -> dict[st
             "version": stage.version,
             "settings": stage.identity(),
             "batch_rows": stage.batch_rows,
-            "slice": [SLICE_BYTES, SLICE_ROWS],
+            "slice": [SLICE_BYTES, SLICE_ROWS, INDEX_VERSION],
             "inputs": sorted(addresses[writers[field.name]] for field in stage.reads if field.name in writers),
             "plugin": plugins.get(stage.kind),
         }
         addresses[stage.kind] = f"{stage.kind}-{fingerprint(facts)}"
         writers |= {field.name: stage.kind for field in stage.writes}
     return addresses
+
+
+def content_address(digest: str, settings: dict[str, str]) -> str:
+    """A shard's identity: the SHA-256 of its bytes, and of the settings it is read with where there are any.
+
+    One Parquet file read with two caption columns is two shards as far as scores are concerned.
+    """
+    return f"{digest}-{fingerprint(settings)}" if settings else digest
 
 
 def pool_fingerprint(shards: Iterable[tuple[str, str]]) -> str:

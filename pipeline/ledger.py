@@ -95,10 +95,9 @@ def assert_conserved(lines: pl.DataFrame, chosen: Selected) -> None:
 
 
 def write_ledger(lines: pl.DataFrame, folder: Path) -> None:
-    """A Parquet file per role and source, sorted by (shard, row), words dictionary-coded."""
-    for (role, source), part in lines.partition_by("role", "source", as_dict=True, maintain_order=True).items():
-        name = f"{source}.parquet" if role == POOL_ROLE else f"{role}-{source}.parquet"
-        write_table(part.to_arrow().cast(LEDGER), folder / name)
+    """A Parquet file per source, sorted by (shard, row); no source may be called `target` or `eval`, they are roles."""
+    for (source,), part in lines.partition_by("source", as_dict=True, maintain_order=True).items():
+        write_table(part.to_arrow().cast(LEDGER), folder / f"{source}.parquet")
 
 
 def read_ledger(folder: Path) -> pl.DataFrame:

@@ -1,17 +1,22 @@
 """What is missing: each shard's sidecars against the stages of a recipe, before anything is computed."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.fingerprints import fingerprint
+from pipeline.fingerprints import content_address, fingerprint
 from pipeline.resolve import Input, Resolved
 from pipeline.shards import Container, stamp
 from pipeline.sidecars import Workspace
 from schemas.errors import ShardError
+
+PASSING = ("missing_shard", "read_failed", "shard_changed")
+"""Reasons that may be gone tomorrow: such a shard is looked at again in every run."""
 
 
 @dataclass(frozen=True)
@@ -26,15 +31,21 @@ class Shard:
     reason: str | None = None
 
     @property
-    def token(self) -> str:
-        """Name of its staged work while its digest is not known: (path, size, stamp, reading settings)."""
+    def reading(self) -> str:
+        """Fingerprint of how it is read."""
         container = self.input.container
-        return fingerprint([container.path, self.size, self.stamp, container.format, container.settings()])
+        return fingerprint([container.format, container.root, container.settings()])
+
+    @property
+    def token(self) -> str:
+        """Name of its staged work while its digest is not known."""
+        return fingerprint([self.input.container.path, self.size, self.stamp, self.reading])
 
     def row(self) -> dict[str, Any]:
         """Its line in pool.parquet."""
         facts = {"source": self.input.source, "role": self.input.role, "path": self.input.container.path}
-        return facts | {name: getattr(self, name) for name in ("size", "stamp", "digest", "samples", "reason")}
+        names = ("size", "stamp", "reading", "digest", "samples", "reason")
+        return facts | {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -78,23 +89,47 @@ class Plan:
 
 def observe(resolved: Resolved) -> list[Shard]:
     """Every input shard with its size, stamp and, when it was seen before, digest; no content is read."""
-    memory = {(row["path"], row["size"], row["stamp"]): row for row in resolved.workspace.read_pool().to_pylist()}
-    return [_observed(item, memory, resolved.workspace) for item in resolved.inputs]
+    memory = Memory(resolved.workspace)
+    return [memory.observed(item) for item in resolved.inputs]
 
 
-def _observed(item: Input, memory: dict[tuple[str, int, str], dict[str, Any]], workspace: Workspace) -> Shard:
-    try:
-        size, when = stamp(item.container)
-    except ShardError as error:
-        return Shard(item, 0, "", reason=error.reason)
-    known = memory.get((item.container.path, size, when))
-    if known is None:
-        return Shard(item, size, when)
-    if known["reason"] is not None:
-        return Shard(item, size, when, reason=known["reason"])
-    if not workspace.sidecar(item.index_address, known["digest"]).exists():
-        return Shard(item, size, when)
-    return Shard(item, size, when, known["digest"], known["samples"])
+class Memory:
+    """What pool.parquet remembers of shards seen before."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        rows = workspace.read_pool().to_pylist()
+        self.workspace = workspace
+        self.by_place = {(row["path"], row["size"], row["stamp"], row["reading"]): row for row in rows}
+        self.by_size: dict[tuple[int, str], list[dict[str, Any]]] = {}
+        for row in rows:
+            if row["digest"] is not None:
+                self.by_size.setdefault((row["size"], row["reading"]), []).append(row)
+
+    def observed(self, item: Input) -> Shard:
+        """A shard as it stands now, with its digest where it is known."""
+        try:
+            shard = Shard(item, *stamp(item.container))
+        except ShardError as error:
+            return Shard(item, 0, "", reason=error.reason)
+        known = self.by_place.get((item.container.path, shard.size, shard.stamp, shard.reading))
+        known = self._moved(shard) if known is None else known
+        if known is None:
+            return shard
+        if known["reason"] is not None:
+            return replace(shard, reason=known["reason"])
+        if not self.workspace.sidecar(item.index_address, known["digest"]).exists():
+            return shard
+        return replace(shard, digest=known["digest"], samples=known["samples"])
+
+    def _moved(self, shard: Shard) -> dict[str, Any] | None:
+        """A remembered shard with these very bytes under another name: digested only when size and reading agree."""
+        candidates = self.by_size.get((shard.size, shard.reading), [])
+        container = shard.input.container
+        if not candidates or container.format == "folder":
+            return None
+        with fsspec.open(container.path, "rb") as stream:
+            found = content_address(hashlib.file_digest(stream, "sha256").hexdigest(), container.settings())
+        return next((row for row in candidates if row["digest"] == found), None)
 
 
 def make_plan(resolved: Resolved, shards: list[Shard] | None = None) -> Plan:
@@ -147,8 +182,8 @@ def slices(workspace: Workspace, index: str, digest: str) -> list[tuple[int, int
 
 def pool_table(shards: Iterable[Shard], before: pa.Table) -> pa.Table:
     """pool.parquet after a run: this run's shards, and what was remembered of others, sorted."""
-    rows = {(row["path"], row["size"], row["stamp"]): row for row in before.to_pylist()}
-    for shard in shards:
-        if shard.digest is not None or shard.reason is not None:
-            rows[(shard.input.container.path, shard.size, shard.stamp)] = shard.row()
-    return pa.Table.from_pylist([rows[key] for key in sorted(rows)], before.schema)
+    rows = [row for row in before.to_pylist() if row["reason"] not in PASSING]
+    rows += [shard.row() for shard in shards if shard.digest is not None or shard.reason not in (None, *PASSING)]
+    names = ("source", "role", "path", "size", "stamp", "reading")
+    latest = {tuple(row[name] for name in names): row for row in rows}
+    return pa.Table.from_pylist([latest[key] for key in sorted(latest)], before.schema)

@@ -53,6 +53,8 @@ class Resolved:
     addresses: dict[str, str]
     """Stage kind -> folder name of its sidecars."""
     plugins: tuple[str, ...]
+    plugin_digests: dict[str, str]
+    """Kind -> SHA-256 of the user's file that defines it."""
 
     @property
     def export_folder(self) -> Path:
@@ -64,6 +66,11 @@ class Resolved:
         """The shards of one role."""
         return [item for item in self.inputs if item.role == role]
 
+    def method_identity(self, method: Rule | Mixer) -> dict[str, Any]:
+        """What a rule's or mixer's outcome depends on beside the rows."""
+        plugin = {"plugin": self.plugin_digests[method.kind]} if method.kind in self.plugin_digests else {}
+        return {"version": method.version, **plugin, **method.model_dump(mode="json")}
+
     def identity(self) -> dict[str, Any]:
         """What the recipe asks for, free of paths, hosts and listing order."""
         recipe = self.recipe
@@ -72,8 +79,8 @@ class Resolved:
             "name": recipe.name,
             "seed": recipe.seed,
             "score": self.addresses,
-            "select": [{"version": rule.version, **rule.model_dump(mode="json")} for rule in self.rules],
-            "mix": {"version": self.mixer.version, **self.mixer.model_dump(mode="json")} if self.mixer else None,
+            "select": [self.method_identity(rule) for rule in self.rules],
+            "mix": self.method_identity(self.mixer) if self.mixer else None,
             "export": export,
             "holds_out_target": recipe.train is not None and recipe.train.eval is None,
         }
@@ -93,7 +100,7 @@ def load_recipe(path: Path) -> Recipe:
         raise RecipeError(f"recipe {str(path)!r} is not a file; `cuvee init NAME` writes one to start from")
     try:
         document = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not YAML: {error}") from error
     if not isinstance(document, dict):
         raise RecipeError(f"{path} holds a {type(document).__name__}; expected a mapping with `name`, `pool`, ...")
@@ -162,7 +169,8 @@ def resolve(path: Path, *, models: bool = True) -> Resolved:
     if models:
         for stage in stages:
             stage.check()
-    origin = {stage.kind: files.get(type(stage).__module__) for stage in stages}
+    methods: list[Stage | Rule | Mixer] = [*stages, *rules, *([mixer] if mixer else [])]
+    origin = {method.kind: files.get(type(method).__module__) for method in methods}
     digests = {kind: hashlib.sha256(Path(file).read_bytes()).hexdigest() for kind, file in origin.items() if file}
     resolved = Resolved(
         recipe=recipe,
@@ -174,8 +182,20 @@ def resolve(path: Path, *, models: bool = True) -> Resolved:
         inputs=tuple(_inputs(recipe, folder)),
         addresses=stage_addresses(stages, digests),
         plugins=plugins,
+        plugin_digests=digests,
     )
+    _refuse_doubled(resolved.inputs)
     return resolved
+
+
+def _refuse_doubled(inputs: Iterable[Input]) -> None:
+    places = [(item.role, item.source, item.container.path) for item in inputs]
+    if (
+        twice := sorted({place for place in places if places.count(place) > 1})
+        if len(set(places)) < len(places)
+        else []
+    ):
+        raise RecipeError(f"{twice[0][2]} stands twice in source {twice[0][1]!r}; name each shard or table once")
 
 
 def _methods(of: type[Method], place: str, steps: Iterable[Step], folder: Path) -> Iterable[Method]:
@@ -212,8 +232,9 @@ def _columns_line_up(recipe: Recipe, stages: Sequence[Stage], rules: Sequence[Ru
             _require(column, readable, f"{name} reads")
         if method.needs_target() and recipe.target is None:
             raise RecipeError(f"{name} needs a target and the recipe names none; add `target: {{shards: ...}}`")
+    scores = {field.name for stage in stages for field in stage.writes}
     for column in recipe.export.columns if recipe.export else ():
-        _require(column, readable, "`export.columns` names")
+        _require(column, scores, "`export.columns` names")
     if recipe.train is not None:
         _require(recipe.train.vision, {stage.kind for stage in stages}, "`train.vision` names the score step")
         if recipe.target is None and recipe.train.eval is None:

@@ -1,6 +1,7 @@
 """The scoring graph on Ray Data: one row is one work item, never a sample, so no block boundary can mix slices."""
 
 import json
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -11,13 +12,15 @@ import pyarrow as pa
 from pipeline.cluster import Cluster
 from pipeline.plan import Plan, Shard, Work, make_plan, pool_table
 from pipeline.resolve import Resolved
-from pipeline.sidecars import write_table
+from pipeline.sidecars import sweep, write_table
 from pipeline.worker import SliceWorker, Toolbox, assemble
 from schemas.errors import ContractError, CuveeError
 from schemas.tables import INDEX
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, samples done and samples known so far."""
+REMEMBER_SECONDS = 2.0
+"""How often the shards that are finished are written to pool.parquet: what a kill may cost."""
 
 
 @dataclass
@@ -46,28 +49,31 @@ def score(resolved: Resolved, cluster: Cluster, progress: Progress = lambda *_: 
     Raises:
         CuveeError: a worker failed, with the stage, the shard and what to do; finished slices are kept.
     """
-    resolved.workspace.sweep()
+    sweep(resolved.workspace.root)
     plan = make_plan(resolved)
     done = Scored(plan.shards)
     for kind in ["index", *(stage.kind for stage in resolved.stages)]:
         done.computed[kind], done.reused[kind] = plan.missing.get(kind, 0), plan.reused(kind)
         done.samples[kind], done.seconds[kind] = 0, 0.0
-    if plan.work:
-        _run(cluster.ray, resolved, plan, done, progress)
-        known = {shard.token: shard for shard in done.shards}
-        done.shards = [known.get(shard.token, shard) for shard in plan.shards]
-    write_table(pool_table(done.shards, resolved.workspace.read_pool()), resolved.workspace.pool)
+    try:
+        if plan.work:
+            _run(cluster.ray, resolved, plan, done, progress)
+    finally:
+        _remember(resolved, done)
     return done
 
 
+def _remember(resolved: Resolved, done: Scored) -> None:
+    write_table(pool_table(done.shards, resolved.workspace.read_pool()), resolved.workspace.pool)
+
+
 def _run(ray: Any, resolved: Resolved, plan: Plan, done: Scored, progress: Progress) -> None:
-    shards = {shard.token: shard for shard in plan.shards}
     pending = {item.token: Pending(item) for item in plan.work}
     for item in plan.work:
         if item.digest is not None:
             pending[item.token].expected = max(pending[item.token].expected or 0, item.slice_number + 1)
     total = sum(shard.samples for shard in plan.shards if shard.token in pending)
-    finished = 0
+    finished, remembered = 0, 0.0
     for report in _reports(ray, resolved, plan.work):
         if "error" in report:
             raise CuveeError(report["error"])
@@ -80,10 +86,14 @@ def _run(ray: Any, resolved: Resolved, plan: Plan, done: Scored, progress: Progr
         done.bytes += report.get("bytes", 0)
         progress("scoring", finished, max(total, finished))
         if job.complete():
-            shards[job.item.token] = _finish(resolved, shards[job.item.token], job)
+            outcome = _finish(resolved, job)
+            # One token may stand for several inputs: the same file in two sources, or as pool and target.
+            done.shards = [replace(s, **outcome) if s.token == job.item.token else s for s in done.shards]
+            if time.monotonic() - remembered > REMEMBER_SECONDS:
+                _remember(resolved, done)
+                remembered = time.monotonic()
     if waiting := [job.item.container.path for job in pending.values() if not job.settled]:
         raise CuveeError(f"scoring ended without {waiting[:3]}; run again: what is finished is kept")
-    done.shards = list(shards.values())
 
 
 @dataclass
@@ -117,9 +127,10 @@ class Pending:
         return True
 
 
-def _finish(resolved: Resolved, shard: Shard, job: Pending) -> Shard:
+def _finish(resolved: Resolved, job: Pending) -> dict[str, Any]:
+    """Assemble a shard's sidecars; returns what is now known of it."""
     if job.bad is not None:
-        return replace(shard, reason=job.bad)
+        return {"digest": None, "samples": 0, "reason": job.bad}
     digest = job.digest or job.item.digest
     assert digest is not None and job.expected is not None
     place = (job.item.token, digest, job.expected)
@@ -128,8 +139,8 @@ def _finish(resolved: Resolved, shard: Shard, job: Pending) -> Shard:
             assemble(resolved.workspace, resolved.addresses[stage.kind], stage.returns(), place)
     if job.item.digest is None:
         assemble(resolved.workspace, job.item.index_address, INDEX, place)
-        return replace(shard, digest=digest, samples=job.samples)
-    return shard
+        return {"digest": digest, "samples": job.samples}
+    return {}
 
 
 def _reports(ray: Any, resolved: Resolved, work: list[Work]) -> Iterator[dict[str, Any]]:
@@ -141,7 +152,7 @@ def _reports(ray: Any, resolved: Resolved, work: list[Work]) -> Iterator[dict[st
     box = toolbox(resolved)
     gpus = int(ray.cluster_resources().get("GPU", 0))
     cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
-    heavy = [stage.kind for stage in resolved.stages if stage.uses_gpu] if gpus else []
+    heavy = _heavy(resolved) if gpus else []
     light = [stage.kind for stage in resolved.stages if stage.kind not in heavy]
     rows = [{"work": json.dumps(item.to_json())} for item in work]
     graph = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
@@ -164,6 +175,16 @@ def _reports(ray: Any, resolved: Resolved, work: list[Work]) -> Iterator[dict[st
     for batch in graph.iter_batches(batch_size=None, batch_format="pyarrow"):
         for text in batch["report"].to_pylist():
             yield json.loads(text)
+
+
+def _heavy(resolved: Resolved) -> list[str]:
+    """GPU stages, and every stage that reads what one of them writes."""
+    heavy, written = [], set[str]()
+    for stage in resolved.stages:
+        if stage.uses_gpu or written & {field.name for field in stage.reads}:
+            heavy.append(stage.kind)
+            written |= {field.name for field in stage.writes}
+    return heavy
 
 
 class Reading:

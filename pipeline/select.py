@@ -100,13 +100,21 @@ def _quarantined(table: ScoreTable) -> pl.DataFrame:
 def _refuse_empty(table: ScoreTable, alive: pl.DataFrame, target: pl.DataFrame, held: pl.DataFrame) -> None:
     recipe = table.resolved.recipe
     if alive.is_empty():
-        raise CuveeError(
-            f"the pool is empty: of {table.counted()} samples none can be used; the ledger's reasons say why"
-        )
+        raise CuveeError(f"the pool is empty: of {table.counted()} samples none can be used: {_why(table, POOL_ROLE)}")
     if recipe.target is not None and target.is_empty():
-        raise CuveeError("the target has no usable sample; its shards' reasons are in the ledger")
+        raise CuveeError(f"the target has no usable sample: {_why(table, TARGET_ROLE)}")
     if recipe.train is not None and held.is_empty():
         raise CuveeError("no held-out pair to train against; name more target or `train.eval` shards")
+
+
+def _why(table: ScoreTable, role: str) -> str:
+    """The most frequent reasons of a role's unusable samples."""
+    rows = table.samples.filter(pl.col("role") == role).join(_quarantined(table), on="uid")
+    reasons = dict(rows.group_by("reason").len().sort("len", "reason", descending=[True, False]).head(3).iter_rows())
+    shards = sorted({str(s.reason) for s in table.shards if s.input.role == role and s.digest is None})
+    return (
+        ", ".join([*(f"{count} {reason}" for reason, count in reasons.items()), *shards]) or "its shards hold nothing"
+    )
 
 
 def _origin(table: ScoreTable) -> str:
@@ -132,7 +140,7 @@ def _hold_out(chosen: Selected, sound: pl.DataFrame) -> None:
 
 
 def _apply(chosen: Selected, rule: Rule, number: int) -> None:
-    chosen.chain = fingerprint([chosen.chain, rule.version, rule.model_dump(mode="json")])
+    chosen.chain = fingerprint([chosen.chain, chosen.table.resolved.method_identity(rule)])
     folder = chosen.table.resolved.workspace.fit(f"{rule.kind}-{chosen.chain}")
     began = time.perf_counter()
     reused = folder.exists()
@@ -166,8 +174,11 @@ def _check(rule: Rule, verdict: Verdict, survivors: pl.DataFrame) -> None:
         raise ContractError(f"rule {rule.kind!r} dropped a row twice or without a reason")
     if strangers := len(dropped.join(survivors, on="uid", how="anti")):
         raise ContractError(f"rule {rule.kind!r} dropped {strangers} rows that were not there")
-    if verdict.weights is not None and not (verdict.weights["weight"] > 0).all():
-        raise ContractError(f"rule {rule.kind!r} gave a weight that is not above 0; drop the row instead")
+    if (weights := verdict.weights) is not None:
+        if not (weights["weight"].is_finite() & (weights["weight"] > 0)).all():
+            raise ContractError(f"rule {rule.kind!r} gave a weight that is not above 0; drop the row instead")
+        if weights["uid"].n_unique() != len(weights) or len(weights.join(survivors, on="uid", how="anti")):
+            raise ContractError(f"rule {rule.kind!r} weighed a row twice, or one that was not there")
 
 
 def _fold(chosen: Selected, decision: Decision) -> None:

@@ -1,5 +1,6 @@
 """The workspace on disk. A file that exists is complete: written under another name, synced, then renamed."""
 
+import fcntl
 import json
 import os
 import platform
@@ -61,13 +62,35 @@ class Workspace:
         """The remembered shards; empty before the first run."""
         return read_table(self.pool) if self.pool.exists() else POOL.empty_table()
 
-    def sweep(self) -> None:
-        """Remove temporary files that a killed run left behind; staged slices stay, they are finished work."""
-        for leftover in self.root.rglob(".writing-*"):
-            if leftover.is_dir():
-                shutil.rmtree(leftover, ignore_errors=True)
-            else:
-                leftover.unlink(missing_ok=True)
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the workspace: one run at a time. The lock dies with its process, however it dies.
+
+        Raises:
+            CuveeError: another run holds it, with its host and process.
+        """
+        path = self.root / ".lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                lock.seek(0)
+                raise CuveeError(f"{self.root} is in use by {lock.read().strip()}; wait for it or stop it") from error
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {platform.node()}\n")
+            lock.flush()
+            yield
+            path.unlink()
+
+
+def sweep(folder: Path) -> None:
+    """Remove temporary files that a killed run left below a folder; staged slices stay, they are finished work."""
+    for leftover in folder.rglob(".writing-*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 @contextmanager

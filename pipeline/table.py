@@ -64,21 +64,21 @@ class ScoreTable:
     def scores(self, role: str, columns: Sequence[str]) -> pl.LazyFrame:
         """Lazy (uid, source, *columns) of every sample of a role, in no particular order."""
         frames = []
-        for (shard_path, role_, source), identity in self._by_shard().items():
-            if role_ != role:
+        for place, identity in self._by_shard.items():
+            if place[1] != role:
                 continue
-            shard = self._shard(shard_path, role, source)
-            parts = [identity.lazy().select("uid", "source"), *self._scans(shard, columns)]
+            parts = [identity.lazy().select("uid", "source"), *self._scans(self._places[place], columns)]
             frames.append(pl.concat(parts, how="horizontal"))
         return pl.concat(frames) if frames else pl.LazyFrame(schema={"uid": pl.String, "source": pl.String})
 
+    @cached_property
     def _by_shard(self) -> dict[tuple[str, str, str], pl.DataFrame]:
         groups = self.samples.sort("row").partition_by("shard", "role", "source", as_dict=True, maintain_order=True)
         return {(str(key[0]), str(key[1]), str(key[2])): frame for key, frame in sorted(groups.items())}
 
-    def _shard(self, path: str, role: str, source: str) -> Shard:
-        wanted = (path, role, source)
-        return next(s for s in self.shards if (s.input.container.path, s.input.role, s.input.source) == wanted)
+    @cached_property
+    def _places(self) -> dict[tuple[str, str, str], Shard]:
+        return {(s.input.container.path, s.input.role, s.input.source): s for s in self.shards}
 
     def _scans(self, shard: Shard, columns: Sequence[str]) -> list[pl.LazyFrame]:
         assert shard.digest is not None

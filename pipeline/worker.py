@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
-from pipeline.fingerprints import SLICE_BYTES, SLICE_ROWS
+from pipeline.fingerprints import SLICE_BYTES, SLICE_ROWS, content_address
 from pipeline.plan import Work
 from pipeline.shards import ShardScan, read_images
 from pipeline.sidecars import Workspace, join_parts, machine_facts, read_table, write_table
@@ -79,7 +79,8 @@ class SliceWorker:
         for number, piece in enumerate(scan, start=1):
             write_table(piece.index, self._part(item.index_address, item.token, number - 1))
             yield self.score(item, _inputs(piece.index, piece.images), number - 1)
-        yield {"token": item.token, "digest": scan.digest, "slices": number, "samples": scan.samples}, None
+        digest = content_address(scan.digest, item.container.settings())
+        yield {"token": item.token, "digest": digest, "slices": number, "samples": scan.samples}, None
 
     def _rows(self, item: Work) -> Iterator[tuple[dict[str, Any], dict[str, pa.Array]]]:
         index = read_table(self.workspace.sidecar(item.index_address, str(item.digest)))

@@ -9,7 +9,7 @@ STATUSES = (KEPT, DROPPED, QUARANTINED)
 
 POOL_ROLE, TARGET_ROLE, EVAL_ROLE = "pool", "target", "eval"
 
-# pool.parquet: one row per input shard; (path, size, stamp) -> digest is remembered here.
+# pool.parquet: one row per input shard; (path, size, stamp, reading) -> digest is remembered here.
 POOL = pa.schema(
     [
         ("source", pa.string()),
@@ -17,7 +17,8 @@ POOL = pa.schema(
         ("path", pa.string()),
         ("size", pa.int64()),  # bytes
         ("stamp", pa.string()),  # modification time in ns, or the store's etag
-        ("digest", pa.string()),  # sha256 of the container's bytes; null for a shard that cannot be read
+        ("reading", pa.string()),  # format and settings it is read with: column names, for Parquet and folders
+        ("digest", pa.string()),  # sha256 of its bytes, and of `reading` where there are settings; null: unreadable
         ("samples", pa.int64()),  # index rows, quarantined ones included
         ("reason", pa.string()),  # why the shard cannot be read; null when it can
     ]

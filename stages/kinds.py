@@ -9,6 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
+import xxhash
+
 import stages
 from schemas.errors import RecipeError
 from stages.mixer import Mixer
@@ -26,7 +28,7 @@ def _import_rooms() -> None:
 
 def load_plugin(path: Path) -> ModuleType:
     """Import a user's file of stages, rules or mixers; its classes are then found by kind like ours."""
-    name = f"cuvee_plugin_{path.stem}"
+    name = f"cuvee_plugin_{path.stem}_{xxhash.xxh3_64_hexdigest(str(path.resolve()).encode())}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
@@ -34,7 +36,11 @@ def load_plugin(path: Path) -> ModuleType:
         raise RecipeError(f"plugin {str(path)!r} is not a Python file; name a .py file that defines a stage or rule")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise RecipeError(f"plugin {str(path)!r} does not load: {type(error).__name__}: {error}") from error
     return module
 
 

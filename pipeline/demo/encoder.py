@@ -50,7 +50,7 @@ class Schedule:
     """How long and how fast the encoder learns."""
 
     scenes: int = 24_000
-    epochs: int = 5
+    epochs: int = 2
     batch: int = 128
     empty_captions: int = 32
     """Captions without an image added to each batch as negatives."""

@@ -30,7 +30,7 @@ def show(folder: Path, pairs: int, plants: bool, workers: int | None, progress: 
     """
     truth = write_corpus(folder / "corpus", pairs=pairs, seed=SEED, plants=plants)
     resolved = resolve(demo_recipe(folder))
-    with Cluster(workers=workers) as cluster:
+    with resolved.workspace.locked(), Cluster(workers=workers) as cluster:
         outcome = run(resolved, cluster, progress=progress)
     scores = outcome.chosen.table.scores(POOL_ROLE, ["clip_score"]).collect()
     found = compare_with_truth(outcome.ledger, scores, pl.read_parquet(truth))

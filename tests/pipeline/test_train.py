@@ -112,6 +112,7 @@ def test_ray_and_this_process_give_the_same_numbers_and_a_second_call_trains_not
     assert json.loads(json.dumps(here, allow_nan=False)) == here
 
 
+@pytest.mark.slow
 def test_an_error_in_a_worker_reaches_the_user(
     settings: Callable[..., TrainSettings], arms: Callable[..., list[Arm]], held_out: pa.Table, tmp_path: Path,
     ray_cluster: object,

@@ -56,9 +56,7 @@ def test_the_yardstick_is_the_one_the_bars_were_measured_with(
 
 
 @pytest.mark.parametrize(("size", "bar"), [(100, 0.65), (300, 0.56), (1_000, 0.53), (4_000, 0.51)])
-def test_even_a_small_target_beats_a_random_draw(
-    captions: tuple[list[str], list[str]], size: int, bar: float
-) -> None:
+def test_even_a_small_target_beats_a_random_draw(captions: tuple[list[str], list[str]], size: int, bar: float) -> None:
     """In the method's own buckets, as the bars were measured, and in others that its collisions cannot favour."""
     raw, fused = captions
     own = [hash_ngrams(texts, hashing="xxh3") for texts in captions]

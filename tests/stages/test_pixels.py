@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
+
 from stages.image_ends import ends
 from stages.pixels import PixelError, decode, flat_rgb, read_header, stored_size
 

@@ -46,7 +46,9 @@ def test_values_cut_as_plain_python_would(scores: list[float | None], value: flo
             expected[uid] = "below_score"
     assert reasons == expected
     above = judge(AtMost(column="score", value=value), rows).dropped.filter(pl.col("reason") == "above_score")
-    assert above["uid"].to_list() == [u for u, s in zip(rows["uid"], scores, strict=True) if s is not None and s > value]
+    assert above["uid"].to_list() == [
+        u for u, s in zip(rows["uid"], scores, strict=True) if s is not None and s > value
+    ]
 
 
 @pytest.mark.parametrize("written", [0.1, 0.28, 0.7, 1e-3, 3.3])

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +26,9 @@ class Pairs:
 def close_pairs(hashes: Hashes, max_distance: int) -> Pairs:
     """Every pair of positions whose hashes (n,) differ in at most `max_distance` bits.
 
-    The 64 bits are cut into max_distance + 2 chunks; two hashes that close agree in at least two of them (pigeonhole), so
-    only rows that share two chunks are compared. Exact. Memory is O(n) beside the pairs found, however full a bucket is.
+    The 64 bits are cut into max_distance + 2 chunks; two hashes that close agree in at least two of them (pigeonhole),
+    so only rows that share two chunks are compared. Exact. Memory is O(n) beside the pairs found, however full a
+    bucket is.
     """
     masks = [one | other for one, other in combinations(_chunks(max_distance + 2), 2)]
     nothing = np.zeros(0, np.int64)
@@ -60,7 +61,7 @@ def greedy_partners(n: int, pairs: Pairs) -> Places:
 
 def _chunks(number: int) -> list[np.uint64]:
     edges = [64 * part // number for part in range(number + 1)]
-    return [np.uint64((1 << high) - (1 << low)) for low, high in zip(edges, edges[1:], strict=False)]
+    return [np.uint64((1 << high) - (1 << low)) for low, high in pairwise(edges)]
 
 
 def _sharing(keys: Hashes) -> Iterator[tuple[Places, Places]]:

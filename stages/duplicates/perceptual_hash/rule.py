@@ -20,8 +20,8 @@ class NearDuplicateImages(Rule):
 
     Order: highest `prefer` first (nulls last), then uid. `duplicate_of` is the first such kept row. Rows whose grey
     pixels deviate by less than `min_deviation` (flat images share hashes without being alike) and rows without a hash
-    take no part and stay. Beyond one machine each pair of chunks of the hash is a partition key, pairs found are merged, and
-    the pass over them is the same.
+    take no part and stay. Beyond one machine each pair of chunks of the hash is a partition key, pairs found are
+    merged, and the pass over them is the same.
     """
 
     kind: Literal["near_duplicate_images"] = "near_duplicate_images"

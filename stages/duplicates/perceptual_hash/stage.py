@@ -1,9 +1,9 @@
 """The hash: 32 x 32 grey pixels, DCT-II, the 8 x 8 lowest frequencies against their median.
 
-The definition and the bit order are those of the `ImageHash` package (`int(str(imagehash.phash(image)), 16)`): grey first,
-then Lanczos to 32 x 32; DC takes part in the median; a bit is set when its coefficient is greater; row after row (rows are
-vertical frequencies), most significant bit first. `imagededup` differs: it leaves DC out of the median and sets a bit on
-equality, so its hashes differ in a bit or two. Unlike both, the image stands upright by its EXIF orientation first.
+The definition and the bit order are those of the `ImageHash` package (`int(str(imagehash.phash(image)), 16)`): grey
+first, then Lanczos to 32 x 32; DC takes part in the median; a bit is set when its coefficient is greater; row after
+row (rows are vertical frequencies), most significant bit first. `imagededup` differs: it leaves DC out of the median
+and sets a bit on equality. Unlike both, the image stands upright by its EXIF orientation first.
 """
 
 from typing import TYPE_CHECKING, Any, Literal

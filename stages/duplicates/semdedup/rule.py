@@ -25,8 +25,8 @@ class SemDeDup(Rule):
 
     Either `epsilon`: drop iff the largest cosine with an earlier row exceeds 1 - epsilon; or `keep`: drop the largest
     such cosines until ceil(keep x n) rows are left, ties by uid. `duplicate_of` is that earlier row, which may itself
-    be dropped for a third one: chains are part of the published rule. Rows without an embedding stay. Beyond one machine
-    the cluster is the partition key, with equal results.
+    be dropped for a third one: chains are part of the published rule. Rows without an embedding stay. Beyond one
+    machine the cluster is the partition key, with equal results.
     """
 
     kind: Literal["semdedup"] = "semdedup"
@@ -35,7 +35,7 @@ class SemDeDup(Rule):
     clusters: int | None = Field(None, gt=0, le=MOST_CLUSTERS)
     """Default: the square root of the number of rows."""
     order: Literal["hard", "easy", "random"] = "hard"
-    """Which rows of a cluster come first and therefore stay: far from the centroid, near to it, or by hash(seed, uid)."""
+    """Which rows of a cluster come first and so stay: far from the centroid, near to it, or by hash(seed, uid)."""
 
     @model_validator(mode="after")
     def _one_cut(self) -> "SemDeDup":

@@ -36,9 +36,9 @@ def cosines(one: Embeddings, other: Embeddings) -> Doubles:
 
 
 def largest_earlier(embeddings: Embeddings) -> tuple[Doubles, Places]:
-    """M_j = max over i < j of cos(i, j) for (n, d) rows in order, and the first i that reaches it; -inf and -1 for j = 0.
+    """M_j = max over i < j of cos(i, j) for (n, d) rows in order, and the first i that reaches it.
 
-    O(n^2 d) time, O(n) memory beside two blocks.
+    For j = 0 they are -inf and -1. O(n^2 d) time, O(n) memory beside two blocks.
     """
     largest = np.full(len(embeddings), -np.inf)
     partner = np.full(len(embeddings), -1, np.int64)

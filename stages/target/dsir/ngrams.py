@@ -1,9 +1,9 @@
 """Hashed n-grams of many texts at once, as arrays of bucket numbers.
 
-`data-selection` runs a regular expression over every text, hashes every n-gram with SHA-256 and fills a dense vector per
-text. Here a text is split at white space (no token spans it) and each distinct piece is tokenised once, so that texts
-become arrays of token numbers. SHA-256 buckets, equal to that package's, are computed once for each distinct n-gram;
-XXH3 buckets mix the hashes of the tokens, without ever spelling an n-gram.
+`data-selection` runs a regular expression over every text, hashes every n-gram with SHA-256 and fills a dense vector
+per text. Here a text is split at white space (no token spans it) and each distinct piece is tokenised once, so that
+texts become arrays of token numbers. SHA-256 buckets, equal to that package's, are computed once for each distinct
+n-gram; XXH3 buckets mix the hashes of the tokens, without ever spelling an n-gram.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ class Ngrams:
     def counts(self) -> Integers:
         """(n,) n-grams of each text, all lengths together."""
         lengths = [self._counts(i) for i in range(1, len(self.buckets) + 1)]
-        return np.sum(lengths, axis=0, dtype=np.int64)
+        return np.asarray(np.sum(lengths, axis=0), np.int64)
 
     def only(self, chosen: npt.NDArray[np.bool_]) -> "Ngrams":
         """The same for the `chosen` (n,) texts."""
@@ -123,7 +123,7 @@ def _tokenise(texts: Sequence[str]) -> _Tokens:
     used = np.fromiter(map(pieces.__getitem__, chain.from_iterable(split)), np.int64, int(per_text.sum()))
     words: defaultdict[str, int] = defaultdict()
     words.default_factory = words.__len__
-    tokens_of = [TOKEN.findall(piece) for piece in pieces]
+    tokens_of = [[piece] if piece.isalnum() else TOKEN.findall(piece) for piece in pieces]
     sizes = np.fromiter(map(len, tokens_of), np.int64, len(tokens_of))
     flat = np.fromiter(map(words.__getitem__, chain.from_iterable(tokens_of)), np.int64, int(sizes.sum()))
     taken = sizes[used]
@@ -139,9 +139,7 @@ def _sha256_buckets(tokens: _Tokens, longest: int, size: int) -> Iterator[Bucket
     yield _table(ngrams, size)[codes]
     for i in range(2, longest + 1):
         starts = tokens.starts(i)
-        longer, inverse = np.unique(
-            codes[starts] * len(tokens.words) + tokens.ids[starts + i - 1], return_inverse=True
-        )
+        longer, inverse = np.unique(codes[starts] * len(tokens.words) + tokens.ids[starts + i - 1], return_inverse=True)
         before, last = np.divmod(longer, max(len(tokens.words), 1))
         ngrams = [f"{ngrams[a]} {tokens.words[b]}" for a, b in zip(before.tolist(), last.tolist(), strict=True)]
         codes = np.zeros_like(tokens.ids)

@@ -43,7 +43,7 @@ class Dsir(Rule):
     buckets: int = Field(10_000, ge=2, le=2**24)
     tokenizer: Literal["wordpunct"] = "wordpunct"
     smoothing: float | None = Field(None, ge=0, allow_inf_nan=False)
-    """Caption mode: weight of the pool's n-grams beside the target's, default 1. Exact mode: pseudo-count, default 0."""
+    """Caption mode: share of the pool's n-grams to one of the target's, default 1. Exact: pseudo-count, default 0."""
     min_length: int | None = Field(None, ge=1)
     """Tokens; default 1 in caption mode, 100 in exact mode."""
 
@@ -125,9 +125,7 @@ class Dsir(Rule):
         return hash_ngrams(table[CAPTION.name].fill_null("").to_list(), self.ngrams, self.buckets, hashing)
 
 
-def _divergences(
-    captions: _Captions, target: Integers, chosen: Mask, eligible: Mask, seed: int
-) -> dict[str, float]:
+def _divergences(captions: _Captions, target: Integers, chosen: Mask, eligible: Mask, seed: int) -> dict[str, float]:
     """KL(target || x) in nats for x = selected, pool, and a random draw of the same size from the eligible rows.
 
     Compare `selected` with `random`: the pseudo-counts weigh more in a small set than in the whole pool.

@@ -34,10 +34,11 @@ def log_ratio(target: Integers, pool: Integers, mode: Mode, smoothing: float | N
     """(B,) log(p + 1e-8) - log(q + 1e-8) of the target's and the pool's bucket frequencies.
 
     Exact mode: p = (c + a) / sum(c + a) with a = `smoothing` pseudo-counts per bucket, default 0.
-    Caption mode: p = (c / sum(c) + s q) / (1 + s) with s = `smoothing`, default 1: a target of a few captions lacks most
-    n-grams by chance alone, so it is believed only as far as it departs from the pool, and no ratio is below
-    log(s / (1 + s)). Laplace counts on both sides do worse for every size of target, and for 100 captions worse than a
-    random draw.
+    Caption mode: p = (c / sum(c) + s q) / (1 + s) with s = `smoothing`, default 1.
+
+    A target of a few captions lacks most n-grams by chance alone: mixed with the pool it is believed only as far as it
+    departs from the pool, and no ratio is below log(s / (1 + s)). Laplace counts on both sides did worse for every size
+    of target tried, and no better than a random draw for 100 captions.
     """
     extra = SMOOTHING[mode] if smoothing is None else smoothing
     q = _frequencies(pool, 0.0)

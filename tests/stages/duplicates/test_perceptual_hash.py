@@ -209,7 +209,9 @@ def test_flat_and_unhashed_images_stay() -> None:
     assert judge(NearDuplicateImages(), table([]))[0] == {}
 
 
-@pytest.mark.parametrize("settings", [{"max_distance": -1}, {"max_distance": 17}, {"min_deviation": -1}, {"prefer": "key"}])
+@pytest.mark.parametrize(
+    "settings", [{"max_distance": -1}, {"max_distance": 17}, {"min_deviation": -1}, {"prefer": "key"}]
+)
 def test_senseless_settings_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         NearDuplicateImages.model_validate(settings)

@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+
 from stages.quality.image_header import Header, inspect
 
 NOISE = np.random.Generator(np.random.Philox(3)).integers(0, 255, (24, 20, 3), dtype=np.uint8)

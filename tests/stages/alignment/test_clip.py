@@ -1,0 +1,177 @@
+"""The clip stage against open_clip itself, on images and captions made here."""
+
+import dataclasses
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from schemas.columns import CAPTION, IMAGE
+from schemas.errors import RecipeError
+from stages.alignment.clip.model import ClipModel, _unit_rows
+from stages.alignment.clip.stage import Clip
+
+CAPTIONS = [
+    "a red ball on the grass",
+    "two dogs running",
+    "a shoe",
+    "two dogs running",
+    "a blue bottle",
+    "people in a park",
+]
+
+
+def pictures(count: int) -> list[bytes]:
+    """Pictures of several sizes and modes, sound JPEG or PNG."""
+    noise = np.random.Generator(np.random.Philox(5))
+    found = []
+    for number in range(count):
+        small = noise.integers(0, 255, (5, 7, 3 if number % 3 else 4), dtype=np.uint8)
+        image = Image.fromarray(small).resize((60 + 20 * number, 90), Image.Resampling.BICUBIC)
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG" if number % 3 else "PNG")
+        found.append(buffer.getvalue())
+    return found
+
+
+@pytest.fixture(scope="module")
+def stage(model_folder: Path) -> Clip:
+    return Clip(model=str(model_folder), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def model(stage: Clip) -> ClipModel:
+    return stage.load()
+
+
+def test_embeddings_are_those_of_open_clip(model: ClipModel, model_folder: Path) -> None:
+    """One by one, in float32, the way its own loader (webdataset's pilrgb) and README do it."""
+    import open_clip
+    import torch
+
+    network, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{model_folder}")
+    network.eval()
+    tokenize = open_clip.get_tokenizer(f"local-dir:{model_folder}")
+    images = pictures(len(CAPTIONS))
+    with torch.inference_mode():
+        pixels = [preprocess(Image.open(io.BytesIO(image)).convert("RGB")) for image in images]
+        by_image = torch.cat([network.encode_image(pixel[None], normalize=True) for pixel in pixels]).numpy()
+        by_text = network.encode_text(tokenize(CAPTIONS), normalize=True).numpy()
+    found_images, image_reasons = model.embed_images(images)
+    found_texts, text_reasons = model.embed_texts(CAPTIONS)
+    assert image_reasons == text_reasons == [None] * len(CAPTIONS)
+    np.testing.assert_allclose(found_images, by_image, atol=2e-5)
+    np.testing.assert_allclose(found_texts, by_text, atol=2e-5)
+
+
+def test_score_is_the_cosine_of_the_stored_embeddings(stage: Clip) -> None:
+    images = pa.array(pictures(len(CAPTIONS)), IMAGE.type)
+    batch = pa.record_batch([images, pa.array(CAPTIONS, CAPTION.type)], pa.schema(stage.reads))
+    scores = stage.open()(batch)
+    image, text = (np.array(scores[name].to_pylist(), np.float64) for name in ("image_embedding", "text_embedding"))
+    np.testing.assert_allclose(np.linalg.norm(image, axis=1), 1, atol=1e-3)
+    np.testing.assert_allclose((image * text).sum(axis=1), scores["clip_score"].to_numpy(), atol=1e-3)
+    assert len(set(scores["clip_score"].to_pylist())) == len(CAPTIONS)
+
+
+def test_what_cannot_be_embedded_leaves_the_rest_in_place(model: ClipModel) -> None:
+    images = pictures(5)
+    mixed = [None, images[0], b"junk", images[1], images[2][:-5], images[3], images[4], b""]
+    rows, reasons = model.embed_images(mixed)
+    assert reasons == ["missing_image", None, "not_an_image", None, "truncated_image", None, None, "empty_image"]
+    for place, image in ((1, 0), (3, 1), (5, 3), (6, 4)):
+        np.testing.assert_allclose(rows[place], model.embed_images([images[image]])[0][0], atol=1e-5)
+    assert not rows[[0, 2, 4, 7]].any()
+    texts, reasons = model.embed_texts([None, "a dog", "", "a cat", " \n", "a dog"])
+    assert reasons == ["missing_caption", None, "empty_caption", None, "empty_caption", None]
+    np.testing.assert_array_equal(texts[1], texts[5])
+    assert texts[1] @ texts[3] < 0.999
+
+
+def test_a_row_half_known_keeps_its_half(stage: Clip) -> None:
+    columns = [pa.array([pictures(1)[0], b"junk"], IMAGE.type), pa.array([None, "a dog"], CAPTION.type)]
+    scores = stage.open()(pa.record_batch(columns, pa.schema(stage.reads)))
+    assert scores["clip_reason"].to_pylist() == ["missing_caption", "not_an_image"]
+    assert scores["image_embedding"].is_valid().to_pylist() == [True, False]
+    assert scores["text_embedding"].is_valid().to_pylist() == [False, True]
+    assert scores["clip_score"].null_count == 2
+
+
+def test_other_code_in_the_process_cannot_change_the_bits(model: ClipModel) -> None:
+    import torch
+
+    expected = model.embed_images(pictures(3))[0]
+    torch.set_num_threads(2)
+    try:
+        np.testing.assert_array_equal(model.embed_images(pictures(3))[0], expected)
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_decoding_ahead_keeps_order_and_pixels(model: ClipModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The threads that feed a GPU give what a plain loop gives."""
+    monkeypatch.setitem(__import__("stages.alignment.clip.model", fromlist=["x"]).IMAGES_AT_ONCE, "cuda", 3)
+    images = [*pictures(4), b"junk", *pictures(5)]
+    ahead = [pixel for pixels in dataclasses.replace(model, device="cuda")._prepared(images) for pixel in pixels]
+    plain = [pixel for pixels in model._prepared(images) for pixel in pixels]
+    assert len(ahead) == len(images) and ahead[4] == "not_an_image"
+    assert all(
+        one is other or isinstance(one, str) or bool((one == other).all())
+        for one, other in zip(ahead, plain, strict=True)
+    )
+    assert list(dataclasses.replace(model, device="cuda")._prepared([])) == []
+
+
+def test_rows_without_a_norm_get_a_reason() -> None:
+    features = np.array([[3, 4], [0, 0], [np.nan, 1], [np.inf, 1]], np.float32)
+    rows, reasons = _unit_rows([features[:2], features[2:]], [None, "missing_image", None, None, None])
+    np.testing.assert_allclose(rows[0], [0.6, 0.8], rtol=1e-6)
+    assert reasons == [None, "missing_image", "no_embedding", "no_embedding", "no_embedding"]
+    assert np.isfinite(rows).all() and not rows[1:].any()
+
+
+def test_weights_of_another_shape_do_not_load(model_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder, folder)
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["embed_dim"] += 8
+    (folder / "open_clip_config.json").chmod(0o644)
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(RecipeError, match=r"does not load: [\s\S]*size mismatch"):
+        Clip(model=str(folder), device="cpu").open()
+
+
+def test_auto_is_resolved_when_the_settings_are_made(model_folder: Path) -> None:
+    import torch
+
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    stage = Clip(model=str(model_folder))
+    assert stage.device == expected == stage.model_dump()["device"] == stage.identity()["device"]
+    other = Clip(model=str(model_folder), device="cpu", threads=2)
+    assert other.identity() != Clip(model=str(model_folder), device="cpu").identity()
+
+
+def test_cuda_where_there_is_none_is_refused(model_folder: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(RecipeError, match="no CUDA device"):
+        Clip(model=str(model_folder), device="cuda").open()
+
+
+def test_a_gpu_agrees_with_the_cpu(model: ClipModel, model_folder: Path) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("this machine has no CUDA device")
+    gpu = Clip(model=str(model_folder), device="cuda").load()
+    np.testing.assert_allclose(gpu.embed_images(pictures(6))[0], model.embed_images(pictures(6))[0], atol=2e-3)
+    np.testing.assert_allclose(gpu.embed_texts(CAPTIONS)[0], model.embed_texts(CAPTIONS)[0], atol=2e-3)
+    again = Clip(model=str(model_folder), device="cuda").load()
+    np.testing.assert_array_equal(gpu.embed_images(pictures(6))[0], again.embed_images(pictures(6))[0])
