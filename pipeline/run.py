@@ -53,7 +53,7 @@ def run(
     """
     if resolved.recipe.export is not None:
         refuse_foreign(resolved.export_folder, resolved.recipe.name)
-    if resolved.recipe.train is not None:
+    if resolved.recipe.train is not None and _reaches(until, "train"):
         settings(resolved)  # refuses what the trainer cannot take before anything is computed
     clock = Clock()
     name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{resolved.recipe_fingerprint()[:6]}"
