@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import logging
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,7 @@ class Cluster:
         self.workers = workers
         self._ray: Any = None
         self._own = False
+        self._aside = contextlib.ExitStack()
 
     @property
     def started(self) -> bool:
@@ -65,6 +68,7 @@ class Cluster:
             if not ray.is_initialized():
                 _connect(ray, self.address, self.workers)
                 self._own = True
+                self._aside.enter_context(core_noise_aside(ray))
             self._ray = ray
             refuse_strangers(ray)
         return self._ray
@@ -75,6 +79,7 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         if self._own:
             self._ray.shutdown()
+        self._aside.close()
 
 
 def _connect(ray: Any, address: str | None, workers: int | None) -> None:
@@ -101,6 +106,25 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
         for handler in logging.getLogger(name).handlers:
             if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
                 handler.setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def core_noise_aside(ray: Any) -> Iterator[None]:
+    """Ray's C++ core writes to file descriptor 2 whatever the log level; it goes to a file among Ray's own logs."""
+    if sys.stderr is not sys.__stderr__:  # somebody captures it already
+        yield
+        return
+    folder = Path(ray._private.worker._global_node.get_logs_dir_path())
+    ours, outer = os.dup(2), sys.stderr
+    with open(folder / "cuvee-driver.err", "ab") as log, os.fdopen(os.dup(2), "w", buffering=1) as terminal:
+        sys.stderr = terminal
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(ours, 2)
+            os.close(ours)
+            sys.stderr = outer
 
 
 def _path_for_workers() -> dict[str, str]:

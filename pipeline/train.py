@@ -3,11 +3,11 @@
 Ray's part is small: ranks share the missing visual tokens, then take whole jobs in turns. A job fits one worker and
 nothing is exchanged between jobs, so results do not depend on the number of ranks.
 
-Why not leave Ray Train as it comes: an empty `TorchTrainer.fit()` of Ray 2.60 takes 17-43 s on two cores. It starts
-seven processes (controller, autoscaling coordinator, placement group cleaner, synchroniser, preemption watcher, the
-workers), and each imports ray.data, ray.train and torch anew; most of the time is these imports, and twice of it where
-no compiled bytecode lies beside the libraries. The controller's requests to the coordinator then run into
-their limit of 5 s each while the coordinator still imports. `TRAIN_ENVIRONMENT` leaves out what is not needed.
+Why `TRAIN_ENVIRONMENT`: an empty `TorchTrainer.fit()` of Ray 2.60 takes 15-23 s on two cores, and 35-90 s where the
+libraries have no compiled bytecode. Nothing waits on purpose: it starts seven processes one after another (controller,
+autoscaling coordinator, placement group cleaner, synchroniser, preemption watcher, two workers), and each imports
+ray.data, ray.train or torch anew. On busy cores the controller's requests to the coordinator also meet their limit of
+5 s, twice, while the coordinator still imports, and a worker group can need longer than the 60 s it is given.
 """
 
 import os
