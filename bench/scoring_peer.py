@@ -2,11 +2,13 @@
 
     python bench/scoring_peer.py --model DIR --workers 2 --threads 1 SHARD...
 
-Prints one JSON line: pairs, seconds from the loaded model on, seconds from the start of the process on, sum of scores.
+Prints one JSON line: pairs, seconds from the loaded model on, seconds from the start of the process on,
+CPU seconds of both, sum of scores.
 """
 
 import argparse
 import json
+import resource
 import time
 
 BEGAN = time.perf_counter()
@@ -16,6 +18,12 @@ import torch  # noqa: E402
 import webdataset as wds  # noqa: E402
 
 BATCH = 64
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of the loader processes that have ended."""
+    found = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in found)
 
 
 def main() -> None:
@@ -29,7 +37,7 @@ def main() -> None:
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{options.model}")
     tokenize = open_clip.get_tokenizer(f"local-dir:{options.model}")
     model.eval()
-    loaded = time.perf_counter()
+    loaded, spent = time.perf_counter(), cpu_seconds()
     dataset = (
         wds.WebDataset(options.shards, shardshuffle=False)
         .decode("pilrgb")
@@ -45,8 +53,9 @@ def main() -> None:
             texts = model.encode_text(tokenize(list(captions)), normalize=True)
             scores += (images * texts).sum(dim=1).tolist()
     done = time.perf_counter()
+    del loader
     facts = {"pairs": len(scores), "seconds": done - loaded, "total": done - BEGAN, "sum": sum(scores)}
-    print(json.dumps(facts))
+    print(json.dumps(facts | {"cpu": cpu_seconds() - spent}))
 
 
 if __name__ == "__main__":

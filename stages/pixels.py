@@ -91,8 +91,8 @@ def stored_size(picture: "Image.Image") -> tuple[int, int]:
 def flat_rgb(picture: "Image.Image") -> "Image.Image":
     """The picture as RGB with transparency dropped, not composed: CLIP models are trained and evaluated that way.
 
-    open_clip's preprocessing calls `convert("RGB")`, so any other background would move embeddings away from the
-    model's own. Colours below fully transparent pixels therefore show.
+    open_clip's loader (webdataset's `pilrgb`) converts like this before it resizes, so any other background would move
+    embeddings away from the model's own. Colours below fully transparent pixels therefore show.
     """
     return picture.convert("RGB")
 

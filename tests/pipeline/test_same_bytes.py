@@ -86,16 +86,14 @@ def test_foreign_packages_in_the_working_directory_are_not_imported(
     assert "stranger" not in ran.stderr
 
 
-@pytest.mark.parametrize("package", ["pipeline"])
-def test_workers_that_import_a_stranger_are_refused_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
-) -> None:
+def test_workers_that_import_a_stranger_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline import cluster
     from schemas.errors import CuveeError
 
-    (tmp_path / package).mkdir()
-    (tmp_path / package / "__init__.py").write_text("")
-    monkeypatch.setattr(cluster, "PACKAGE_ROOT", tmp_path)
-    with pytest.raises(CuveeError, match="import `pipeline` from"):
-        with cluster.Cluster(workers=2) as connection:
-            assert connection.ray
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline" / "other.py").write_text("here = 'another version'\n")
+    with cluster.Cluster(workers=2) as connection:
+        ray = connection.ray
+        monkeypatch.setattr(cluster, "PACKAGE_ROOT", tmp_path)
+        with pytest.raises(CuveeError, match="import `pipeline` from"):
+            cluster.refuse_strangers(ray)

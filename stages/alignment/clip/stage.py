@@ -27,11 +27,11 @@ class Clip(Stage):
     """A name open_clip knows, `hf-hub:ORG/REPO`, `local-dir:PATH`, or the path of such a folder."""
     pretrained: str | None = None
     """Tag or weights file of a model that open_clip knows by name; folders and hub models bring their own."""
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", validate_default=True)
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", validate_default=True)
     """`auto` is what the machine has that reads the recipe; name `cuda` where only the cluster's workers have GPUs."""
     dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
     """In which numbers the model runs."""
-    threads: int = Field(1, gt=0)
+    threads: int = Field(default=1, gt=0)
     """Torch threads of one CPU worker; another number gives other last bits and another address."""
 
     reads: ClassVar[tuple[pa.Field, ...]] = (IMAGE, CAPTION)
