@@ -154,20 +154,21 @@ def _fit(ray: Any, task: dict[str, Any], workers: int, *, last: bool) -> bool:
     try:
         trainer.fit()
     except WorkerGroupError as error:
-        causes = list(error.worker_failures.values())
-        lost = all(isinstance(cause, ray.exceptions.RayError) for cause in causes)
-        if last or not lost:
-            raise _explained(causes, error) from error
+        causes = [_reason(cause) for cause in error.worker_failures.values()]
+        if refused := [cause for cause in causes if isinstance(cause, CuveeError)]:
+            raise CuveeError(str(refused[0])) from error
+        if last or not any(isinstance(cause, ray.exceptions.RayError) for cause in causes):
+            raise CuveeError(f"connector training failed: {error}; run again: finished jobs are kept") from error
         return False
     return True
 
 
-def _explained(causes: list[Exception], error: Exception) -> CuveeError:
-    for cause in causes:
-        reason = getattr(cause, "_base_exc", None) or getattr(cause, "cause", None) or cause
-        if isinstance(reason, CuveeError):
-            return CuveeError(str(reason))
-    return CuveeError(f"connector training failed: {error}; run again: finished jobs are kept")
+def _reason(failure: Exception) -> Exception:
+    """What Ray Train wraps: the exception of our code, or Ray's own where a worker died."""
+    for wrapper in ("_base_exc", "cause", "health_check_failure"):
+        if isinstance(inner := getattr(failure, wrapper, None), Exception):
+            return inner
+    return failure
 
 
 def _work(task: dict[str, Any]) -> None:

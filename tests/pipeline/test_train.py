@@ -122,6 +122,31 @@ def test_an_error_in_a_worker_reaches_the_user(
         compare(settings(), missing, held_out, tmp_path / "run", seed=3, cluster=cluster)
 
 
+@pytest.mark.slow
+def test_a_lost_worker_costs_its_unfinished_job_and_nothing_else(
+    settings: Callable[..., TrainSettings], arms: Callable[..., list[Arm]], held_out: pa.Table, tmp_path: Path,
+    ray_cluster: object,
+) -> None:  # fmt: skip
+    import psutil
+
+    same = arms()[1].shards
+    killed: list[int] = []
+
+    def kill_one(_: str, done: int, all_of_them: int) -> None:
+        """Called twice a second from another thread while the worker group runs."""
+        workers = [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in " ".join(p.cmdline())]
+        if not killed and 0 < done < all_of_them and workers:
+            workers[0].kill()
+            killed.append(workers[0].pid)
+
+    made = settings(budget={"steps": 40}, seeds=3, generated=0)
+    twins = [Arm("left", same), Arm("right", same)]
+    with Cluster() as cluster:
+        result = compare(made, twins, held_out, tmp_path / "run", seed=3, cluster=cluster, progress=kill_one)
+    assert killed, "the comparison ended before a worker could be killed"
+    assert all(difference["per_seed"] == [0, 0, 0] for difference in result["differences"])
+
+
 def test_what_cannot_be_compared_is_refused(
     settings: Callable[..., TrainSettings], arms: Callable[..., list[Arm]], held_out: pa.Table, tmp_path: Path
 ) -> None:
