@@ -1,14 +1,11 @@
 """One Ray start per test session, a pool small enough to look at, and the trained models where they are."""
 
-import io
-import json
-import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+
+from tests.pools import sample, write_tar
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -29,36 +26,6 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip("the real data folder ../shared/data is not here")
     return SHARED
-
-
-def picture(number: int, size: int = 48) -> bytes:
-    """A JPEG that differs clearly from that of every other number."""
-    noise = np.random.Generator(np.random.Philox(number))
-    coarse = noise.integers(0, 255, (6, 6, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
-
-
-def write_tar(path: Path, samples: list[dict[str, bytes]]) -> None:
-    """A WebDataset shard; each sample is {"__key__": ..., suffix: bytes}."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as archive:
-        for sample in samples:
-            key = sample["__key__"].decode()
-            for suffix, content in sample.items():
-                if suffix == "__key__":
-                    continue
-                member = tarfile.TarInfo(f"{key}.{suffix}")
-                member.size = len(content)
-                archive.addfile(member, io.BytesIO(content))
-
-
-def sample(number: int, caption: str | None = None) -> dict[str, bytes]:
-    """One sound sample."""
-    text = caption if caption is not None else f"a picture of thing number {number} on a table"
-    facts = json.dumps({"number": number}).encode()
-    return {"__key__": f"s{number:06d}".encode(), "jpg": picture(number), "txt": text.encode(), "json": facts}
 
 
 @pytest.fixture

@@ -63,6 +63,11 @@ def test_the_engine_names_no_method() -> None:
 
 def test_resolving_a_recipe_loads_nothing_heavy() -> None:
     heavy = ("torch", "ray", "transformers", "open_clip", "scipy", "faiss", "ot", "pandas", "matplotlib")
-    code = f"import sys, pipeline.estimate, pipeline.resolve; from stages.kinds import kinds; from stages.stage import Stage; kinds(Stage); print([m for m in {heavy} if m in sys.modules])"
+    code = (
+        "import sys, pipeline.estimate, pipeline.resolve\n"
+        "from stages.kinds import kinds\n"
+        "from stages.stage import Stage\n"
+        f"kinds(Stage); print([name for name in {heavy} if name in sys.modules])"
+    )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert ran.stdout.strip() == "[]"

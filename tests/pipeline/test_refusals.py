@@ -10,9 +10,14 @@ import pytest
 
 from pipeline.resolve import resolve
 from schemas.errors import RecipeError
+from tests.pools import sample, write_tar
 
 CASES = {
-    "unknown kind": ("kind: caption_text", "kind: caption_txt", "unknown kind 'caption_txt'; did you mean 'caption_text'"),
+    "unknown kind": (
+        "kind: caption_text",
+        "kind: caption_txt",
+        "'caption_txt'; did you mean 'caption_text'",
+    ),
     "unknown key": ("seed: 3", "sead: 3", "sead: unknown key; did you mean 'seed'"),
     "unknown setting": ("kind: image_header", "kind: image_header, decoode: true", "decoode: unknown key"),
     "missing shard": ("pool/alpha/*.tar", "pool/alpha/00077.tar", "00077.tar"),
@@ -64,7 +69,7 @@ def test_an_export_folder_of_somebody_else_is_refused(make_pool: Callable[..., P
     (folder / "thesis.txt").write_text("mine")
     with pytest.raises(RecipeError, match="no cuvee export"):
         refuse_foreign(folder, "small")
-    (folder / "manifest.json").write_text(json.dumps({"name": "other"}))
+    (folder / "manifest.json").write_text(json.dumps({"name": "other", "address": "0"}))
     with pytest.raises(RecipeError, match="recipe 'other'"):
         refuse_foreign(folder, "small")
 
@@ -78,3 +83,33 @@ def test_exit_codes_and_streams(make_pool: Callable[..., Path]) -> None:
     bad = subprocess.run([*command, "check", str(recipe.parent / "none.yaml")], capture_output=True, text=True)
     assert (bad.returncode, bad.stdout) == (2, "")
     assert "none.yaml" in bad.stderr
+
+
+def test_a_target_without_captions_is_named(make_pool: Callable[..., Path], ray_cluster: object) -> None:
+    from pipeline.cluster import Cluster
+    from pipeline.run import run
+    from schemas.errors import CuveeError
+
+    recipe = make_pool(extra="select: [{kind: dsir, target: target, samples: 3}]\n")
+    bare = [{name: part for name, part in sample(number).items() if name != "txt"} for number in range(4)]
+    write_tar(recipe.parent / "target" / "00000.tar", bare)
+    with (
+        Cluster(workers=2) as cluster,
+        pytest.raises(CuveeError, match="target has no usable sample: 4 missing_caption"),
+    ):
+        run(resolve(recipe), cluster)
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    code = (
+        "import resource, signal, sys; from pathlib import Path\n"
+        "from pipeline.sidecars import replacing; from schemas.errors import CuveeError\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n"
+        "    with replacing(Path(sys.argv[1])) as temporary: temporary.write_bytes(bytes(5000))\n"
+        "except CuveeError as error: print(error)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, str(tmp_path / "file")], capture_output=True, text=True)
+    assert "could not write" in ran.stdout, ran.stderr
+    assert "run again" in ran.stdout
+    assert list(tmp_path.iterdir()) == []

@@ -17,6 +17,7 @@ from pipeline.ledger import read_ledger
 from pipeline.resolve import resolve
 from pipeline.run import Outcome, finish, run
 from schemas.errors import CuveeError
+from tests.pools import sample, write_tar
 
 SELECT = """select:
   - {kind: at_least, column: words, value: 3}
@@ -68,7 +69,10 @@ def test_a_run_accounts_for_every_sample_and_exports_the_sources_bytes(project: 
         for suffix in ("jpg", "txt", "json"):
             assert exported[f"{line['exported_key']}.{suffix}"] == sources[f"{line['key']}.{suffix}"]
         assert json.loads(exported[f"{line['exported_key']}.cuvee.json"]) == {"words": 9}
-    sizes = [shard["nsamples"] for shard in json.loads((outcome.resolved.export_folder / "index.json").read_text())["shardlist"]]
+    sizes = [
+        shard["nsamples"]
+        for shard in json.loads((outcome.resolved.export_folder / "index.json").read_text())["shardlist"]
+    ]
     assert sizes == [8, 8, 4]
 
 
@@ -89,7 +93,6 @@ def test_a_changed_threshold_recomputes_no_score(project: Path) -> None:
 
 
 def test_a_new_shard_is_the_only_one_scored(project: Path) -> None:
-    from tests.conftest import sample, write_tar  # type: ignore[import-not-found]
 
     done(project)
     write_tar(project.parent / "pool" / "alpha" / "00009.tar", [sample(number) for number in range(500, 505)])
