@@ -140,7 +140,11 @@ def _written(draws: Draws, staging: Path, missing: list[str], cluster: Cluster) 
     cpus = max(1, int(cluster.ray.cluster_resources().get("CPU", 1)))
     data = cluster.ray.data
     graph = data.from_items([{"shard": name} for name in missing], override_num_blocks=len(missing)).map_batches(
-        job, batch_size=None, batch_format="pyarrow", num_cpus=1, compute=data.TaskPoolStrategy(size=min(cpus, len(missing)))
+        job,
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=1,
+        compute=data.TaskPoolStrategy(size=min(cpus, len(missing))),
     )
     for batch in graph.iter_batches(batch_size=None, batch_format="pyarrow"):
         for text in batch["report"].to_pylist():

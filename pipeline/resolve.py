@@ -161,17 +161,18 @@ def resolve(path: Path, *, models: bool = True) -> Resolved:
     recipe = load_recipe(path)
     folder = path.resolve().parent
     plugins = tuple(str((folder / plugin).resolve()) for plugin in recipe.plugins)
-    files = {load_plugin(Path(plugin)).__name__: plugin for plugin in plugins}
-    stages = tuple(_methods(Stage, "score", recipe.score, folder))
-    rules = tuple(_methods(Rule, "select", recipe.select, folder))
-    mixer = next(iter(_methods(Mixer, "mix", [recipe.mix], folder))) if recipe.mix else None
+    own = [Path(plugin) for plugin in plugins]
+    files = {load_plugin(path).__name__: path for path in own}
+    stages = tuple(_methods(kinds(Stage, own), "score", recipe.score, folder))
+    rules = tuple(_methods(kinds(Rule, own), "select", recipe.select, folder))
+    mixer = next(iter(_methods(kinds(Mixer, own), "mix", [recipe.mix], folder))) if recipe.mix else None
     _columns_line_up(recipe, stages, rules, mixer)
     if models:
         for stage in stages:
             stage.check()
     methods: list[Stage | Rule | Mixer] = [*stages, *rules, *([mixer] if mixer else [])]
     origin = {method.kind: files.get(type(method).__module__) for method in methods}
-    digests = {kind: hashlib.sha256(Path(file).read_bytes()).hexdigest() for kind, file in origin.items() if file}
+    digests = {kind: hashlib.sha256(file.read_bytes()).hexdigest() for kind, file in origin.items() if file}
     resolved = Resolved(
         recipe=recipe,
         folder=folder,
@@ -198,8 +199,7 @@ def _refuse_doubled(inputs: Iterable[Input]) -> None:
         raise RecipeError(f"{twice[0][2]} stands twice in source {twice[0][1]!r}; name each shard or table once")
 
 
-def _methods(of: type[Method], place: str, steps: Iterable[Step], folder: Path) -> Iterable[Method]:
-    known = kinds(of)
+def _methods(known: dict[str, type[Method]], place: str, steps: Iterable[Step], folder: Path) -> Iterable[Method]:
     for number, step in enumerate(steps):
         if step.kind not in known:
             raise RecipeError(f"{place}[{number}]: unknown kind {step.kind!r}{nearest(step.kind, known)}")

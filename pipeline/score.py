@@ -166,7 +166,7 @@ def _reports(ray: Any, resolved: Resolved, work: list[Work]) -> Iterator[dict[st
     if heavy:
         graph = graph.map_batches(
             Inferring,
-            batch_size=None,
+            batch_size=1,  # Ray asks for a number with GPUs; a row is a whole slice, so nothing can be mixed
             batch_format="pyarrow",
             fn_constructor_args=(box, heavy),
             num_gpus=1,

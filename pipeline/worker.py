@@ -20,7 +20,7 @@ from pipeline.shards import ShardScan, read_images
 from pipeline.sidecars import Workspace, join_parts, machine_facts, read_table, write_table
 from schemas.columns import IMAGE, PROVIDED, bounds
 from schemas.errors import ContractError, ShardError
-from stages.kinds import kinds, load_plugin
+from stages.kinds import kinds
 from stages.stage import Scorer, Stage
 
 
@@ -40,9 +40,7 @@ class Toolbox:
 
     def open(self) -> list[Stage]:
         """The stages, built where they will run."""
-        for plugin in self.plugins:
-            load_plugin(Path(plugin))
-        known = kinds(Stage)
+        known = kinds(Stage, [Path(plugin) for plugin in self.plugins])
         return [known[kind].model_validate(settings) for kind, settings in self.stages]
 
 

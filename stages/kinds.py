@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -26,14 +27,23 @@ def _import_rooms() -> None:
         importlib.import_module(module.name)
 
 
+PLUGIN = "cuvee_plugin_"
+
+
 def load_plugin(path: Path) -> ModuleType:
-    """Import a user's file of stages, rules or mixers; its classes are then found by kind like ours."""
-    name = f"cuvee_plugin_{path.stem}_{xxhash.xxh3_64_hexdigest(str(path.resolve()).encode())}"
+    """Import a user's file of stages, rules or mixers, once for its content.
+
+    Raises:
+        RecipeError: no such file, or it does not load.
+    """
+    if not path.is_file():
+        raise RecipeError(f"plugin {str(path)!r} is not a file; name a .py file that defines a stage, rule or mixer")
+    name = PLUGIN + xxhash.xxh3_128_hexdigest(path.read_bytes())
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise RecipeError(f"plugin {str(path)!r} is not a Python file; name a .py file that defines a stage or rule")
+    if spec is None or spec.loader is None:
+        raise RecipeError(f"plugin {str(path)!r} is not a Python file; name a .py file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -44,14 +54,25 @@ def load_plugin(path: Path) -> ModuleType:
     return module
 
 
-def kinds(of: type[Step]) -> dict[str, type[Step]]:
-    """Every known kind of Stage, Rule or Mixer, sorted by name."""
+def kinds(of: type[Step], plugins: Sequence[Path] = ()) -> dict[str, type[Step]]:
+    """Every known kind of Stage, Rule or Mixer, sorted by name: ours, and those of the named plugins.
+
+    Raises:
+        RecipeError: a plugin does not load, or two files define one kind.
+    """
     _import_rooms()
+    ours = {load_plugin(path).__name__: path for path in plugins}
     found: dict[str, type[Step]] = {}
     pending = list(of.__subclasses__())
     while pending:
         cls = pending.pop()
         pending.extend(cls.__subclasses__())
-        if isinstance(kind := cls.model_fields["kind"].default, str):
-            found[kind] = cls
+        kind = cls.model_fields["kind"].default
+        # A plugin of another recipe, or an older state of this one, may still be loaded in this process.
+        if not isinstance(kind, str) or (cls.__module__.startswith(PLUGIN) and cls.__module__ not in ours):
+            continue
+        if kind in found:
+            files = sorted(str(ours.get(c.__module__, c.__module__)) for c in (cls, found[kind]))
+            raise RecipeError(f"kind {kind!r} is defined in {files[0]} and in {files[1]}; give yours another name")
+        found[kind] = cls
     return dict(sorted(found.items()))
