@@ -1,6 +1,7 @@
 """A recipe becomes methods, shards and addresses; whatever cannot work is refused here, before Ray starts."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -167,7 +168,9 @@ def resolve(path: Path, *, models: bool = True) -> Resolved:
     rules = tuple(_methods(kinds(Rule, own), "select", recipe.select, folder))
     mixer = next(iter(_methods(kinds(Mixer, own), "mix", [recipe.mix], folder))) if recipe.mix else None
     _columns_line_up(recipe, stages, rules, mixer)
-    if models:
+    inputs = tuple(_inputs(recipe, folder))
+    _refuse_doubled(inputs)
+    if models:  # last: a check may load or fetch a model
         for stage in stages:
             stage.check()
     methods: list[Stage | Rule | Mixer] = [*stages, *rules, *([mixer] if mixer else [])]
@@ -180,12 +183,11 @@ def resolve(path: Path, *, models: bool = True) -> Resolved:
         stages=stages,
         rules=rules,
         mixer=mixer,
-        inputs=tuple(_inputs(recipe, folder)),
+        inputs=inputs,
         addresses=stage_addresses(stages, digests),
         plugins=plugins,
         plugin_digests=digests,
     )
-    _refuse_doubled(resolved.inputs)
     return resolved
 
 
@@ -266,7 +268,7 @@ def _located(shards: Shards, folder: Path) -> Shards:
             return None
         if isinstance(pattern, tuple):
             return tuple(str(rooted(part)) for part in pattern)
-        return pattern if "://" in pattern else str(folder / pattern)
+        return pattern if "://" in pattern else os.path.normpath(folder / pattern)
 
     places = {name: rooted(getattr(shards, name)) for name in ("shards", "parquet", "folder")}
     return shards.model_copy(update=places)

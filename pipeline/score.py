@@ -56,8 +56,10 @@ def score(resolved: Resolved, cluster: Cluster, progress: Progress = lambda *_: 
         done.computed[kind], done.reused[kind] = plan.missing.get(kind, 0), plan.reused(kind)
         done.samples[kind], done.seconds[kind] = 0, 0.0
     try:
+        resolved.workspace.drop_staged({item.token for item in plan.work})
         if plan.work:
             _run(cluster.ray, resolved, plan, done, progress)
+            resolved.workspace.drop_staged(set())
     finally:
         _remember(resolved, done)
     return done

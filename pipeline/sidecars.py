@@ -7,7 +7,7 @@ import platform
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -40,6 +40,15 @@ class Workspace:
     def staged(self, address: str, token: str) -> Path:
         """Folder of one shard's finished slices while its sidecar is not complete."""
         return self.root / "scores" / address / ".staged" / token
+
+    def drop_staged(self, keep: set[str]) -> None:
+        """Remove staged slices of shards that are complete: a worker that was given up for lost may write them late."""
+        for folder in self.root.glob("scores/*/.staged/*"):
+            if folder.name not in keep:
+                shutil.rmtree(folder, ignore_errors=True)
+        for folder in self.root.glob("scores/*/.staged"):
+            with suppress(OSError):  # not empty
+                folder.rmdir()
 
     def fit(self, address: str) -> Path:
         """What was learned or decided from many shards."""

@@ -1,6 +1,5 @@
 """What happens to one slice inside a worker: read, score, check, write. Plain code, run by Ray or without it."""
 
-import contextlib
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -214,5 +213,3 @@ def assemble(workspace: Workspace, address: str, schema: pa.Schema, shard: tuple
         raise ContractError(f"{folder} lacks {lost}; run again to compute what is missing")
     join_parts(parts, schema, workspace.sidecar(address, digest))
     shutil.rmtree(folder, ignore_errors=True)
-    with contextlib.suppress(OSError):  # other shards may still be staged there
-        folder.parent.rmdir()

@@ -29,12 +29,12 @@ def three_nodes() -> Iterator[Any]:
 
 def sidecars(recipe: Path) -> dict[str, str]:
     root = recipe.parent / "work" / "scores"
-    files = sorted(root.rglob("*.parquet"))
+    # A worker of the lost node may live on here for a moment and stage a slice again; sidecars are what counts.
+    files = sorted(path for path in root.rglob("*.parquet") if ".staged" not in path.parts)
     assert files
     return {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-@pytest.mark.slow
 def test_a_removed_node_changes_no_byte(make_pool: Callable[..., Path], three_nodes: Any) -> None:
     cluster, nodes = three_nodes
     calm = make_pool(folder="calm", shards=15, rows=60)
