@@ -38,7 +38,7 @@ def dashboard() -> Iterator[str]:
 @pytest.mark.slow
 def test_a_submitted_job_curates_a_pool(make_pool: Callable[..., Path], dashboard: str) -> None:
     recipe = make_pool(extra="export: {kind: webdataset, samples: 10}\n")
-    entry = ["python", "-m", "jobs.curate", str(recipe)]
+    entry = [sys.executable, "-m", "jobs.curate", str(recipe)]
     submit = [RAY, "job", "submit", "--address", dashboard, "--working-dir", ".", "--", *entry]
     ran = subprocess.run(
         submit, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "RAY_AUTH_MODE": "disabled"}
