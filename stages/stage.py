@@ -16,8 +16,8 @@ class Stage(BaseModel):
     """One scoring method: its settings are its fields, its work is what `open()` returns.
 
     The engine cuts batches of `batch_rows` rows inside a slice, calls `open()` once per worker and
-    writes what comes back to `scores/<kind>-<fingerprint>/`. A sample that cannot be scored is a null in
-    every written column and a short code in the reason column; an exception is a bug of the stage.
+    writes what comes back to `scores/<kind>-<fingerprint>/`. What cannot be computed of a
+    sample is null, with a short code in the reason column; an exception is a bug of the stage.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
