@@ -84,7 +84,9 @@ class Cluster:
 
 def _connect(ray: Any, address: str | None, workers: int | None) -> None:
     address = address or os.environ.get("RAY_ADDRESS")
-    options: dict[str, Any] = {"address": address} if address else {"num_cpus": workers, "include_dashboard": False}
+    # "local" is a cluster of our own, even where another one happens to run on this machine.
+    own = {"address": "local", "num_cpus": workers, "include_dashboard": False}
+    options: dict[str, Any] = {"address": address} if address else own
     runtime = {"env_vars": {**WORKER_ENVIRONMENT, **_path_for_workers()}}
     try:
         # Ray puts the driver's working directory first on every worker's path; a user's folder may hold packages

@@ -18,9 +18,9 @@ from PIL import Image
 
 from pipeline.demo.captions import boilerplate, caption, product_title
 from pipeline.demo.defects import broken_file, encode, near_copy, wrong_caption
-from pipeline.demo.plants import BOILERPLATE, CORRUPT, EXACT, MISMATCHED, NEAR, OFF_DOMAIN, Row, plan
+from pipeline.demo.plants import BOILERPLATE, CORRUPT, EXACT, MISMATCHED, NEAR, OFF_DOMAIN, SCENE_ORIGINS, Row, plan
 from pipeline.demo.render import DEMO_STYLES, draw, draw_screen
-from pipeline.demo.scenes import draw_scene, pick, randomness
+from pipeline.demo.scenes import draw_scene, randomness
 from schemas.errors import CuveeError
 
 VERSION = 1
@@ -29,8 +29,8 @@ FEWEST_PAIRS = 200
 SAMPLES_PER_SHARD = 250
 TARGET_SHARE = 0.16
 """Size of the target as a share of the pool's."""
-TARGET_STYLES = ("street", "street", "notebook", "studio")
-"""Half the target looks like the dirtiest source."""
+TARGET_SHARES = {"studio": 0.25, "notebook": 0.25, "street": 0.50}
+"""The target is clean and of the scene sources' kinds: half of it like the dirtiest one."""
 TRUTH = {"source": pl.String, "shard": pl.String, "key": pl.String, "plant": pl.String, "duplicate_of": pl.String}
 """Schema of `truth.parquet`; `duplicate_of` is `source/key` of the sample that a planted copy was made from."""
 
@@ -81,12 +81,12 @@ def make_sample(row: Row, seed: int) -> Sample:
     if row.plant == OFF_DOMAIN:
         screen = Image.fromarray(draw_screen(rng))
         return Sample(encode(screen, origin.suffix), origin.suffix, product_title(rng), screen.size)
-    scene = draw_scene(rng)
+    scene = draw_scene(rng, origin.favoured)
     image = Image.fromarray(draw(scene, DEMO_STYLES[origin.style], rng).pixels)
     data, suffix, text = encode(image, origin.suffix), origin.suffix, caption(scene, origin.phrasing, rng)
     damage = randomness(seed, f"plant/{row.origin.name}", row.number)
     if row.plant == MISMATCHED:
-        text = wrong_caption(scene, origin.phrasing, damage)
+        text = wrong_caption(scene, origin.phrasing, damage, origin.favoured)
     elif row.plant == BOILERPLATE:
         text = boilerplate(damage)
     elif row.plant == CORRUPT:
@@ -121,12 +121,13 @@ def _truth(rows: Mapping[str, list[Row]]) -> pl.DataFrame:
 
 
 def _target(count: int, seed: int) -> Iterator[Sample]:
-    """Clean scenes of `TARGET_STYLES`, plainly captioned."""
+    """Clean samples of the scene sources in `TARGET_SHARES`, drawn one by one."""
     for number in range(count):
         rng = randomness(seed, "target", number)
-        scene = draw_scene(rng)
-        image = Image.fromarray(draw(scene, DEMO_STYLES[pick(rng, TARGET_STYLES)], rng).pixels)
-        yield Sample(encode(image, "jpg"), "jpg", caption(scene, "plain", rng), image.size)
+        origin = SCENE_ORIGINS[int(rng.choice(len(SCENE_ORIGINS), p=[TARGET_SHARES[o.name] for o in SCENE_ORIGINS]))]
+        scene = draw_scene(rng, origin.favoured)
+        image = Image.fromarray(draw(scene, DEMO_STYLES[origin.style], rng).pixels)
+        yield Sample(encode(image, "jpg"), "jpg", caption(scene, origin.phrasing, rng), image.size)
 
 
 def _shard(number: int) -> str:

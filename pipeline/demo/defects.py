@@ -19,11 +19,11 @@ def encode(image: Image.Image, suffix: str, quality: int = 90) -> bytes:
     return file.getvalue()
 
 
-def wrong_caption(scene: Scene, phrasing: str, rng: np.random.Generator) -> str:
+def wrong_caption(scene: Scene, phrasing: str, rng: np.random.Generator, favoured: tuple[str, ...] = ()) -> str:
     """The caption of another scene; the number, shape and colour it opens with are not in this one."""
-    other = draw_scene(rng)
+    other = draw_scene(rng, favoured)
     while not differs(scene, other):
-        other = draw_scene(rng)
+        other = draw_scene(rng, favoured)
     return caption(other, phrasing, rng)
 
 

@@ -22,7 +22,7 @@ OFF_DOMAIN_SHARE = 0.20
 
 @dataclass(frozen=True)
 class Origin:
-    """A source: how its images look (`screen`: nothing but patterns), how its captions read, how dirty it is."""
+    """A source: how its images look (`screen`: patterns only), how captions read, what it shows, how dirty it is."""
 
     name: str
     style: str
@@ -32,12 +32,14 @@ class Origin:
     """Of the pool."""
     dirt: float
     """Relative number of plants per sample."""
+    favoured: tuple[str, ...] = ()
+    """Shapes it shows most."""
 
 
 SCENE_ORIGINS = (
-    Origin("studio", "studio", "plain", "png", 0.20, 0.4),
-    Origin("notebook", "notebook", "notes", "webp", 0.24, 0.9),
-    Origin("street", "street", "alt_text", "jpg", 0.36, 1.3),
+    Origin("studio", "studio", "plain", "png", 0.20, 0.4, ("circle", "ring", "heart")),
+    Origin("notebook", "notebook", "notes", "webp", 0.24, 0.9, ("square", "triangle", "diamond")),
+    Origin("street", "street", "alt_text", "jpg", 0.36, 1.3, ("star", "cross", "crescent")),
 )
 SCREENS = Origin("screens", "screen", "title", "jpg", OFF_DOMAIN_SHARE, 0.0)
 CLEAN_SCREENS = Origin("screens", "studio", "plain", "jpg", OFF_DOMAIN_SHARE, 0.0)
