@@ -181,7 +181,7 @@ def explain(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="folder to write into")] = Path("demo"),
-    pairs: Annotated[int, typer.Option(min=200, help="size of the generated pool")] = 3000,
+    pairs: Annotated[int, typer.Option(min=1000, help="size of the generated pool")] = 3000,
     control: Annotated[bool, typer.Option(help="generate the pool without planted defects")] = False,
     workers: Workers = None,
     as_json: Json = False,

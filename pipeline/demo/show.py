@@ -45,7 +45,7 @@ def show(folder: Path, pairs: int, plants: bool, workers: int | None, progress: 
 
 def _planted(found: dict[str, Any]) -> Iterable[Check]:
     auc = found["mismatched_auc"]
-    yield Check("mismatched captions, AUC of clip_score", f"{auc:.4f}", ">= 0.95", auc >= 0.95)
+    yield Check("mismatched captions, AUC of clip_score", _text(auc), ">= 0.95", auc is not None and auc >= 0.95)
     for name in ("exact_duplicates", "near_duplicates"):
         for side in ("recall", "precision"):
             value = found[name][side]
