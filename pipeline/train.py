@@ -143,9 +143,10 @@ def _fit(ray: Any, task: dict[str, Any], workers: int, *, last: bool) -> bool:
     for name, value in TRAIN_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from ray.train import RunConfig, ScalingConfig, WorkerGroupError
-    from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-    trainer = TorchTrainer(
+    # Not TorchTrainer: no gradient crosses ranks, and its process group makes driver and controller import torch too.
+    trainer = DataParallelTrainer(
         _work,
         train_loop_config=task,
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=task["device"] == "cuda"),
@@ -179,6 +180,10 @@ def _work(task: dict[str, Any]) -> None:
     context = ray.train.get_context()
     rank, ranks = context.get_world_rank(), context.get_world_size()
     settings = TrainSettings.model_validate(task["settings"])
+    if task["device"] == "cuda":  # the ranks of a node see all its GPUs
+        import torch
+
+        torch.cuda.set_device(context.get_local_rank() % torch.cuda.device_count())
     folder, features = Path(task["folder"]), Path(task["features"])
     comparison = Comparison(settings, task["arms"], folder, features, task["seed"], task["device"])
     with pa.OSFile(task["evaluation"], "rb") as source:

@@ -10,6 +10,7 @@ no m x b plan inside a general solver. Potentials stay valid for other masses on
 what makes the bootstrap cheap.
 """
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +66,8 @@ class Potentials:
         Raises:
             CuveeError: the transport did not finish.
         """
+        # POT loads every array library it finds; torch alone would take seconds and 400 MB for nothing.
+        os.environ.setdefault("POT_BACKEND_DISABLE_PYTORCH", "1")
         import ot
 
         held = np.repeat(shares, self.sizes) * masses.sources
