@@ -16,7 +16,6 @@ TABLE = SHARED / "data/judgements/flickr8k_expert_300.csv"
 MODEL = SHARED / "models/tiny-dual-encoder"
 
 
-@pytest.mark.slow
 def test_score_agrees_with_experts() -> None:
     """The model's card states 0.489 on all 5,664 pairs whose caption is not the image's own; here are 300 images."""
     if not TABLE.is_file() or not MODEL.is_dir():

@@ -69,7 +69,6 @@ def mixed(sources: dict[str, dict[str, np.ndarray]], target: list[np.ndarray], s
     return OptimalTransport(bootstrap=40).mix(evidence)
 
 
-@pytest.mark.slow
 def test_photos_gain_when_photos_are_wanted(embedded):
     pool = {source: embedded[source] for source in ("photos", "fashion", "electronics", "emoji")}
     mixture = mixed(pool, [*embedded["target"].values()], samples=500)
@@ -82,7 +81,6 @@ def test_photos_gain_when_photos_are_wanted(embedded):
     assert tight.capped["photos"] == pytest.approx(4 * 200 / 1600) and tight.binding[-1] == "max_repeats: photos"
 
 
-@pytest.mark.slow
 def test_half_fashion_half_photos_comes_back(embedded):
     """The target is made by hash from rows that the pool then does not hold."""
     pool: dict[str, dict[str, np.ndarray]] = {source: embedded[source] for source in ("electronics", "emoji")}
