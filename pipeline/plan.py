@@ -100,6 +100,7 @@ class Memory:
         rows = workspace.read_pool().to_pylist()
         self.workspace = workspace
         self.by_place = {(row["path"], row["size"], row["stamp"], row["reading"]): row for row in rows}
+        self.marks = workspace.marks()
         self.by_size: dict[tuple[int, str], list[dict[str, Any]]] = {}
         for row in rows:
             if row["digest"] is not None:
@@ -112,7 +113,7 @@ class Memory:
         except ShardError as error:
             return Shard(item, 0, "", reason=error.reason)
         known = self.by_place.get((item.container.path, shard.size, shard.stamp, shard.reading))
-        known = self._moved(shard) if known is None else known
+        known = known or self._marked(shard) or self._moved(shard)
         if known is None:
             return shard
         if known["reason"] is not None:
@@ -120,6 +121,11 @@ class Memory:
         if not self.workspace.sidecar(item.index_address, known["digest"]).exists():
             return shard
         return replace(shard, digest=known["digest"], samples=known["samples"])
+
+    def _marked(self, shard: Shard) -> dict[str, Any] | None:
+        """A shard that a run completed and did not live to write down."""
+        seen = self.marks.get(shard.token)
+        return None if seen is None else {"digest": seen["digest"], "samples": seen["samples"], "reason": None}
 
     def _moved(self, shard: Shard) -> dict[str, Any] | None:
         """A remembered shard with these very bytes under another name: digested only when size and reading agree."""

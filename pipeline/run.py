@@ -13,13 +13,14 @@ from pipeline.blend import Blend, blend
 from pipeline.cluster import Cluster
 from pipeline.export import blend_draws, export, refuse_foreign
 from pipeline.fingerprints import rounded
-from pipeline.ledger import make_ledger, write_ledger
+from pipeline.ledger import make_ledger, unreadable, write_ledger
 from pipeline.proof import Evidence, prove, settings
 from pipeline.resolve import Resolved
-from pipeline.score import Progress, Scored, score
+from pipeline.score import Progress, Scored, TooManyBadShardsError, score
 from pipeline.select import Selected, select
 from pipeline.sidecars import machine_facts, replacing, write_json
 from pipeline.table import ScoreTable
+from schemas.errors import CuveeError
 from schemas.tables import POOL_ROLE
 
 Until = Literal["score", "select", "mix", "export", "train"]
@@ -57,7 +58,7 @@ def run(
         settings(resolved)  # refuses what the trainer cannot take before anything is computed
     clock = Clock()
     name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{resolved.recipe_fingerprint()[:6]}"
-    scored = clock.timed("score", lambda: score(resolved, cluster, progress))
+    scored = clock.timed("score", lambda: _scored(resolved, cluster, progress, name))
     table = ScoreTable(resolved, tuple(scored.shards))
     chosen = clock.timed("select", lambda: select(table, progress, fold=until != "score"))
     outcome = Outcome(name, resolved.workspace.run(name), resolved, scored, chosen)
@@ -74,6 +75,15 @@ def run(
         outcome.training, clock.reused["train"] = clock.timed("train", lambda: prove(evidence, cluster, progress))
     _record(outcome, clock, until, cluster.started)
     return outcome
+
+
+def _scored(resolved: Resolved, cluster: Cluster, progress: Progress, name: str) -> Scored:
+    try:
+        return score(resolved, cluster, progress)
+    except TooManyBadShardsError as error:
+        folder = resolved.workspace.run(name) / "ledger"
+        write_ledger(unreadable(error.bad), folder)
+        raise CuveeError(f"{error}; all of them are listed in {folder}") from error
 
 
 def _reaches(until: Until, part: Until) -> bool:

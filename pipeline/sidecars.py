@@ -50,6 +50,28 @@ class Workspace:
             with suppress(OSError):  # not empty
                 folder.rmdir()
 
+    def mark(self, token: str, facts: dict[str, Any]) -> None:
+        """Note that a shard is complete, until pool.parquet says so: a crash in between costs nothing."""
+        write_json(facts, self.root / "scores" / ".complete" / f"{token}.json")
+
+    def marked(self, token: str) -> dict[str, Any] | None:
+        """What was noted of a shard; None for nothing."""
+        path = self.root / "scores" / ".complete" / f"{token}.json"
+        return read_json(path) if path.exists() else None
+
+    def marks(self) -> dict[str, dict[str, Any]]:
+        """Token -> what was noted, of every shard that pool.parquet does not name yet."""
+        return {path.stem: read_json(path) for path in self.root.glob("scores/.complete/*.json")}
+
+    def drop_marks(self, tokens: set[str]) -> None:
+        """Forget the marks of these shards."""
+        folder = self.root / "scores" / ".complete"
+        for path in folder.glob("*.json"):
+            if path.stem in tokens:
+                path.unlink(missing_ok=True)
+        with suppress(OSError):  # not there, or not empty
+            folder.rmdir()
+
     def fit(self, address: str) -> Path:
         """What was learned or decided from many shards."""
         return self.root / "fits" / address
@@ -125,10 +147,10 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def read_table(path: Path) -> pa.Table:
-    """Read a Parquet file whole; unlike `pq.read_table` it loads neither datasets nor pandas."""
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a Parquet file, or some of its columns; unlike `pq.read_table` it loads neither datasets nor pandas."""
     with pq.ParquetFile(path) as file:
-        return file.read()
+        return file.read(columns)
 
 
 def write_table(table: pa.Table, path: Path, facts: dict[str, Any] | None = None) -> None:
