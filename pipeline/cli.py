@@ -1,6 +1,7 @@
 """The `cuvee` command. Human text goes to stderr, `--json` to stdout; 0 done, 1 failed, 2 refused before any work."""
 
 import contextlib
+import errno
 import json
 import signal
 import sys
@@ -25,6 +26,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+"""What a user mends, wherever it strikes."""
+
 RecipePath = Annotated[Path, typer.Argument(help="the recipe, a YAML file", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="print the summary as one JSON object on stdout")]
 Address = Annotated[str | None, typer.Option(help="a running Ray cluster; default: this machine")]
@@ -42,6 +46,11 @@ def main() -> None:
         sys.exit(2)
     except CuveeError as error:
         _say(f"failed: {error}")
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in DISK_FAULTS:
+            raise
+        _say(f"failed: {error}; free space or make the folder writable, then run again: what is finished is kept")
         sys.exit(1)
     except KeyboardInterrupt:
         _say("stopped; what is finished is kept, run the same command to continue")
@@ -204,6 +213,7 @@ def _stop(until: str) -> str:
 
 def _ran(resolve_recipe: Any, until: Any, address: str | None, workers: int | None) -> "Outcome":
     from pipeline.cluster import Cluster
+    from pipeline.lock import holding
     from pipeline.present import present
     from pipeline.run import finish
     from pipeline.run import run as run_recipe
@@ -211,7 +221,9 @@ def _ran(resolve_recipe: Any, until: Any, address: str | None, workers: int | No
     resolved = resolve_recipe()
 
     def work(progress: "Progress") -> "Outcome":
-        with resolved.workspace.locked():
+        with holding(resolved.workspace.root) as left:
+            if left is not None:
+                _say(f"{left} died while it held {resolved.workspace.root}; going on from what it finished")
             with Cluster(address, workers) as cluster:
                 outcome = run_recipe(resolved, cluster, until=until, progress=progress)
             present(outcome)

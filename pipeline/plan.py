@@ -15,7 +15,7 @@ from pipeline.shards import Container, stamp
 from pipeline.sidecars import Workspace
 from schemas.errors import ShardError
 
-PASSING = ("missing_shard", "read_failed", "shard_changed")
+PASSING = ("missing_shard", "read_failed", "shard_changed", "worker_died")
 """Reasons that may be gone tomorrow: such a shard is looked at again in every run."""
 
 

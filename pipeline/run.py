@@ -1,6 +1,7 @@
 """One run of a recipe, from what is missing to its record; every part is skipped when its result is there."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -132,11 +133,22 @@ def _record(outcome: Outcome, clock: Clock, until: Until, ray_started: bool) -> 
         "selection": outcome.blend.fingerprint if outcome.blend else None,
         "export": _export_line(outcome),
         "training": outcome.training,
-        "notes": chosen.notes + (outcome.blend.notes if outcome.blend else []),
+        "notes": _unreadable_notes(outcome.scored) + chosen.notes + (outcome.blend.notes if outcome.blend else []),
     }
     outcome.folder.mkdir(parents=True, exist_ok=True)
     write_ledger(outcome.ledger, outcome.folder / "ledger")
     write_json(rounded(outcome.record), outcome.folder / "run.json")
+
+
+def _unreadable_notes(scored: Scored) -> list[str]:
+    bad = [shard for shard in scored.shards if shard.reason is not None]
+    if not bad:
+        return []
+    counts = Counter(str(shard.reason) for shard in bad)
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+    paths = sorted(shard.input.container.path for shard in bad)
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    return [f"{len(bad)} of {len(scored.shards)} shards cannot be read ({reasons}): {', '.join(paths[:3])}{more}"]
 
 
 def finish(outcome: Outcome) -> None:

@@ -195,7 +195,12 @@ def _reports(cluster: Cluster, resolved: Resolved, work: list[Work]) -> Iterator
     if heavy:
         yield from graph_reports(cluster.ray, box, heavy, list(items))
     else:
-        yield from (report for _, report in run_tasks(cluster, Scoring(box), items))
+        yield from (report for _, report in run_tasks(cluster, Scoring(box), items, worker_died))
+
+
+def worker_died(text: str, why: str) -> dict[str, Any]:
+    """A shard that no worker lives through, for its images or for want of memory: bad today, tried again next time."""
+    return {"token": json.loads(text)["token"], "bad": "worker_died", "message": why}
 
 
 @dataclass(frozen=True)

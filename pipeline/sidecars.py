@@ -1,6 +1,5 @@
 """The workspace on disk. A file that exists is complete: written under another name, synced, then renamed."""
 
-import fcntl
 import json
 import os
 import platform
@@ -92,27 +91,6 @@ class Workspace:
     def read_pool(self) -> pa.Table:
         """The remembered shards; empty before the first run."""
         return read_table(self.pool) if self.pool.exists() else POOL.empty_table()
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the workspace: one run at a time. The lock dies with its process, however it dies.
-
-        Raises:
-            CuveeError: another run holds it, with its host and process.
-        """
-        path = self.root / ".lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                lock.seek(0)
-                raise CuveeError(f"{self.root} is in use by {lock.read().strip()}; wait for it or stop it") from error
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {platform.node()}\n")
-            lock.flush()
-            yield
-            path.unlink()
 
 
 def sweep(folder: Path) -> None:
