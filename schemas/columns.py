@@ -88,7 +88,7 @@ CAPTION_CONTROL_CHARS = column(
 CAPTION_BIDI_CONTROLS = column(
     "caption_bidi_controls", pa.int32(), "embedding, override and isolate controls, which reorder what is shown", low=0
 )
-CAPTION_MARKUP = column("caption_markup", pa.int32(), "HTML tags, comments and character references", low=0)
+CAPTION_MARKUP = column("caption_markup", pa.int32(), "HTML or XML tags, comments and declarations", low=0)
 
 # duplicates/perceptual_hash
 PHASH = column("phash", pa.uint64(), "64-bit perceptual hash: signs of the low DCT frequencies around their median")
