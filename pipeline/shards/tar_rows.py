@@ -18,6 +18,7 @@ from pipeline.shards.rows import (
 )
 from pipeline.shards.streams import TarBytes
 from pipeline.shards.tar_entries import Entry, TarWalk
+from schemas.errors import ShardError
 
 RANKS = {suffix: rank for rank, suffix in enumerate(IMAGE_SUFFIXES)}
 TEXTS = ("txt", "json")
@@ -145,13 +146,16 @@ class TarRows:
         """Rows in order.
 
         Raises:
-            ShardError: nothing can be read at all, or reading fails in the middle.
+            ShardError: nothing can be read at all (`empty_shard` where there are end blocks and no member: a download
+                that only got its size), or reading fails in the middle.
         """
         stream = TarBytes(self.container.path)
         try:
             walk = TarWalk(stream, self.container.path)
             yield from self._rows(walk)
             self.digest, self.total = stream.finish(), walk.position
+            if not self._border and walk.reason is None:
+                raise ShardError(f"{self.container.path} is {self.total} bytes of no sample", "empty_shard")
         finally:
             stream.close()
 

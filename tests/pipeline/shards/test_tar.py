@@ -187,10 +187,13 @@ def test_concatenated_tars_are_read_to_the_end(kit, scan_of):
         assert read_images(found.scan.container, found.index).to_pylist() == found.images
 
 
-def test_an_empty_tar_has_no_samples(kit, scan_of):
-    found = scan_of(kit.tar_bytes([]))
-    assert (found.keys, found.slices, found.scan.trailer_bytes) == ([], [], tarfile.RECORDSIZE)
-    assert found.scan.digest == hashlib.sha256(bytes(tarfile.RECORDSIZE)).hexdigest()
+@pytest.mark.parametrize("members", [[], ["folder"]])
+def test_a_tar_without_a_sample_is_an_empty_shard(kit, scan_of, members):
+    folder = tarfile.TarInfo("folder")
+    folder.type = tarfile.DIRTYPE
+    with pytest.raises(ShardError) as refusal:
+        scan_of(kit.tar_bytes([folder] if members else []))
+    assert refusal.value.reason == "empty_shard"
 
 
 def test_large_members_are_read_in_pieces_and_oversized_ones_not_held(kit, scan_of, monkeypatch):
