@@ -1,6 +1,5 @@
 """One sample on its way into the index, and the slice of many that a scan hands out."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
+from pipeline.shards.foreign_json import parse_json
 from schemas.tables import INDEX, MEMBER
 
 # Suffixes that name an image, preferred first when a sample has several.
@@ -158,8 +158,8 @@ def caption_in_json(document: bytes) -> tuple[bytes | None, str | None]:
     if len(document) > MOST_CAPTION_BYTES:
         return None, "member_too_large"
     try:
-        facts = json.loads(document)
-    except (ValueError, RecursionError):
+        facts = parse_json(document)
+    except ValueError:
         return None, "broken_json"
     named = [facts.get(name) for name in ("caption", "text")] if isinstance(facts, dict) else []
     text = next((value for value in named if isinstance(value, str)), None)

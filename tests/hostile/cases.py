@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import os
 import random
 import tarfile
@@ -184,22 +185,24 @@ def _shortened(key: str) -> str:
     return f"{key[:200]}...{xxhash.xxh3_128_hexdigest(key.encode())}"
 
 
-def whole_shard(first: int, keys: str = "abc", *, ends: bool = True) -> Shard:
+def whole_shard(first: int, keys: str = "abc") -> Shard:
     """Sound samples."""
     found = Listing()
     for number, key in enumerate(keys, first):
         found.add(key, KEPT, *sample(key, number))
-    shard = found.shard()
-    if not ends:
-        shard.content = shard.content[: shard.content.rindex(CAPTION) + 512 - 512 % 512]
-    return shard
+    return found.shard()
+
+
+def without_end(content: bytes) -> bytes:
+    """Only the blocks of a tar that hold something."""
+    body = content.rstrip(b"\0")
+    return body + bytes(-len(body) % tarfile.BLOCKSIZE)
 
 
 def cut_shard() -> Shard:
     """Ends inside the image of its third sample."""
     whole = whole_shard(60)
-    third = tar(sample("a", 60) + sample("b", 61))
-    stop = len(third.rstrip(b"\0")) + 700
+    stop = len(without_end(tar(sample("a", 60) + sample("b", 61)))) + 700
     return Shard(whole.content[:stop], [*whole.fates[:2], ("c", ingest("truncated_shard"))], whole.members[:2])
 
 
@@ -208,9 +211,7 @@ def lying_shard() -> Shard:
     first = whole_shard(64, "a")
     header = tarfile.TarInfo("b.jpg")
     header.size = 1 << 40
-    content = tar(sample("a", 64))[: -tarfile.RECORDSIZE] or b""
-    body = first.content.rstrip(b"\0")
-    content = body + bytes(-len(body) % 512) + header.tobuf(tarfile.GNU_FORMAT) + b"x" * 2000
+    content = without_end(first.content) + header.tobuf(tarfile.GNU_FORMAT) + b"x" * 2000
     return Shard(content, [*first.fates, ("b", ingest("truncated_shard"))], first.members)
 
 
@@ -222,6 +223,8 @@ def shards() -> dict[str, Shard]:
     behind = whole_shard(74, "ab")
     behind.content += noise
     behind.fates.append((None, ingest("broken_archive")))
+    endless = whole_shard(84)
+    endless.content = without_end(endless.content)
     zipped = whole_shard(76)
     zipped.content = gzip.compress(zipped.content, mtime=0)
     return {
@@ -234,7 +237,7 @@ def shards() -> dict[str, Shard]:
         "across_4.tar": whole_shard(90, "xy"),  # the same keys
         "cut.tar": cut_shard(),
         "lying.tar": lying_shard(),
-        "no_end.tar": whole_shard(84, ends=False),
+        "no_end.tar": endless,
         "empty.tar": Shard(b"", [(None, ingest("empty_shard"))]),
         "zeros.tar": Shard(bytes(10_240), [(None, ingest("empty_shard"))]),
         "noise.tar": Shard(noise, list(unreadable)),
@@ -244,6 +247,44 @@ def shards() -> dict[str, Shard]:
         "concatenated.tar": Shard(one.content + two.content, one.fates + two.fates, one.members + two.members),
         "gzip.tar": zipped,
     }
+
+
+def table_lines() -> list[tuple[dict[str, str], Fate]]:
+    """Lines of a table of images, and their fates."""
+    lines: list[tuple[dict[str, str], Fate]] = []
+    for word in LOOKALIKES:
+        lines.append(({"key": word, "image": "plain.jpg", "caption": word, "note": word}, KEPT))
+    bad = {"": "empty_caption", " ": "empty_caption", "a\0b": "caption_not_text"}
+    for number, (caption, reason) in enumerate(bad.items()):
+        line = {"key": f"bad{number}", "image": "plain.jpg", "caption": caption, "note": ""}
+        lines.append((line, ingest(reason)))
+    names = {"../secret.jpg": "unsafe_name", "/etc/passwd": "unsafe_name", "link.jpg": "unsafe_name"}
+    names |= {"gone.jpg": "missing_image", "pipe.jpg": "not_a_regular_file", "n" * 300: "unreadable_image"}
+    for number, (name, reason) in enumerate(names.items()):
+        lines.append(({"key": f"name{number}", "image": name, "caption": "c", "note": ""}, ingest(reason)))
+    return lines
+
+
+def write_tables(home: Path) -> None:
+    """The same lines as JSONL, CSV and, with the images in it, Parquet."""
+    import csv
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = home / "photos"
+    folder.mkdir()
+    (folder / "plain.jpg").write_bytes(images.jpeg(0))
+    os.symlink(home / "secret.jpg", folder / "link.jpg")
+    os.mkfifo(folder / "pipe.jpg")
+    lines = [line for line, _ in table_lines()]
+    (folder / "lines.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with open(folder / "lines.csv", "w", newline="") as stream:
+        table = csv.DictWriter(stream, list(lines[0]))
+        table.writeheader()
+        table.writerows(lines)
+    whole = [line | {"image": images.jpeg(0)} for line in lines if line["image"] == "plain.jpg"]
+    pq.write_table(pa.Table.from_pylist(whole), home / "lines.parquet")
 
 
 def write(pool: Path) -> dict[str, Shard]:

@@ -20,7 +20,12 @@ ROOT = Path(__file__).resolve().parents[2]
 RECIPE = {
     "name": "hostile",
     "workspace": "./work",
-    "pool": [{"source": "web", "shards": "pool/*.tar"}],
+    "pool": [
+        {"source": "web", "shards": "pool/*.tar"},
+        {"source": "jsonl", "folder": "photos", "table": "lines.jsonl"},
+        {"source": "csv", "folder": "photos", "table": "lines.csv"},
+        {"source": "parquet", "parquet": "lines.parquet"},
+    ],
     "score": [
         {"kind": "image_header"},
         {"kind": "caption_text"},
@@ -43,6 +48,7 @@ class Run:
         self.home = home
         self.shards: dict[str, Shard] = cases.write(home / "pool")
         (home / "secret.jpg").write_bytes(images.jpeg(0))
+        cases.write_tables(home)
         (home / "recipe.yaml").write_text(json.dumps(RECIPE))
         self.before = tree(home)
         with Cluster(workers=2) as cluster:
@@ -77,7 +83,7 @@ def done(ray_cluster: object, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_every_sample_has_its_line_and_every_line_its_reason(done: Run) -> None:
-    assert set(done.ledger["shard"]) == set(done.shards)
+    assert set(done.ledger.filter(pl.col("source") == "web")["shard"]) == set(done.shards)
     for name, shard in done.shards.items():
         found = done.lines(name).select("key", "status", "decided_by", "reason").rows()
         assert found == [(key, *fate) for key, fate in shard.fates], name
@@ -96,7 +102,21 @@ def test_what_is_kept_is_exported_byte_for_byte(done: Run) -> None:
     for name, shard in done.shards.items():
         kept = done.lines(name).filter(pl.col("status") == "kept")["uid"]
         expected |= dict(zip(kept, shard.members, strict=True))
-    assert exported == expected
+    assert {key: exported.pop(key) for key in expected} == expected
+    tables = done.ledger.filter((pl.col("source") != "web") & (pl.col("status") == "kept"))
+    assert set(exported) == set(tables["uid"])
+    for uid, key in tables.select("uid", "key").iter_rows():
+        assert exported[uid]["jpg"] == images.jpeg(0) and exported[uid]["txt"] == key.encode()
+        assert json.loads(exported[uid]["json"]) == {"key": key, "note": key}
+
+
+@pytest.mark.parametrize("name", ["lines.jsonl", "lines.csv", "lines.parquet"])
+def test_every_line_of_a_table_has_its_line(done: Run, name: str) -> None:
+    lines = [
+        (line, fate) for line, fate in cases.table_lines() if "parquet" not in name or line["image"] == "plain.jpg"
+    ]
+    found = done.lines(name).select("key", "status", "decided_by", "reason").rows()
+    assert found == [(line["key"], *fate) for line, fate in lines]
 
 
 def test_nothing_beside_the_workspace_is_written_or_read_through_a_link(done: Run) -> None:
