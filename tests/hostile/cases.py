@@ -297,6 +297,10 @@ def write(pool: Path) -> dict[str, Shard]:
     (pool / "folder.tar").mkdir()
     (pool.parent / "elsewhere").mkdir()
     os.symlink(pool.parent / "elsewhere", pool / "link_to_folder.tar")
+    # A link that the pattern itself names is the user's own: download caches consist of them.
+    found["link_to_shard.tar"] = whole_shard(95, "ab")
+    (pool.parent / "elsewhere/real.tar").write_bytes(found["link_to_shard.tar"].content)
+    os.symlink(pool.parent / "elsewhere/real.tar", pool / "link_to_shard.tar")
     os.mkfifo(pool / "pipe.tar")
     os.symlink(pool.parent / "gone", pool / "dangling.tar")
     for name in ("folder.tar", "link_to_folder.tar", "pipe.tar"):

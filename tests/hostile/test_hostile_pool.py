@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from pipeline.cluster import Cluster
+from pipeline.explain import story, story_text
 from pipeline.resolve import resolve
 from pipeline.run import Outcome, finish, run
 from tests.hostile import cases, images
@@ -157,6 +158,13 @@ def test_odd_images_are_scored_as_they_are_shown(done: Run) -> None:
     deviations = done.scores("grey_deviation")
     assert deviations["images.tar", "float_tiff"] > 10 and deviations["images.tar", "lab_tiff"] > 10
     assert all(value is not None for (shard, key), value in done.scores("clip_score").items() if shard == "no_end.tar")
+
+
+def test_a_story_cannot_steer_the_terminal(done: Run) -> None:
+    line = done.ledger.filter(pl.col("key") == "bell")
+    text = story_text(story(done.outcome.folder, line["uid"][0]))
+    assert "a\\x07 dog \\x1b[2J" in text
+    assert all(letter.isprintable() or letter == "\n" for letter in text)
 
 
 def test_a_second_run_computes_nothing_and_finds_the_same(done: Run) -> None:
