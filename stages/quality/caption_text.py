@@ -26,7 +26,7 @@ from schemas.columns import (
     WORDS,
 )
 from schemas.errors import RecipeError
-from stages.quality.no_text import bidi_controls, control_characters, markup
+from stages.no_text import bidi_controls, control_characters, markup
 from stages.stage import Scorer, Stage
 
 # UAX #31, tables 5 (recommended) and 7 (limited use): the scripts people write captions in.

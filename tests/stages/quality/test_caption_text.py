@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import RecipeError
+from stages.no_text import bidi_controls, control_characters, markup
 from stages.quality.caption_text import SCRIPTS, CaptionFacts, CaptionText, facts, language_model, normal_form, script
-from stages.quality.no_text import bidi_controls, control_characters, markup
 
 
 @pytest.mark.parametrize(
