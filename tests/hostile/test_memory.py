@@ -63,14 +63,16 @@ def test_no_bomb_takes_more_than_a_large_photo(tmp_path: Path) -> None:
 
 
 def packed(members: list[tuple[str, int]], path: Path, *, records: int = 0, times: int = 1) -> None:
-    """A gzip of a tar, repeated, with members of one letter and pax records before each."""
+    """A gzip of a tar, repeated, with members of one letter and global pax records before each."""
     with gzip.open(path, "wb", compresslevel=1) as stream:
         sink = io.BytesIO()
         with tarfile.open(fileobj=sink, mode="w") as archive:
             for number, (name, size) in enumerate(members):
                 header = tarfile.TarInfo(name)
                 header.size = size
-                header.pax_headers = {f"r{number}-{record}": "x" * 1000 for record in range(records)}
+                if records:
+                    facts = {f"r{number}-{record}": "x" * 1000 for record in range(records)}
+                    sink.write(tarfile.TarInfo.create_pax_global_header(facts))
                 archive.addfile(header, io.BytesIO(b"x" * size))
         for _ in range(times):
             stream.write(sink.getvalue().rstrip(b"\0") if times == 1 else sink.getvalue()[: tarfile.BLOCKSIZE])
