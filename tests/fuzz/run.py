@@ -47,7 +47,14 @@ def main() -> None:
     options.add_argument("--minutes", type=float, default=10)
     stop = time.monotonic() + 60 * options.parse_args().minutes
     warnings.simplefilter("ignore")
-    place = Path(tempfile.mkdtemp(prefix="cuvee-fuzz-")) / "shard.tar"
+    with tempfile.TemporaryDirectory(prefix="cuvee-fuzz-") as folder:
+        tried, found = fuzz(Path(folder) / "shard.tar", stop)
+    print(f"{tried} examples, {found} failures")
+    raise SystemExit(found > 0)
+
+
+def fuzz(place: Path, stop: float) -> tuple[int, int]:
+    """Examples tried and failures found until the clock says `stop`; tars are written to `place`."""
     packed = broken_tars().map(lambda content: gzip.compress(content, 1, mtime=0)).flatmap(edited)
     properties = (
         ("tar", broken_tars(), lambda content: check_tar(content, place)),
@@ -59,13 +66,16 @@ def main() -> None:
         for kind, strategy, check in properties:
             tried += EXAMPLES
             if (broken := broken_by(strategy, check)) is not None:
-                content, story = broken
-                path = CORPUS / f"{kind}-{hashlib.sha256(content).hexdigest()[:12]}"
-                path.write_bytes(content)
                 found += 1
-                print(f"{path} ({len(content)} bytes):\n{story}", flush=True)
-    print(f"{tried} examples, {found} failures")
-    raise SystemExit(found > 0)
+                keep(kind, *broken)
+    return tried, found
+
+
+def keep(kind: str, content: bytes, story: str) -> None:
+    """Leave the bytes in the corpus."""
+    path = CORPUS / f"{kind}-{hashlib.sha256(content).hexdigest()[:12]}"
+    path.write_bytes(content)
+    print(f"{path} ({len(content)} bytes):\n{story}", flush=True)
 
 
 if __name__ == "__main__":
