@@ -50,7 +50,11 @@ def with_simplejpeg(found: list[bytes]) -> None:
 
 
 def loops() -> dict[str, Callable[[list[bytes]], None]]:
-    known = {"Pillow": with_pillow, "simplejpeg": with_simplejpeg, "perceptual_hash": hashed}
+    known: dict[str, Callable[[list[bytes]], None]] = {
+        "Pillow": with_pillow,
+        "simplejpeg": with_simplejpeg,
+        "perceptual_hash": hashed,
+    }
     try:
         from turbojpeg import TurboJPEG  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
