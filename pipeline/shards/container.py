@@ -13,7 +13,7 @@ from pipeline.shards.streams import opening
 from schemas.errors import RecipeError, ShardError
 from schemas.recipe import Shards
 
-TAR_ENDINGS = {".tar": "tar", ".tar.gz": "tar.gz", ".tgz": "tar.gz"}
+TAR_ENDINGS = {".tar": "tar", ".tar.gz": "tar.gz", ".tgz": "tar.gz", ".tar.zst": "tar.zst", ".tzst": "tar.zst"}
 TABLE_ENDINGS = (".jsonl", ".ndjson", ".csv")
 # Where object stores keep what changes with the content, best first.
 STAMPS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "modified", "created")
@@ -36,7 +36,7 @@ class Container:
 
     def settings(self) -> dict[str, str]:
         """What beside the bytes decides the index; nothing for tars, whose compression shows in their bytes."""
-        if self.format in ("tar", "tar.gz"):
+        if self.format.startswith("tar"):
             return {}
         facts = {"format": self.format, "image": self.image, "caption": self.caption}
         return facts | ({"table": os.path.splitext(self.path)[1].lower()} if self.format == "folder" else {})
