@@ -1,17 +1,15 @@
 """What is missing: each shard's sidecars against the stages of a recipe, before anything is computed."""
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.fingerprints import content_address, fingerprint
+from pipeline.fingerprints import INDEX_VERSION, content_address, fingerprint
 from pipeline.resolve import Input, Resolved
-from pipeline.shards import Container, stamp
+from pipeline.shards import Container, Listings, digest_of, stamp
 from pipeline.sidecars import Workspace
 from schemas.errors import ShardError
 
@@ -32,9 +30,9 @@ class Shard:
 
     @property
     def reading(self) -> str:
-        """Fingerprint of how it is read."""
+        """Fingerprint of how it is read; a folder that moved with its table is read as before."""
         container = self.input.container
-        return fingerprint([container.format, container.root, container.settings()])
+        return fingerprint([INDEX_VERSION, container.format, container.relative_root, container.settings()])
 
     @property
     def token(self) -> str:
@@ -99,6 +97,7 @@ class Memory:
     def __init__(self, workspace: Workspace) -> None:
         rows = workspace.read_pool().to_pylist()
         self.workspace = workspace
+        self.listings: Listings = {}
         self.by_place = {(row["path"], row["size"], row["stamp"], row["reading"]): row for row in rows}
         self.by_size: dict[tuple[int, str], list[dict[str, Any]]] = {}
         for row in rows:
@@ -108,7 +107,7 @@ class Memory:
     def observed(self, item: Input) -> Shard:
         """A shard as it stands now, with its digest where it is known."""
         try:
-            shard = Shard(item, *stamp(item.container))
+            shard = Shard(item, *stamp(item.container, self.listings))
         except ShardError as error:
             return Shard(item, 0, "", reason=error.reason)
         known = self.by_place.get((item.container.path, shard.size, shard.stamp, shard.reading))
@@ -125,10 +124,12 @@ class Memory:
         """A remembered shard with these very bytes under another name: digested only when size and reading agree."""
         candidates = self.by_size.get((shard.size, shard.reading), [])
         container = shard.input.container
-        if not candidates or container.format == "folder":
+        if not candidates:
             return None
-        with fsspec.open(container.path, "rb") as stream:
-            found = content_address(hashlib.file_digest(stream, "sha256").hexdigest(), container.settings())
+        try:
+            found = content_address(digest_of(container), container.settings())
+        except ShardError:  # the scan accounts for it
+            return None
         return next((row for row in candidates if row["digest"] == found), None)
 
 

@@ -1,12 +1,15 @@
 """The first sight of a shard: one sequential pass that digests, indexes and hands out slices."""
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
+from pipeline.shards.arrow_rows import ArrowRows
 from pipeline.shards.container import Container
 from pipeline.shards.folder_rows import FolderRows
 from pipeline.shards.parquet_rows import ParquetRows
 from pipeline.shards.rows import Row, Slice, cut
+from pipeline.shards.streams import digest_file
 from pipeline.shards.tar_rows import TarRows
 from schemas.errors import ContractError
 
@@ -38,11 +41,11 @@ class ShardScan:
         self.slice_bytes = slice_bytes
         self.slice_rows = slice_rows
         self.digest = ""
-        """SHA-256 in hex of the container: the file's bytes; of a folder, table and (path, image) of every line."""
+        """SHA-256 in hex of the container: the file's bytes, and (path, image) of every line with one beside it."""
         self.samples = 0
         """Rows handed out, quarantined ones included."""
         self.size = 0
-        """What was accounted for: bytes of the uncompressed tar, rows of a Parquet file, lines of a table."""
+        """What was accounted for: bytes of the uncompressed tar, rows of Parquet or Arrow, lines of a table."""
         self.trailer_bytes = 0
         """Of `size`, what follows the last row: a tar's end-of-archive blocks."""
 
@@ -74,6 +77,20 @@ class ShardScan:
 
 
 def _rows(container: Container) -> Rows:
-    if container.format == "folder":
-        return FolderRows(container)
-    return ParquetRows(container) if container.format == "parquet" else TarRows(container)
+    readers: dict[str, type[FolderRows] | type[ParquetRows] | type[ArrowRows]]
+    readers = {"folder": FolderRows, "parquet": ParquetRows, "arrow": ArrowRows}
+    return readers.get(container.format, TarRows)(container)
+
+
+def digest_of(container: Container) -> str:
+    """The digest that a scan would find, and nothing else.
+
+    Raises:
+        ShardError: nothing can be read at all, or the disk or network fails in the middle.
+        RecipeError: a column the container does not have.
+    """
+    if not container.root:
+        return digest_file(container.path)[0]
+    rows = _rows(container)
+    deque(rows, maxlen=0)
+    return rows.digest
