@@ -18,6 +18,7 @@ from pipeline.proof import Evidence, prove, settings
 from pipeline.resolve import Resolved
 from pipeline.score import Progress, Scored, score
 from pipeline.select import Selected, select
+from pipeline.shards import Container, img2dataset
 from pipeline.sidecars import machine_facts, replacing, write_json
 from pipeline.table import ScoreTable
 from schemas.tables import POOL_ROLE
@@ -122,11 +123,19 @@ def _record(outcome: Outcome, clock: Clock, until: Until, ray_started: bool) -> 
         "selection": outcome.blend.fingerprint if outcome.blend else None,
         "export": _export_line(outcome),
         "training": outcome.training,
-        "notes": chosen.notes + (outcome.blend.notes if outcome.blend else []),
+        "notes": _not_downloaded(resolved) + chosen.notes + (outcome.blend.notes if outcome.blend else []),
     }
     outcome.folder.mkdir(parents=True, exist_ok=True)
     write_ledger(outcome.ledger, outcome.folder / "ledger")
     write_json(rounded(outcome.record), outcome.folder / "run.json")
+
+
+def _not_downloaded(resolved: Resolved) -> list[str]:
+    sources: dict[str, list[Container]] = {}
+    for item in resolved.inputs:
+        sources.setdefault(item.source, []).append(item.container)
+    notes = (img2dataset.note(source, img2dataset.statuses(found)) for source, found in sources.items())
+    return [line for line in notes if line is not None]
 
 
 def finish(outcome: Outcome) -> None:

@@ -17,6 +17,7 @@ from pipeline.shards.batch_records import (
     Record,
     batch_records,
     checked_schema,
+    decode_names,
     indexed,
     is_text,
     text_bytes,
@@ -128,6 +129,7 @@ def _reader(source: Source, container: Container) -> Iterator[pa.RecordBatchRead
     """
     try:
         reader = pa.ipc.open_stream(pa.PythonFile(source, mode="r"))
+        decode_names(reader.schema)
     except ARROW_FAILS as error:
         if not source.last:
             raise ShardError(f"{container.path} holds no bytes; expected an Arrow stream", "empty_shard") from error

@@ -1,6 +1,6 @@
 """Rows of Arrow record batches as records, whatever file they come from: image, caption, everything else."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -146,6 +146,17 @@ def is_text(dtype: pa.DataType) -> bool:
 def is_texts(dtype: pa.DataType) -> bool:
     """Whether a type holds lists of text."""
     return (pa.types.is_list(dtype) or pa.types.is_large_list(dtype)) and is_text(dtype.value_type)
+
+
+def decode_names(fields: Iterable[pa.Field]) -> None:
+    """Look at every column's name, nested ones too: Arrow decodes them only then.
+
+    Raises:
+        UnicodeDecodeError: a name is damaged.
+    """
+    for field in fields:
+        assert isinstance(field.name, str)
+        decode_names(field.type.field(number) for number in range(field.type.num_fields))
 
 
 def checked_schema(schema: pa.Schema, container: Container) -> None:

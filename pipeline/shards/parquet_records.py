@@ -8,7 +8,15 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.shards.batch_records import ARROW_FAILS, BATCH_ROWS, Record, batch_records, is_text, text_bytes
+from pipeline.shards.batch_records import (
+    ARROW_FAILS,
+    BATCH_ROWS,
+    Record,
+    batch_records,
+    decode_names,
+    is_text,
+    text_bytes,
+)
 from pipeline.shards.container import Container
 from pipeline.shards.streams import open_bytes
 from schemas.errors import ShardError
@@ -24,6 +32,7 @@ def parquet_file(source: BinaryIO, path: str) -> Iterator[pq.ParquetFile]:
     try:
         with _disk_apart(path):
             file = pq.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20)
+            decode_names(file.schema_arrow)
     except ARROW_FAILS as error:
         raise ShardError(f"{path} is no readable Parquet file: {error}", "unreadable_shard") from error
     with file:
