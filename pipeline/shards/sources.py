@@ -45,13 +45,18 @@ def _tar_format(path: str, paths: Sequence[str]) -> str:
             return name
     if _is_folder(path):
         raise RecipeError(f"`shards` found the folder {path!r}; expected shards: name those in it, e.g. `{path}/*.tar`")
-    listed = None if any(one.lower().endswith(tuple(TAR_ENDINGS)) for one in paths) else url_list(path)
-    if listed is not None:
-        raise listed.refusal()
+    if not any(one.lower().endswith(tuple(TAR_ENDINGS)) for one in paths):
+        _refuse_list(path)
     raise RecipeError(
         f"`shards` found {path!r}; expected {', '.join(TAR_ENDINGS)}: narrow the pattern, e.g. to `*.tar`, or name "
         "Parquet files under `parquet`, image folders under `folder` and saved datasets under `huggingface`"
     )
+
+
+def _refuse_list(path: str) -> None:
+    listed = url_list(path)
+    if listed is not None:
+        raise listed.refusal()
 
 
 def _saved_folders(pattern: str | tuple[str, ...]) -> list[str]:
@@ -83,9 +88,10 @@ def _saved(source: Shards, folders: list[str]) -> list[Container]:
 
 def _checked(found: list[Container], schema: pa.Schema | None) -> list[Container]:
     """Refuse columns that hold nothing of use before any work, by the first file that can be read."""
-    if schema is None:
-        return found
     one = found[0]
+    if schema is None:
+        _refuse_list(one.path)
+        return found
     if _holds_text(schema, one.image):
         refuse_urls(one.path, _first_paths(found), one.image, one.caption)
     checked_schema(schema, one)
@@ -152,15 +158,16 @@ def _is_folder(path: str) -> bool:
 
 
 def _table_path(root: str, table: str) -> str:
-    if not table.lower().endswith(TABLE_ENDINGS):
-        raise RecipeError(f"`table: {table}` is no table; expected one of {', '.join(TABLE_ENDINGS)}")
     clean = root.rstrip("/")
     beside = clean.rpartition("/")[0]
     places = [local_path(table)] if is_url(table) or os.path.isabs(table) else []
     places += [] if places else [f"{clean}/{table}", f"{beside}/{table}" if beside else table]
-    for place in places:
-        if _is_file(place):
-            return place
+    found = next((place for place in places if _is_file(place)), None)
+    if found is not None and table.lower().endswith(TABLE_ENDINGS):
+        return found
+    if found is not None or not table.lower().endswith(TABLE_ENDINGS):
+        _refuse_list(found or "")
+        raise RecipeError(f"`table: {table}` is no table; expected one of {', '.join(TABLE_ENDINGS)}")
     raise RecipeError(f"`table: {table}` of folder {root!r} does not exist; looked for {' and '.join(places)}")
 
 

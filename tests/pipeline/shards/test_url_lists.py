@@ -68,6 +68,14 @@ def test_a_folders_table_of_urls_is_refused(tmp_path, table):
     assert command(str(refusal.value))[2] == path
 
 
+@pytest.mark.parametrize("ending", ["csv", "tsv", "txt"])
+def test_a_list_in_another_place_is_refused_too(tmp_path, ending):
+    path = write(tmp_path / f"list.{ending}")
+    for places in ({"parquet": path}, {"folder": str(tmp_path), "table": path, "image": "URL", "caption": "TEXT"}):
+        with pytest.raises(RecipeError, match="does not download"):
+            containers(Source(source="s", **places))
+
+
 def test_a_stray_url_among_paths_is_no_list(tmp_path):
     pq.write_table(pa.table({"image": ["a.jpg", "b.jpg", URLS[0]], "caption": ["w"] * 3}), tmp_path / "a.parquet")
     assert len(containers(Source(source="s", parquet=str(tmp_path / "*.parquet")))) == 1
