@@ -32,6 +32,7 @@ from schemas.errors import ShardError
 END = b"\xff\xff\xff\xff\0\0\0\0"
 """What closes a stream; without it, batches may be lost."""
 KEY_DIGITS = 8
+MOST_ROWS = 1 << 31
 
 
 class Source:
@@ -88,7 +89,7 @@ class ArrowRows:
     def _rows(self, reader: pa.RecordBatchReader, source: Source) -> Iterator[Row]:
         ending = _Ending()
         for batch in _batches(reader, ending):
-            first, self.total = self.total, self.total + batch.num_rows
+            first, self.total = self.total, self.total + _length(batch)
             with suppress(*ARROW_FAILS):
                 for record in _records(batch, self.container, first):
                     yield self._indexed(record)
@@ -154,11 +155,17 @@ def _records(batch: pa.RecordBatch, container: Container, first: int) -> Iterato
     """The rows of a batch, which Arrow has read but not checked.
 
     Raises:
-        ARROW_FAILS: an offset leads out of its buffer.
+        ARROW_FAILS: a length or an offset that leads out of its buffer.
     """
+    batch.validate()  # before anything is cut or viewed: Arrow ends the process at a negative length
     batch = pa.record_batch([_sound(column) for column in batch.columns], batch.schema.names)
     for start in range(0, batch.num_rows, BATCH_ROWS):
         yield from batch_records(batch.slice(start, BATCH_ROWS), container, first + start, KEY_DIGITS)
+
+
+def _length(batch: pa.RecordBatch) -> int:
+    """Rows of a batch; one where its header is damaged and says what cannot be."""
+    return batch.num_rows if 0 <= batch.num_rows <= MOST_ROWS else 1
 
 
 def _sound(column: pa.Array) -> pa.Array:
@@ -198,7 +205,8 @@ def listed_paths(container: Container, most: int | None = None) -> list[str]:
     found: set[str] = set()
     with suppress(*ARROW_FAILS), pa.memory_map(container.path) as source:
         reader = pa.ipc.open_stream(source)
-        for batch in reader if container.image in reader.schema.names else ():
+        for batch in reader if reader.schema.names.count(container.image) == 1 else ():
+            batch.validate()
             found |= set(_paths(batch.column(container.image), container))
             if most is not None and len(found) >= most:
                 break
@@ -225,7 +233,7 @@ def wanted_records(container: Container, numbers: Sequence[int], columns: list[s
     stream = io.BufferedReader(Digesting(open_bytes(container.path), container.path), BUFFER_BYTES)
     with stream, _reader(Source(cast(BinaryIO, stream)), container) as reader:
         for batch in _batches(reader, _Ending()):
-            stop = first + batch.num_rows
+            stop = first + _length(batch)
             here = set(numbers[found : bisect_left(numbers, stop)])
             found += len(here)
             if here:

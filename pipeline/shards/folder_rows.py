@@ -74,6 +74,9 @@ def parts(facts: dict[str, Any], container: Container) -> tuple[str | None, byte
     """A line as (image path, caption as UTF-8, the other columns)."""
     others = dict(facts)
     path, caption = others.pop(container.image, None), others.pop(container.caption, None)
+    if isinstance(caption, list):  # the first is the caption; all of them stay with the sample
+        others[container.caption] = caption
+        caption = next(iter(caption), None)
     # Bytes that were no UTF-8 in a CSV, and lone surrogates in JSON, stay what they are: no UTF-8.
     text = caption.encode(errors="surrogatepass") if isinstance(caption, str) else None
     return (path if isinstance(path, str) and path else None), text, others

@@ -1,7 +1,8 @@
 """What img2dataset wrote beside its tars: which URLs it could not fetch, and so are samples of no shard."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow.compute as pc
 
@@ -13,6 +14,7 @@ from schemas.errors import ShardError
 
 SUCCESS = "success"
 COLUMNS = {"key", "status"}
+THREADS = 8
 
 
 def statuses(containers: Iterable[Container]) -> Counter[str]:
@@ -21,16 +23,8 @@ def statuses(containers: Iterable[Container]) -> Counter[str]:
     NNNNN.parquet beside NNNNN.tar counts when it has a `key` and a `status`; one that cannot be read is left out, as
     it holds no sample.
     """
-    found: Counter[str] = Counter()
-    folders: dict[str, set[str]] = {}
-    for container in containers:
-        table = _table_of(container)
-        folder = table.rpartition("/")[0] if table else ""
-        if folder and folder not in folders:
-            folders[folder] = _listing(folder)
-        if table and table.rpartition("/")[2] in folders.get(folder, ()):
-            found += _counted(table)
-    return found
+    with ThreadPoolExecutor(THREADS) as pool:
+        return sum(pool.map(_counted, _tables(containers)), Counter())
 
 
 def note(source: str, found: Counter[str]) -> str | None:
@@ -43,6 +37,16 @@ def note(source: str, found: Counter[str]) -> str | None:
         f"img2dataset: {sum(count for _, count in failed)} of {found.total()} URLs of source {source!r} were not "
         f"downloaded ({reasons}); the .parquet beside each tar lists them"
     )
+
+
+def _tables(containers: Iterable[Container]) -> Iterator[str]:
+    folders: dict[str, set[str]] = {}
+    for table in filter(None, map(_table_of, containers)):
+        folder, _, name = table.rpartition("/")
+        if folder not in folders:
+            folders[folder] = _listing(folder)
+        if name in folders[folder]:
+            yield table
 
 
 def _table_of(container: Container) -> str | None:

@@ -89,8 +89,9 @@ def listed_paths(container: Container, most: int | None = None) -> list[str]:
         ShardError: the file cannot be opened or is no Parquet.
     """
     found: set[str] = set()
-    with open_parquet(container.path) as file, suppress(*ARROW_FAILS, KeyError):
-        if not is_text(file.schema_arrow.field(container.image).type):
+    with open_parquet(container.path) as file, suppress(*ARROW_FAILS):
+        schema = file.schema_arrow
+        if schema.names.count(container.image) != 1 or not is_text(schema.field(container.image).type):
             return []
         for batch in file.iter_batches(most or 1 << 16, columns=[container.image], use_threads=False):
             found |= {text.decode(errors="surrogateescape") for text in text_bytes(batch.column(0)) if text}

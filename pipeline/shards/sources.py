@@ -70,8 +70,11 @@ def _saved_folders(pattern: str | tuple[str, ...]) -> list[str]:
 def _parquet(source: Shards, paths: list[str]) -> list[Container]:
     found = [Container(path, "parquet", source.image, source.caption) for path in paths]
     schema = next(_schemas(found), None)
-    if source.root or (schema is not None and _holds_text(schema, source.image)):
-        found = [replace(one, root=source.root or _folder_of(one.path)) for one in found]
+    root = local_path(source.root or "")
+    if root and not _is_folder(root):
+        raise RecipeError(f"`root: {source.root}` is no folder; expected the one that image paths are relative to")
+    if root or (schema is not None and _holds_text(schema, source.image)):
+        found = [replace(one, root=root or _folder_of(one.path)) for one in found]
     return _checked(found, schema)
 
 

@@ -207,6 +207,27 @@ def test_a_damaged_batch_is_one_row_and_the_others_are_read(kit, saved, images):
     assert len(list(read_members(container, found.index))) == 8
 
 
+def test_lengths_that_cannot_be_end_no_process(kit, saved):
+    container = only(saved)
+    content = Path(container.path).read_bytes()
+    inside = {place for start, size in batches(container.path) for place in range(start, start + size)}
+    four = (4).to_bytes(8, "little")  # rows of a batch and lengths of its columns
+    places = [at for at in range(len(content) - 8) if content[at : at + 8] == four and at not in inside]
+    assert len(places) > 8
+    for place in places:
+        for value in (-(1 << 60), 1 << 62, 1 << 40, 5):
+            wrong = value.to_bytes(8, "little", signed=True)
+            Path(container.path).write_bytes(content[:place] + wrong + content[place + 8 :])
+            stamp(container)
+            try:
+                found = kit.scan(container)
+            except ShardError as error:
+                assert error.reason == "unreadable_shard"
+                continue
+            assert set(found.reasons) <= {None, "broken_row_group", "broken_archive", "truncated_shard"}
+            assert read_images(container, found.index).to_pylist() == found.images
+
+
 def test_what_follows_the_end_is_a_row(kit, saved):
     container = only(saved)
     Path(container.path).write_bytes(Path(container.path).read_bytes() + b"more")

@@ -69,7 +69,9 @@ def test_the_images_may_lie_elsewhere(kit, folder, tmp_path):
     lists.mkdir()
     os.rename(folder / "list.parquet", lists / "list.parquet")
     assert set(kit.scan(only(lists)).reasons) == {"missing_image"}
-    assert kit.scan(only(lists, root=str(folder))).reasons == [None] * 9
+    for root in (str(folder), folder.as_uri()):
+        assert only(lists, root=root).root == str(folder)
+        assert kit.scan(only(lists, root=root)).reasons == [None] * 9
 
 
 def test_nothing_outside_the_folder_is_read(kit, folder):
@@ -165,5 +167,7 @@ def test_refusals(kit, folder, tmp_path):
     write(mixed, [3], "c.parquet")
     with pytest.raises(RecipeError, match="int64; expected image bytes or paths"):
         only(mixed, parquet=f"{mixed}/c.parquet")
+    with pytest.raises(RecipeError, match=r"`root: .*nowhere` is no folder"):
+        only(folder, root=str(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match="`root` belongs to `parquet`"):
         Source(source="s", folder="x", table="t.csv", root="y")
