@@ -105,6 +105,15 @@ def _image_parts(cell: Any, container: Container) -> tuple[bytes | None, str | N
     return image, None if outside else inside(container.root, path), rest
 
 
+def until_last(source: Iterator[Record], numbers: set[int]) -> Iterator[Record]:
+    """The records with these numbers; what follows the last of them, which may be damaged, is not read."""
+    left = len(numbers)
+    while left and (record := next(source, None)) is not None:
+        if record.number in numbers:
+            left -= 1
+            yield record
+
+
 def with_image(record: Record, container: Container) -> tuple[Record, str | None]:
     """A record with its image read where that lies beside the table, and a reason where there is none.
 

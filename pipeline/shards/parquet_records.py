@@ -16,6 +16,7 @@ from pipeline.shards.batch_records import (
     decode_names,
     is_text,
     text_bytes,
+    until_last,
 )
 from pipeline.shards.container import Container
 from pipeline.shards.streams import open_bytes
@@ -113,21 +114,12 @@ def wanted_records(container: Container, numbers: Sequence[int], columns: list[s
             inside = set(numbers[found : bisect_left(numbers, stop)])
             found += len(inside)
             try:
-                # Read to the last wanted row only.
-                yield from _until(records(file, container, group, first, columns), inside)
+                yield from until_last(records(file, container, group, first, columns), inside)
             except ARROW_FAILS as error:
                 raise _changed(container, str(error)) from error
             first = stop
     if found < len(numbers):
         raise _changed(container, f"row {numbers[found]} is not there")
-
-
-def _until(source: Iterator[Record], numbers: set[int]) -> Iterator[Record]:
-    left = len(numbers)
-    while left and (record := next(source, None)) is not None:
-        if record.number in numbers:
-            left -= 1
-            yield record
 
 
 def _changed(container: Container, what: str) -> ShardError:

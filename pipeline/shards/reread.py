@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.shards import arrow_rows, folder_rows, parquet_records
+from pipeline.shards import arrow_records, folder_rows, parquet_records
 from pipeline.shards.batch_records import Record, with_image
 from pipeline.shards.beside import read_image
 from pipeline.shards.container import Container
@@ -99,7 +99,7 @@ def _windows(rows: list[list[dict[str, Any]]]) -> list[int]:
 
 
 def _wanted(container: Container, numbers: list[int], columns: list[str] | None = None) -> Iterator[Record]:
-    reader = arrow_rows if container.format == "arrow" else parquet_records
+    reader = arrow_records if container.format == "arrow" else parquet_records
     for record in reader.wanted_records(container, numbers, columns):
         yield with_image(record, container)[0]
 

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pyarrow as pa
 
-from pipeline.shards import arrow_rows, parquet_records
+from pipeline.shards import arrow_records, parquet_records
 from pipeline.shards.batch_records import checked_schema, is_text
 from pipeline.shards.container import TAR_ENDINGS, Container
 from pipeline.shards.expand import expand, filesystem_of, is_url, local_path
@@ -121,7 +121,7 @@ def _first_paths(several: Sequence[Container]) -> list[str]:
 
 
 def _reader(container: Container) -> ModuleType:
-    return arrow_rows if container.format == "arrow" else parquet_records
+    return arrow_records if container.format == "arrow" else parquet_records
 
 
 def _folder_of(path: str) -> str:

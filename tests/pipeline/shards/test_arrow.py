@@ -164,6 +164,19 @@ def test_text_that_is_no_utf8_costs_its_row_only(kit, saved, images):
         assert kit.scan(only(saved)).reasons == [None, "caption_not_utf8", "empty_caption", None]
 
 
+def test_what_breaks_in_the_middle_of_a_batch_keeps_what_came_before(kit, saved):
+    names = [b"fine.png"] * 150
+    names[100] = b"\xff.png"
+    raw = pa.array(names, pa.binary())
+    paths = pa.StringArray.from_buffers(150, *raw.buffers()[1:])
+    cells = pa.StructArray.from_arrays([pa.array([kit.png(n) for n in range(150)]), paths], ["bytes", "path"])
+    write(saved, [pa.table({"image": cells, "caption": ["c"] * 150})], batch=150)
+    found = kit.scan(only(saved))
+    assert found.reasons == [None] * 64 + ["broken_row_group"]
+    assert read_images(only(saved), found.index).to_pylist() == found.images
+    assert len(list(read_members(only(saved), found.index))) == 65
+
+
 def batches(path):
     """(offset, size) of each record batch's body in a stream."""
     content = Path(path).read_bytes()
