@@ -1,11 +1,13 @@
 """Every sample once, with its fate; a run that cannot show `in = kept + dropped + quarantined` fails."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from pipeline.blend import Blend
+from pipeline.plan import Shard
 from pipeline.select import Selected
 from pipeline.sidecars import write_table
 from schemas.errors import ContractError
@@ -38,7 +40,9 @@ def make_ledger(chosen: Selected, blend: Blend | None) -> pl.DataFrame:
     else:
         lines = lines.with_columns(pl.lit(None, pl.String).alias("duplicate_of"))
     lines = _with_weights(lines.with_columns(pl.col("status").fill_null(KEPT)), chosen, blend)
-    lines = pl.concat([lines.select(LEDGER.names), _unreadable(chosen)]).sort("role", "source", "shard", "row")
+    lines = pl.concat([lines.select(LEDGER.names), unreadable(chosen.table.shards)]).sort(
+        "role", "source", "shard", "row"
+    )
     assert_conserved(lines, chosen)
     return lines
 
@@ -57,7 +61,7 @@ def _with_weights(lines: pl.DataFrame, chosen: Selected, blend: Blend | None) ->
     )
 
 
-def _unreadable(chosen: Selected) -> pl.DataFrame:
+def unreadable(shards: Iterable[Shard]) -> pl.DataFrame:
     """A shard that cannot be read is one quarantined line without a key."""
     rows: list[dict[str, Any]] = [
         dict.fromkeys(LEDGER.names)
@@ -70,7 +74,7 @@ def _unreadable(chosen: Selected) -> pl.DataFrame:
             "reason": shard.reason,
             "repeats": 0,
         }
-        for shard in chosen.table.shards
+        for shard in shards
         if shard.digest is None
     ]
     empty = pl.from_arrow(LEDGER.empty_table())

@@ -1,26 +1,35 @@
-"""The scoring graph on Ray Data: one row is one work item, never a sample, so no block boundary can mix slices."""
+"""Scoring: what is missing goes out to workers, what they report is put together shard by shard."""
 
 import json
+import math
 import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import pyarrow as pa
-
 from pipeline.cluster import Cluster
+from pipeline.graph import graph_reports, heavy_stages
+from pipeline.identify import look
 from pipeline.plan import Plan, Shard, Work, make_plan, pool_table
 from pipeline.resolve import Resolved
 from pipeline.sidecars import sweep, write_table
-from pipeline.worker import SliceWorker, Toolbox, assemble
-from schemas.errors import ContractError, CuveeError
-from schemas.tables import INDEX
+from pipeline.tasks import Task, run_tasks
+from pipeline.worker import SliceWorker, Toolbox, assemble_shard, described
+from schemas.errors import CuveeError
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, samples done and samples known so far."""
 REMEMBER_SECONDS = 2.0
 """How often the shards that are finished are written to pool.parquet: what a kill may cost."""
+
+
+class TooManyBadShardsError(CuveeError):
+    """More shards cannot be read than the recipe goes on past."""
+
+    def __init__(self, bad: Sequence[Shard], message: str) -> None:
+        super().__init__(message)
+        self.bad = bad
 
 
 @dataclass
@@ -35,6 +44,8 @@ class Scored:
     """Worker seconds per stage, summed over workers."""
     bytes: int = 0
     """Image bytes read."""
+    changed: list[str] = field(default_factory=list)
+    """Paths of shards whose bytes changed behind an equal size and time."""
 
 
 def toolbox(resolved: Resolved) -> Toolbox:
@@ -43,22 +54,28 @@ def toolbox(resolved: Resolved) -> Toolbox:
     return Toolbox(str(resolved.workspace.root), stages, resolved.addresses, resolved.plugins)
 
 
-def score(resolved: Resolved, cluster: Cluster, progress: Progress = lambda *_: None) -> Scored:
+def score(
+    resolved: Resolved, cluster: Cluster, progress: Progress = lambda *_: None, *, verify: bool = False
+) -> Scored:
     """Compute every missing sidecar; Ray starts only if there is one.
+
+    With `verify` no shard is believed to be what its size and time say: all are digested.
 
     Raises:
         CuveeError: a worker failed, with the stage, the shard and what to do; finished slices are kept.
     """
     sweep(resolved.workspace.root)
-    plan = make_plan(resolved)
-    done = Scored(plan.shards)
+    shards, changed = look(resolved, cluster, verify=verify)
+    plan = make_plan(resolved, shards)
+    done = Scored(plan.shards, changed=changed)
     for kind in ["index", *(stage.kind for stage in resolved.stages)]:
         done.computed[kind], done.reused[kind] = plan.missing.get(kind, 0), plan.reused(kind)
         done.samples[kind], done.seconds[kind] = 0, 0.0
     try:
+        refuse_too_many_bad(resolved.recipe.max_bad_shards, done.shards)
         resolved.workspace.drop_staged({item.token for item in plan.work})
         if plan.work:
-            _run(cluster.ray, resolved, plan, done, progress)
+            _run(cluster, resolved, plan, done, progress)
             resolved.workspace.drop_staged(set())
     finally:
         _remember(resolved, done)
@@ -66,17 +83,23 @@ def score(resolved: Resolved, cluster: Cluster, progress: Progress = lambda *_: 
 
 
 def _remember(resolved: Resolved, done: Scored) -> None:
+    """Write pool.parquet; what it names needs no mark of its own any more."""
     write_table(pool_table(done.shards, resolved.workspace.read_pool()), resolved.workspace.pool)
+    resolved.workspace.drop_marks({shard.token for shard in done.shards if shard.digest is not None})
 
 
-def _run(ray: Any, resolved: Resolved, plan: Plan, done: Scored, progress: Progress) -> None:
+def _run(cluster: Cluster, resolved: Resolved, plan: Plan, done: Scored, progress: Progress) -> None:
     pending = {item.token: Pending(item) for item in plan.work}
     for item in plan.work:
         if item.digest is not None:
             pending[item.token].expected = max(pending[item.token].expected or 0, item.slice_number + 1)
+    # One token may stand for several inputs: the same file in two sources, or as pool and target.
+    places: dict[str, list[int]] = {}
+    for number, shard in enumerate(done.shards):
+        places.setdefault(shard.token, []).append(number)
     total = sum(shard.samples for shard in plan.shards if shard.token in pending)
-    finished, remembered = 0, 0.0
-    for report in _reports(ray, resolved, plan.work):
+    finished, remember = 0, time.monotonic() + REMEMBER_SECONDS
+    for report in _reports(cluster, resolved, plan.work):
         if "error" in report:
             raise CuveeError(report["error"])
         job = pending[report["token"]]
@@ -89,18 +112,47 @@ def _run(ray: Any, resolved: Resolved, plan: Plan, done: Scored, progress: Progr
         progress("scoring", finished, max(total, finished))
         if job.complete():
             outcome = _finish(resolved, job)
-            # One token may stand for several inputs: the same file in two sources, or as pool and target.
-            done.shards = [replace(s, **outcome) if s.token == job.item.token else s for s in done.shards]
-            if time.monotonic() - remembered > REMEMBER_SECONDS:
+            for number in places[job.item.token]:
+                done.shards[number] = replace(done.shards[number], **outcome)
+            if job.bad is not None:
+                refuse_too_many_bad(resolved.recipe.max_bad_shards, done.shards)
+            if time.monotonic() > remember:
+                began = time.monotonic()
                 _remember(resolved, done)
-                remembered = time.monotonic()
+                # A table of a million shards takes a while to write: no more than a tenth of the time.
+                remember = time.monotonic() + max(REMEMBER_SECONDS, 9 * (time.monotonic() - began))
     if waiting := [job.item.container.path for job in pending.values() if not job.settled]:
         raise CuveeError(f"scoring ended without {waiting[:3]}; run again: what is finished is kept")
 
 
+def refuse_too_many_bad(allowed: int | float | None, shards: Sequence[Shard]) -> None:
+    """Stop where so many shards cannot be read that something else must be wrong.
+
+    Args:
+        allowed: a count, or a share of all shards; None: 1 %, at least 10.
+        shards: all of them, as far as they are known.
+
+    Raises:
+        TooManyBadShardsError: with the reasons and the first paths.
+    """
+    bad = [shard for shard in shards if shard.reason is not None]
+    default = max(10, math.ceil(0.01 * len(shards)))
+    most = default if allowed is None else allowed if isinstance(allowed, int) else math.floor(allowed * len(shards))
+    if len(bad) <= most:
+        return
+    counts = Counter(str(shard.reason) for shard in bad)
+    reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
+    paths = ", ".join(sorted(shard.input.container.path for shard in bad)[:3])
+    raise TooManyBadShardsError(
+        bad,
+        f"{len(bad)} of {len(shards)} shards cannot be read ({reasons}), e.g. {paths}; expected at most {most}: "
+        "mend the source, or raise `max_bad_shards` in the recipe; what is finished is kept",
+    )
+
+
 @dataclass
 class Pending:
-    """One shard on its way through the graph."""
+    """One shard on its way through the workers."""
 
     item: Work
     expected: int | None = None
@@ -109,6 +161,7 @@ class Pending:
     digest: str | None = None
     samples: int = 0
     bad: str | None = None
+    assembled: bool = False
     settled: bool = False
 
     def take(self, report: dict[str, Any]) -> None:
@@ -117,12 +170,13 @@ class Pending:
             self.bad = report["bad"]
         elif "digest" in report:
             self.digest, self.expected, self.samples = report["digest"], report["slices"], report["samples"]
+            self.assembled = report.get("assembled", False)
         else:
             self.slices.add(report["slice"])
 
     def complete(self) -> bool:
         """Every slice is staged, or the shard turned out unreadable; true once."""
-        whole = self.expected is not None and len(self.slices) == self.expected
+        whole = self.assembled or (self.expected is not None and len(self.slices) == self.expected)
         if self.settled or not (whole or self.bad is not None):
             return False
         self.settled = True
@@ -130,115 +184,48 @@ class Pending:
 
 
 def _finish(resolved: Resolved, job: Pending) -> dict[str, Any]:
-    """Assemble a shard's sidecars; returns what is now known of it."""
+    """Assemble a shard's sidecars, unless its worker did; returns what is now known of it."""
     if job.bad is not None:
         return {"digest": None, "samples": 0, "reason": job.bad}
     digest = job.digest or job.item.digest
     assert digest is not None and job.expected is not None
-    place = (job.item.token, digest, job.expected)
-    for stage in resolved.stages:
-        if stage.kind in job.item.stages:
-            assemble(resolved.workspace, resolved.addresses[stage.kind], stage.returns(), place)
-    if job.item.digest is None:
-        assemble(resolved.workspace, job.item.index_address, INDEX, place)
-        return {"digest": digest, "samples": job.samples}
-    return {}
+    if not job.assembled:
+        place = (job.item.token, digest, job.expected)
+        assemble_shard(resolved.workspace, resolved.addresses, resolved.stages, job.item, place)
+    return {"digest": digest, "samples": job.samples} if job.item.digest is None else {}
 
 
-def _reports(ray: Any, resolved: Resolved, work: list[Work]) -> Iterator[dict[str, Any]]:
-    """Stream the graph's reports.
-
-    One operator of CPU actors does everything on a cluster without GPUs. With GPUs, the CPU operator reads and runs
-    the CPU stages, and hands each slice's compressed bytes, as one row, to GPU actors for the rest.
-    """
+def _reports(cluster: Cluster, resolved: Resolved, work: list[Work]) -> Iterator[dict[str, Any]]:
+    """Stream the workers' reports: from tasks where all work is for CPUs, from a graph where GPUs take a part of it."""
     box = toolbox(resolved)
-    gpus = int(ray.cluster_resources().get("GPU", 0))
-    cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
-    heavy = _heavy(resolved) if gpus else []
-    light = [stage.kind for stage in resolved.stages if stage.kind not in heavy]
-    rows = [{"work": json.dumps(item.to_json())} for item in work]
-    graph = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-        Reading,
-        batch_size=None,
-        batch_format="pyarrow",
-        fn_constructor_args=(box, light, bool(heavy)),
-        num_cpus=1,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(cpus, len(rows))),
-    )
+    heavy = heavy_stages(resolved) if cluster.ray.cluster_resources().get("GPU", 0) >= 1 else []
+    items = (json.dumps(item.to_json()) for item in work)
     if heavy:
-        graph = graph.map_batches(
-            Inferring,
-            batch_size=1,  # Ray asks for a number with GPUs; a row is a whole slice, so nothing can be mixed
-            batch_format="pyarrow",
-            fn_constructor_args=(box, heavy),
-            num_gpus=1,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=gpus),
-        )
-    for batch in graph.iter_batches(batch_size=None, batch_format="pyarrow"):
-        for text in batch["report"].to_pylist():
-            yield json.loads(text)
+        yield from graph_reports(cluster.ray, box, heavy, list(items))
+    else:
+        yield from (report for _, report in run_tasks(cluster, Scoring(box), items, worker_died))
 
 
-def _heavy(resolved: Resolved) -> list[str]:
-    """GPU stages, and every stage that reads what one of them writes."""
-    heavy, written = [], set[str]()
-    for stage in resolved.stages:
-        if stage.uses_gpu or written & {field.name for field in stage.reads}:
-            heavy.append(stage.kind)
-            written |= {field.name for field in stage.writes}
-    return heavy
+def worker_died(text: str, why: str) -> dict[str, Any]:
+    """A shard that no worker lives through, for its images or for want of memory: bad today, tried again next time."""
+    return {"token": json.loads(text)["token"], "bad": "worker_died", "message": why}
 
 
-class Reading:
-    """The first operator: reads work items and runs the CPU stages."""
+@dataclass(frozen=True)
+class Scoring:
+    """Scores work items in a worker."""
 
-    def __init__(self, box: Toolbox, kinds: list[str], hands_on: bool) -> None:
-        self.worker = SliceWorker(box, kinds)
-        self.hands_on = hands_on
+    box: Toolbox
 
-    def __call__(self, batch: pa.Table) -> Iterator[dict[str, list[Any]]]:
-        """One row of JSON in; a row per slice and shard out, at once when it is done."""
-        for text in batch["work"].to_pylist():
+    def open(self) -> Task:
+        """A worker whose models are loaded once."""
+        worker = SliceWorker(self.box)
+
+        def task(text: str) -> Iterator[dict[str, Any]]:
             item = Work.from_json(json.loads(text))
             try:
-                for report, payload in self.worker.work(item, keep=self.hands_on):
-                    yield _row(report | {"work": item.to_json()} if payload else report, payload)
+                yield from (report for report, _ in worker.work(item))
             except Exception as error:
-                yield _row({"token": item.token, "error": described(error, item)})
+                yield {"token": item.token, "error": described(error, item)}
 
-
-def _row(report: dict[str, Any], payload: bytes | None = None) -> dict[str, list[Any]]:
-    return {"report": [json.dumps(report)], "payload": [payload or b""]}
-
-
-class Inferring:
-    """The second operator on a GPU cluster: runs the model stages on slices that were read before."""
-
-    def __init__(self, box: Toolbox, kinds: list[str]) -> None:
-        self.worker = SliceWorker(box, kinds)
-
-    def __call__(self, batch: pa.Table) -> Iterator[dict[str, list[Any]]]:
-        """Slices in, reports out; a shard's closing report passes through."""
-        for text, payload in zip(batch["report"].to_pylist(), batch["payload"].to_pylist(), strict=True):
-            report = json.loads(text)
-            if payload:
-                item = Work.from_json(report.pop("work"))
-                try:
-                    report = merged(report, self.worker.resume(item, payload, report["slice"]))
-                except Exception as error:
-                    report = {"token": item.token, "error": described(error, item)}
-            yield {"report": [json.dumps(report)]}
-
-
-def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """One slice's report from both operators."""
-    return {**first, "seconds": first["seconds"] | second["seconds"]}
-
-
-def described(error: Exception, item: Work) -> str:
-    """What the user reads when a worker fails: the fault, the shard, what to do; with a trace for a bug."""
-    text = f"{item.container.path}: {error}"
-    if isinstance(error, CuveeError) and not isinstance(error, ContractError):
-        return text
-    trace = "".join(traceback.format_exception(error)[-4:])
-    return f"{text}\n{trace}a stage must turn bad samples into a null and a reason; finished slices are kept"
+        return task

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +11,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import xxhash
 
 from pipeline.fingerprints import SLICE_BYTES, SLICE_ROWS, content_address
 from pipeline.plan import Work
 from pipeline.shards import ShardScan, read_images
-from pipeline.sidecars import Workspace, join_parts, machine_facts, read_table, write_table
+from pipeline.sidecars import Workspace, is_whole, join_parts, machine_facts, read_table, write_table
 from schemas.columns import IMAGE, PROVIDED, bounds
-from schemas.errors import ContractError, ShardError
+from schemas.errors import ContractError, CuveeError, ShardError
+from schemas.tables import INDEX
 from stages.kinds import kinds
 from stages.stage import Scorer, Stage
 
@@ -53,14 +54,20 @@ class SliceWorker:
         self.stages = [stage for stage in toolbox.open() if only is None or stage.kind in only]
         self.scorers: dict[str, Scorer] = {}
 
-    def work(self, item: Work, *, keep: bool = False) -> Iterator[tuple[dict[str, Any], bytes | None]]:
+    def work(self, item: Work, *, hand_on: bool = False) -> Iterator[tuple[dict[str, Any], bytes | None]]:
         """Do one item; yields a report per slice and, after a scan, one for the shard.
 
-        With `keep`, each slice's columns come along as Arrow IPC, compressed image bytes included.
+        With `hand_on`, other stages wait for the slices: their columns come along as Arrow IPC, compressed image bytes
+        included, and the sidecars are left to be assembled.
         """
+        if item.digest is None and (seen := self.workspace.marked(item.token)) is not None:
+            yield seen, None  # a worker that died had put it together already
+            return
         try:
             for report, columns in self._scan(item) if item.digest is None else self._rows(item):
-                yield report, _packed(columns) if keep and columns else None
+                if "digest" in report and not hand_on:
+                    self.assemble(item, report)
+                yield report, _packed(columns) if hand_on and columns else None
         except ShardError as error:
             yield {"token": item.token, "bad": error.reason, "message": str(error)}, None
 
@@ -74,7 +81,7 @@ class SliceWorker:
         scan = ShardScan(item.container, SLICE_BYTES, SLICE_ROWS)
         number = 0
         for number, piece in enumerate(scan, start=1):
-            write_table(piece.index, self._part(item.index_address, item.token, number - 1))
+            write_table(piece.index, self._part(item.index_address, item.token, number - 1), durable=False)
             yield self.score(item, _inputs(piece.index, piece.images), number - 1)
         digest = content_address(scan.digest, item.container.settings())
         yield {"token": item.token, "digest": digest, "slices": number, "samples": scan.samples}, None
@@ -98,12 +105,12 @@ class SliceWorker:
             part = self._part(self.toolbox.addresses[stage.kind], item.token, number)
             if stage.kind not in item.stages:
                 columns |= self._present(stage, item, rows)
-            elif part.exists() and pq.read_metadata(part).num_rows == rows:
+            elif is_whole(part, rows):
                 columns |= _columns(read_table(part), stage)
             else:
                 began = time.perf_counter()
                 scores = self._scored(stage, columns, item, rows)
-                write_table(scores, part, machine_facts())
+                write_table(scores, part, machine_facts(), durable=False)
                 columns |= _columns(scores, stage)
                 seconds[stage.kind] = time.perf_counter() - began
         size = int(pc.sum(pc.binary_length(columns[IMAGE.name])).as_py() or 0)
@@ -125,6 +132,13 @@ class SliceWorker:
         assert item.digest is not None
         table = read_table(self.workspace.sidecar(self.toolbox.addresses[stage.kind], item.digest))
         return _columns(table.slice(item.first_row, rows), stage)
+
+    def assemble(self, item: Work, report: dict[str, Any]) -> None:
+        """Put together the sidecars of a shard that was scanned and scored by this worker alone."""
+        place = (item.token, report["digest"], report["slices"])
+        assemble_shard(self.workspace, self.toolbox.addresses, self.stages, item, place)
+        report["assembled"] = True
+        self.workspace.mark(item.token, report)
 
     def _part(self, address: str, token: str, number: int) -> Path:
         return self.workspace.staged(address, token) / f"{number:06d}.parquet"
@@ -160,6 +174,15 @@ def _assert_unchanged(item: Work, rows: pa.Table, images: pa.Array) -> None:
                 "the file changed behind the same size and time: touch it, then run again",
                 "shard_changed",
             )
+
+
+def described(error: Exception, item: Work) -> str:
+    """What the user reads when a worker fails: the fault, the shard, what to do; with a trace for a bug."""
+    text = f"{item.container.path}: {error}"
+    if isinstance(error, CuveeError) and not isinstance(error, ContractError):
+        return text
+    trace = "".join(traceback.format_exception(error)[-4:])
+    return f"{text}\n{trace}a stage must turn bad samples into a null and a reason; finished slices are kept"
 
 
 def check_batch(stage: Stage, scores: pa.RecordBatch, rows: int, shard: str) -> pa.RecordBatch:
@@ -213,3 +236,22 @@ def assemble(workspace: Workspace, address: str, schema: pa.Schema, shard: tuple
         raise ContractError(f"{folder} lacks {lost}; run again to compute what is missing")
     join_parts(parts, schema, workspace.sidecar(address, digest))
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def assemble_shard(
+    workspace: Workspace, addresses: dict[str, str], stages: Sequence[Stage], item: Work, place: tuple[str, str, int]
+) -> None:
+    """Assemble every sidecar that an item was to make; the index last, since it stands for the shard.
+
+    Args:
+        workspace: where they lie.
+        addresses: kind -> the stage's folder.
+        stages: those of the recipe.
+        item: what was missing.
+        place: token, digest and number of slices.
+    """
+    for stage in stages:
+        if stage.kind in item.stages:
+            assemble(workspace, addresses[stage.kind], stage.returns(), place)
+    if item.digest is None:
+        assemble(workspace, item.index_address, INDEX, place)

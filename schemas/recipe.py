@@ -1,6 +1,6 @@
 """The frozen models a YAML recipe becomes; nothing here knows which methods exist."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -97,6 +97,9 @@ class Recipe(Model):
     seed: int = 0
     plugins: tuple[str, ...] = Field(default=(), description="Python files with stages, rules or mixers of your own")
     pool: tuple[Source, ...] = Field(min_length=1)
+    max_bad_shards: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None, description="unreadable shards a run goes on past: a count, or a share; default: 1 %, at least 10"
+    )
     target: Shards | None = None
     score: tuple[Step, ...] = ()
     select: tuple[Step, ...] = ()

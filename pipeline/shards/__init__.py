@@ -1,9 +1,10 @@
 """Containers of samples <-> Arrow: one sequential pass to digest and index, ranges to read again."""
 
 from pipeline.shards.container import Container
+from pipeline.shards.digest import shard_digest
 from pipeline.shards.expand import expand
 from pipeline.shards.reread import read_images, read_members
-from pipeline.shards.scan import ShardScan, Slice, digest_of
+from pipeline.shards.scan import ShardScan, Slice
 from pipeline.shards.sources import containers
 from pipeline.shards.stamps import Listings, stamp
 
@@ -13,9 +14,9 @@ __all__ = [
     "ShardScan",
     "Slice",
     "containers",
-    "digest_of",
     "expand",
     "read_images",
     "read_members",
+    "shard_digest",
     "stamp",
 ]

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -10,6 +9,7 @@ from typing import Any, BinaryIO, cast
 
 from pipeline.shards.beside import ImagesDigest, read_image
 from pipeline.shards.container import Container
+from pipeline.shards.foreign_json import parse_json
 from pipeline.shards.records import KEY_COLUMNS, Member, fill_hashes, record_members, require_column
 from pipeline.shards.rows import Row, image_suffix, read_caption, split_name
 from pipeline.shards.streams import Digesting, digest_file, open_bytes
@@ -119,8 +119,8 @@ def _json_records(stream: BinaryIO) -> Iterator[dict[str, Any] | None]:
 
 def _json_record(line: bytes) -> dict[str, Any] | None:
     try:
-        facts = json.loads(line.decode("utf-8-sig", errors="surrogateescape"))
-    except (ValueError, RecursionError):
+        facts = parse_json(line.decode("utf-8-sig", errors="surrogateescape"))
+    except ValueError:
         return None
     return facts if isinstance(facts, dict) else None
 

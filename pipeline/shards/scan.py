@@ -1,6 +1,5 @@
 """The first sight of a shard: one sequential pass that digests, indexes and hands out slices."""
 
-from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -9,7 +8,6 @@ from pipeline.shards.container import Container
 from pipeline.shards.folder_rows import FolderRows
 from pipeline.shards.parquet_rows import ParquetRows
 from pipeline.shards.rows import Row, Slice, cut
-from pipeline.shards.streams import digest_file
 from pipeline.shards.tar_rows import TarRows
 from schemas.errors import ContractError
 
@@ -57,7 +55,7 @@ class ShardScan:
             RecipeError: a column the container does not have, with the nearest names.
             ContractError: the rows' ranges do not add up to the container.
         """
-        rows = _rows(self.container)
+        rows = rows_of(self.container)
         yield from cut(self._accounted(rows), self.slice_bytes, self.slice_rows)
         self.digest = rows.digest
 
@@ -76,21 +74,8 @@ class ShardScan:
             raise ContractError(f"{self.container.path}: rows account for {border} of {rows.total}")
 
 
-def _rows(container: Container) -> Rows:
+def rows_of(container: Container) -> Rows:
+    """The pass that fits a container's format."""
     readers: dict[str, type[FolderRows] | type[ParquetRows] | type[ArrowRows]]
     readers = {"folder": FolderRows, "parquet": ParquetRows, "arrow": ArrowRows}
     return readers.get(container.format, TarRows)(container)
-
-
-def digest_of(container: Container) -> str:
-    """The digest that a scan would find, and nothing else.
-
-    Raises:
-        ShardError: nothing can be read at all, or the disk or network fails in the middle.
-        RecipeError: a column the container does not have.
-    """
-    if not container.root:
-        return digest_file(container.path)[0]
-    rows = _rows(container)
-    deque(rows, maxlen=0)
-    return rows.digest

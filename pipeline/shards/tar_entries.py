@@ -23,6 +23,8 @@ MOST_EXTENSION_BYTES = 1 << 20
 """A longer name or pax record is taken for damage."""
 REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 WITHOUT_DATA = (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE)
+SPARSE = "GNU.sparse"
+"""Stands for all records of that prefix: the rest of what extension headers say is not kept."""
 PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
 
 
@@ -154,7 +156,10 @@ class TarWalk:
         except ValueError:
             self.reason = "broken_archive"
             return
-        (self._globals if header.kind == tarfile.XGLTYPE else extension.records).update(records)
+        known = {name: value for name, value in records.items() if name in ("path", "size")}
+        if any(name.startswith("GNU.sparse") for name in records):
+            known[SPARSE] = ""
+        (self._globals if header.kind == tarfile.XGLTYPE else extension.records).update(known)
 
     def _entry(self, header: Header, records: dict[str, str], long_name: str | None) -> Entry | None:
         name = records.get("path") or long_name or header.name
@@ -162,7 +167,7 @@ class TarWalk:
         if size is None:
             self.reason = "broken_archive"
             return None
-        sparse = header.kind == tarfile.GNUTYPE_SPARSE or any(key.startswith("GNU.sparse") for key in records)
+        sparse = header.kind == tarfile.GNUTYPE_SPARSE or SPARSE in records
         self._skip_sparse_map(header)
         entry = Entry(name, header.kind in REGULAR and not sparse, self.position, size, None, None, self.position)
         if header.kind not in WITHOUT_DATA:

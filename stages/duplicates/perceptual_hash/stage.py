@@ -46,6 +46,7 @@ class PerceptualHash(Stage):
 
     kind: Literal["perceptual_hash"] = "perceptual_hash"
 
+    version = 2
     reads = (IMAGE,)
     writes = (PHASH, GREY_DEVIATION)
 

@@ -138,6 +138,13 @@ def test_lines_without_end_are_not_read_into_memory(kit, folder, monkeypatch):
     assert kit.scan(only(folder)).reasons == [None, "broken_table_line", None, "broken_table_line", None]
 
 
+@pytest.mark.parametrize("depth", [98, 99, 600, 980, 100_000])
+def test_what_is_nested_deeper_than_can_be_written_again_is_broken(kit, folder, depth):
+    line = json.dumps({"image": "sub/0.png", "caption": "x", "n": 0}).replace("0}", "[" * depth + "]" * depth + "}")
+    write_lines(folder, [line, {"image": "sub/1.png", "caption": "y"}])
+    assert kit.scan(only(folder)).reasons == [None if depth < 100 else "broken_table_line", None]
+
+
 def test_the_digest_follows_every_byte_and_the_stamp_every_file(kit, folder):
     container = only(folder)
     digest, when = kit.scan(container).scan.digest, stamp(container)

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 import xxhash
 
-from pipeline.shards import containers, digest_of, read_images, read_members, stamp
+from pipeline.fingerprints import content_address
+from pipeline.shards import containers, read_images, read_members, shard_digest, stamp
 from pipeline.shards.rows import content_hash
 from schemas.errors import RecipeError, ShardError
 from schemas.recipe import Source
@@ -61,7 +62,7 @@ def test_scan_and_second_read_agree(kit, folder):
     for row, members in enumerate(read_members(container, found.index)):
         facts = [(suffix[1:], len(data), xxhash.xxh3_128_hexdigest(data)) for suffix, data in members]
         assert found.index["content_hash"][row].as_py() == content_hash(facts)
-    assert digest_of(container) == found.scan.digest
+    assert shard_digest(container) == content_address(found.scan.digest, container.settings())
 
 
 def test_the_images_may_lie_elsewhere(kit, folder, tmp_path):

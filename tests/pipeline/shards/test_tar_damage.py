@@ -12,7 +12,16 @@ from schemas.errors import ShardError
 
 KNOWN_REASONS = {
     *(None, "missing_image", "missing_caption", "empty_caption", "caption_not_utf8", "duplicate_member"),
-    *("duplicate_key", "not_a_regular_file", "not_a_sample", "unsafe_name", "member_too_large"),
+    *(
+        "caption_not_text",
+        "broken_json",
+        "too_many_members",
+        "duplicate_key",
+        "not_a_regular_file",
+        "not_a_sample",
+        "unsafe_name",
+        "member_too_large",
+    ),
     *("truncated_shard", "broken_archive"),
 }
 SHARED_FIXTURES = settings(
@@ -184,6 +193,10 @@ def test_odd_members_are_all_accounted_for(kit, scan_of, members):
         for info, (*_, data) in zip(infos, members, strict=True):
             info.size = len(data) if info.type in (tarfile.REGTYPE, b"V", b"D") else 0
             tar.addfile(info, io.BytesIO(data))
+    if all(info.type == tarfile.DIRTYPE or info.name.endswith("/") for info in infos):
+        with pytest.raises(ShardError, match="no sample"):
+            scan_of(sink.getvalue())
+        return
     found = scan_of(sink.getvalue())
     assert set(found.reasons) <= KNOWN_REASONS
     regular = sum(info.type == tarfile.REGTYPE and not (info.name.endswith("/")) for info in infos)

@@ -1,0 +1,55 @@
+"""What to write and under which name: the selected samples of a pool."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from pipeline.blend import Blend
+from pipeline.fingerprints import fingerprint
+from pipeline.table import ScoreTable
+from schemas.recipe import Export
+
+EXPORT_VERSION = 1
+"""Raise it when the same selection is written as other bytes."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The drawn samples and everything else the exported bytes depend on."""
+
+    table: ScoreTable
+    repeats: pl.DataFrame
+    """(uid, repeats)."""
+    settings: Export
+    facts: dict[str, Any]
+    """Goes into the manifest; free of paths, times and hosts."""
+
+    @property
+    def seed(self) -> int:
+        """Of the recipe."""
+        return self.table.resolved.recipe.seed
+
+    @property
+    def address(self) -> str:
+        """Content address of the export."""
+        drawn = self.repeats.filter(pl.col("repeats") > 0).sort("uid")
+        content = hashlib.sha256(drawn.write_csv().encode()).hexdigest()
+        settings = self.settings.model_dump(mode="json", exclude={"folder"})
+        addresses = self.table.resolved.addresses if self.settings.columns else {}
+        return fingerprint([EXPORT_VERSION, content, settings, addresses, self.facts, self.seed])
+
+
+def blend_draws(table: ScoreTable, blend: Blend) -> Draws:
+    """The recipe's own export."""
+    recipe = table.resolved.recipe
+    assert recipe.export is not None
+    facts = {
+        "recipe": table.resolved.recipe_fingerprint(),
+        "pool": table.pool_fingerprint(),
+        "seed": recipe.seed,
+        "weights": {source: shares["realised"] for source, shares in blend.shares.items()},
+        "settings": table.resolved.identity(),
+    }
+    return Draws(table, blend.draws.select("uid", "repeats"), recipe.export, facts)

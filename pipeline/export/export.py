@@ -1,0 +1,168 @@
+"""The export: planned and finished by the driver, its shards written by Ray tasks; the folder appears whole."""
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pipeline.cluster import Cluster
+from pipeline.export.draws import Draws
+from pipeline.export.format import Format
+from pipeline.export.plan import DRAWN, PLAN, SPOOL, ExportPlan, make_export_plan
+from pipeline.export.webdataset import WebDataset
+from pipeline.export.write import WriteShard
+from pipeline.fingerprints import rounded
+from pipeline.sidecars import read_json, replacing, sweep, write_json, write_table
+from pipeline.tasks import run_tasks
+from schemas.errors import RecipeError
+from schemas.tables import MEMBERS
+
+FORMATS: dict[str, Format] = {"webdataset": WebDataset()}
+
+
+def refuse_foreign(folder: Path, name: str) -> None:
+    """An output folder that holds something else is never written to.
+
+    Raises:
+        RecipeError: the folder holds files of unknown origin, or another recipe's export.
+    """
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    owner = (_manifest(folder) or {}).get("name")
+    if owner != name:
+        found = f"the export of recipe {owner!r}" if owner else "files that are no cuvee export"
+        raise RecipeError(
+            f"output folder {folder} holds {found}; expected it empty or from recipe {name!r}: "
+            "name another `export.folder` or recipe name, or move it away"
+        )
+
+
+def _manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a cuvee export; None where there is none."""
+    try:
+        found = read_json(folder / "manifest.json")
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and {"name", "address"} <= set(found) else None
+
+
+def export(
+    draws: Draws, folder: Path, name: str, cluster: Cluster, progress: Callable[[str, int, int], None] = lambda *_: None
+) -> tuple[dict[str, Any], bool]:
+    """Write the shards and what stands beside them; the folder appears whole, replacing an older export of `name`.
+
+    Returns the manifest, and whether it was there already.
+
+    Raises:
+        RecipeError: see `refuse_foreign`.
+        CuveeError: a worker failed; finished shards are kept for the next run.
+    """
+    refuse_foreign(folder, name)
+    present = _manifest(folder)
+    if present is not None and present["address"] == draws.address:
+        return present, True
+    staging = folder.parent / f".{folder.name}-{draws.address}.staged"
+    sweep(staging)
+    form = FORMATS[draws.settings.kind]
+    plan = make_export_plan(draws, staging, form.ending, cluster)
+    digests = _write_shards(draws, staging, plan, form, cluster, progress)
+    manifest = _beside(draws, staging, name, plan, form, digests)
+    _appear(staging, folder)
+    return manifest, False
+
+
+def _write_shards(
+    draws: Draws,
+    staging: Path,
+    plan: ExportPlan,
+    form: Format,
+    cluster: Cluster,
+    progress: Callable[[str, int, int], None],
+) -> dict[str, str]:
+    """SHA-256 of every output shard; what an earlier run finished is not written again."""
+    resolved, shards = draws.table.resolved, plan.shards
+    writers = {field.name: stage.kind for stage in resolved.stages for field in stage.writes}
+    job = WriteShard(
+        workspace=str(resolved.workspace.root),
+        staging=str(staging),
+        plan=str(staging / PLAN),
+        groups={shard: number for number, shard in enumerate(shards)},
+        containers=plan.containers,
+        columns={column: resolved.addresses[writers[column]] for column in draws.settings.columns},
+        format=form,
+    )
+    digests = {shard: _sha256(staging / shard) for shard in shards if (staging / shard).exists()}
+    for shard, digest in run_tasks(cluster, job, [shard for shard in shards if shard not in digests]):
+        digests[shard] = digest
+        progress("exporting", len(digests), len(shards))
+    return digests
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _beside(
+    draws: Draws, staging: Path, name: str, plan: ExportPlan, form: Format, digests: dict[str, str]
+) -> dict[str, Any]:
+    """Write members.parquet, manifest.json, the data card and what the format's readers need."""
+    members = plan.samples.with_columns(pl.col("digest").alias("shard")).select(MEMBERS.names)
+    write_table(members.to_arrow().cast(MEMBERS), staging / "members.parquet")
+    counts = dict(members.group_by("exported_shard").len().iter_rows())
+    shards = [
+        {
+            "url": shard,
+            "nsamples": counts[shard],
+            "filesize": (staging / shard).stat().st_size,
+            "sha256": digests[shard],
+        }
+        for shard in plan.shards
+    ]
+    form.beside(staging, name, shards)
+    manifest = {
+        "name": name,
+        "address": draws.address,
+        "samples": len(members),
+        "distinct_samples": members["uid"].n_unique(),
+        "sources": dict(members.group_by("source").len().sort("source").iter_rows()),
+        "shards": shards,
+        **rounded(draws.facts),
+    }
+    write_json(manifest, staging / "manifest.json")
+    with replacing(staging / "README.md") as temporary:
+        temporary.write_text(_card(manifest))
+    for scaffold in (PLAN, DRAWN):
+        (staging / scaffold).unlink(missing_ok=True)
+    shutil.rmtree(staging / SPOOL, ignore_errors=True)
+    return manifest
+
+
+def _card(manifest: dict[str, Any]) -> str:
+    rows = "\n".join(
+        f"| {source} | {count} | {count / manifest['samples']:.1%} |" for source, count in manifest["sources"].items()
+    )
+    return (
+        f"# {manifest['name']}\n\n"
+        f"{manifest['samples']} image-text samples ({manifest['distinct_samples']} distinct) in "
+        f"{len(manifest['shards'])} WebDataset shards, curated by cuvee.\n\n"
+        f"| source | samples | share |\n| --- | ---: | ---: |\n{rows}\n\n"
+        "Each sample holds the members it had in its source, byte for byte, under the key `UID` or `UID-REPEAT`.\n"
+        "`members.parquet` maps exported keys to source, input shard (by SHA-256) and original key;\n"
+        "`manifest.json` lists every shard's SHA-256 and the fingerprints of recipe and pool;\n"
+        "`index.json` is the shard index that webdataset's indexed readers take.\n\n"
+        f"Recipe fingerprint `{manifest.get('recipe', '')}`, pool fingerprint `{manifest.get('pool', '')}`.\n"
+    )
+
+
+def _appear(staging: Path, folder: Path) -> None:
+    """Swap the finished folder in: the older export stays whole until the new one has its place."""
+    old = folder.parent / f".writing-{folder.name}-old"
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    staging.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)

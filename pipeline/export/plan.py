@@ -1,0 +1,134 @@
+"""Which sample goes where: repeats spelled out, shuffled, cut into shards, each with the byte ranges of its members."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.cluster import Cluster
+from pipeline.export.draws import Draws
+from pipeline.export.spool import Spool, needs_spool, spooled_bytes, spooled_index
+from pipeline.shards import Container
+from pipeline.sidecars import read_table, replacing, write_table
+from pipeline.tasks import run_tasks
+from schemas.errors import CuveeError
+from schemas.tables import POOL_ROLE
+from stages.noise import uniform_noise
+
+PLAN = "plan.parquet"
+SPOOL = "spool"
+DRAWN = "drawn.parquet"
+PLANNED = ("exported_key", "exported_shard", "uid", "source", "digest", "place", "row", "members", "content_hash")
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """The samples in output order, and where each container's members can be read by ranges."""
+
+    samples: pl.DataFrame
+    """One line per exported sample: `PLANNED` without the ranges, and the original key."""
+    containers: dict[str, str]
+    """Place -> path of a tar or a spool."""
+
+    @property
+    def shards(self) -> list[str]:
+        """Names of the output shards, in order."""
+        return self.samples["exported_shard"].unique(maintain_order=True).to_list()
+
+
+def make_export_plan(draws: Draws, staging: Path, ending: str, cluster: Cluster) -> ExportPlan:
+    """Order the drawn samples, unpack what cannot be read by ranges, write the plan: one row group an output shard."""
+    samples = ordered(draws, ending)
+    places = _places(draws)
+    containers = {place: facts["container"]["path"] for place, facts in places.items()}
+    spooled = _spool(draws, staging, samples, places, cluster)
+    containers |= {place: str(spooled_bytes(staging / SPOOL, place)) for place in spooled}
+    if not (staging / PLAN).exists():
+        _write(samples, _ranges(draws, staging, samples, places, spooled), staging / PLAN)
+    return ExportPlan(samples, containers)
+
+
+def ordered(draws: Draws, ending: str) -> pl.DataFrame:
+    """The samples in output order: repeats spelled out, shuffled by (seed, uid, repeat), cut into shards."""
+    identity = draws.table.samples.filter(pl.col("role") == POOL_ROLE)
+    drawn = draws.repeats.filter(pl.col("repeats") > 0).join(identity, on="uid", validate="1:1").sort("uid")
+    spelled = drawn.with_columns(pl.int_ranges(0, pl.col("repeats")).alias("repeat")).explode("repeat")
+    suffix = pl.when(pl.col("repeats") > 1).then(pl.format("-{}", "repeat")).otherwise(pl.lit(""))
+    keyed = spelled.with_columns((pl.col("uid") + suffix).alias("exported_key"))
+    noise = uniform_noise(keyed["exported_key"].to_list(), draws.seed, "export order")
+    shuffled = keyed.with_columns(pl.Series("order", noise)).sort("order", "exported_key")
+    number = (pl.int_range(pl.len()) // draws.settings.samples_per_shard).cast(pl.String).str.zfill(5)
+    return shuffled.select(
+        "exported_key",
+        (number + ending).alias("exported_shard"),
+        "uid",
+        "source",
+        "key",
+        "digest",
+        pl.concat_str("digest", "source", separator="/").alias("place"),
+        "row",
+    )
+
+
+def _places(draws: Draws) -> dict[str, dict[str, Any]]:
+    """Per digest/source, where a shard can be read again; twins by content serve for each other."""
+    return {
+        f"{shard.digest}/{shard.input.source}": {
+            "container": vars(shard.input.container),
+            "index": shard.input.index_address,
+        }
+        for shard in sorted(draws.table.shards, key=lambda shard: shard.input.container.path, reverse=True)
+        if shard.digest is not None and shard.input.role == POOL_ROLE
+    }
+
+
+def _spool(
+    draws: Draws, staging: Path, samples: pl.DataFrame, places: dict[str, dict[str, Any]], cluster: Cluster
+) -> list[str]:
+    used = samples["place"].unique().sort().to_list()
+    wanted = [place for place in used if needs_spool(Container(**places[place]["container"]))]
+    missing = [place for place in wanted if not spooled_index(staging / SPOOL, place).exists()]
+    if missing:
+        drawn = samples.filter(pl.col("place").is_in(missing)).select("place", "digest", "row").unique().sort("place")
+        write_table(drawn.to_arrow(), staging / DRAWN)
+        workspace = str(draws.table.resolved.workspace.root)
+        job = Spool(workspace, str(staging / SPOOL), {p: places[p] for p in missing}, str(staging / DRAWN))
+        for _ in run_tasks(cluster, job, missing):
+            pass
+    return wanted
+
+
+def _ranges(
+    draws: Draws, staging: Path, samples: pl.DataFrame, places: dict[str, dict[str, Any]], spooled: list[str]
+) -> pl.DataFrame:
+    """(place, row, members, content_hash) of every drawn sample; each index is read once."""
+    frames = []
+    for place, part in samples.select("place", "digest", "row").unique().partition_by("place", as_dict=True).items():
+        name, rows = str(place[0]), part["row"].sort()
+        path = draws.table.resolved.workspace.sidecar(places[name]["index"], part["digest"][0])
+        index = read_table(path, ["members", "content_hash"]).take(pa.array(rows.to_numpy()))
+        members = index["members"]
+        if name in spooled:
+            there = read_table(spooled_index(staging / SPOOL, name))
+            if not there["row"].equals(pa.chunked_array([pa.array(rows.to_numpy())])):
+                raise CuveeError(f"{staging} holds the leftovers of another export; remove it, then run again")
+            members = there["members"]
+        frames.append(
+            pl.DataFrame({"row": rows, "members": members, "content_hash": index["content_hash"]}).with_columns(
+                pl.lit(name).alias("place")
+            )
+        )
+    return pl.concat(frames)
+
+
+def _write(samples: pl.DataFrame, ranges: pl.DataFrame, path: Path) -> None:
+    joined = samples.join(ranges, on=["place", "row"], how="left", maintain_order="left", validate="m:1")
+    table = joined.select(PLANNED).to_arrow()
+    first = 0
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, table.schema, compression="zstd") as writer:
+        for count in samples.group_by("exported_shard", maintain_order=True).len()["len"]:
+            writer.write_table(table.slice(first, count), row_group_size=count)
+            first += count

@@ -1,0 +1,81 @@
+"""WebDataset: tars of `KEY.suffix` members, and a shard index for webdataset's indexed readers (wids)."""
+
+import hashlib
+import json
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pipeline.export.format import Sample
+from pipeline.sidecars import write_json
+
+BLOCK = 512
+NAME_BYTES = 100
+PIECE_BYTES = 1 << 20
+# What stands between a header's name and size, and after its size: mode 444, owner 0, time 0, a regular file.
+BEFORE_SIZE = b"0000444\x00" + b"0000000\x00" * 2
+AFTER_SIZE = (b"00000000000\x00" + b" " * 8 + b"0" + bytes(100) + b"ustar\x0000").ljust(BLOCK - 136, b"\0")
+
+
+class WebDataset:
+    """Tars whose bytes depend on nothing but names and contents."""
+
+    ending: ClassVar[str] = ".tar"
+
+    def write(self, path: Path, samples: Iterator[Sample]) -> str:
+        """Write one tar: fixed names, order, times and padding."""
+        digest, size = hashlib.sha256(), 0
+        with open(path, "wb", buffering=0) as out:
+            for piece in _pieces(samples):
+                out.write(piece)
+                digest.update(piece)
+                size += len(piece)
+            end = bytes(2 * BLOCK)
+            end += bytes(-(size + len(end)) % tarfile.RECORDSIZE)
+            out.write(end)
+            digest.update(end)
+        return digest.hexdigest()
+
+    def beside(self, folder: Path, name: str, shards: list[dict[str, Any]]) -> None:
+        """Write index.json."""
+        index = [{field: shard[field] for field in ("url", "nsamples", "filesize")} for shard in shards]
+        wids = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "name": name, "shardlist": index}
+        write_json(wids, folder / "index.json")
+
+
+def _pieces(samples: Iterator[Sample]) -> Iterator[bytes]:
+    """The tar's bytes in pieces of about `PIECE_BYTES`."""
+    held: list[bytes] = []
+    size = 0
+    for sample in samples:
+        for suffix, content in _members(sample):
+            held += (tar_header(f"{sample.key}.{suffix}", len(content)), content, bytes(-len(content) % BLOCK))
+            size += len(content) + BLOCK
+        if size > PIECE_BYTES:
+            yield b"".join(held)
+            held, size = [], 0
+    yield b"".join(held)
+
+
+def _members(sample: Sample) -> list[tuple[str, bytes]]:
+    if not sample.scores:
+        return sample.members
+    scores = json.dumps(sample.scores, sort_keys=True).encode()
+    return sorted([*sample.members, ("cuvee.json", scores)])
+
+
+def tar_header(name: str, size: int) -> bytes:
+    """The header block of a regular file, pax records before it where name or size need them.
+
+    Byte for byte what the standard library's `tarfile` writes; it takes five times as long for the usual case.
+    """
+    plain = name.encode(errors="surrogateescape")
+    if len(plain) > NAME_BYTES or size >= 8**11 or not plain.isascii():
+        header = tarfile.TarInfo(name)
+        header.size, header.mode = size, 0o444
+        return header.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+    block = plain.ljust(NAME_BYTES, b"\0") + BEFORE_SIZE + b"%011o\0" % size + AFTER_SIZE
+    # Adler-32's low half is 1 + the sum modulo 65521, which ASCII blocks never reach.
+    return block[:148] + b"%06o\0 " % ((zlib.adler32(block) & 0xFFFF) - 1) + block[156:]

@@ -1,0 +1,163 @@
+"""Writes one output shard in a worker: byte ranges of the input, checked against what was scored."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from pipeline.export.format import Format, Sample
+from pipeline.fingerprints import rounded
+from pipeline.shards.expand import is_url
+from pipeline.shards.ranges import Range, open_ranges
+from pipeline.shards.rows import content_hash, split_name
+from pipeline.sidecars import Workspace, read_table, replacing
+from pipeline.tasks import Task
+from schemas.errors import ShardError
+
+WINDOW_BYTES = 128 << 20
+"""What is held of an output shard at a time."""
+REMOTE_READERS = 16
+"""Objects read at the same time: a request to a store is nearly all waiting."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One sample of the plan and where its members lie."""
+
+    key: str
+    place: str
+    digest: str
+    row: int
+    suffixes: list[str]
+    ranges: list[Range]
+    content_hash: str | None
+
+    @property
+    def size(self) -> int:
+        """Bytes of all members."""
+        return sum(size for _, size in self.ranges)
+
+
+@dataclass(frozen=True)
+class WriteShard:
+    """Writes output shards; plain values only, so that it travels as it is."""
+
+    workspace: str
+    staging: str
+    plan: str
+    groups: dict[str, int]
+    """Output shard -> row group of the plan."""
+    containers: dict[str, str]
+    """Place -> path of a tar or a spool."""
+    columns: dict[str, str]
+    """Score column -> sidecar folder."""
+    format: Format
+
+    def open(self) -> Task:
+        """Nothing is heavy here."""
+        return self.write
+
+    def write(self, name: str) -> Iterator[str]:
+        """Write one output shard and hand out its SHA-256.
+
+        Raises:
+            ShardError: an input changed after it was scored, or cannot be read.
+            CuveeError: the disk is full.
+        """
+        with replacing(Path(self.staging) / name) as temporary:
+            digest = self.format.write(temporary, self._samples(self.groups[name]))
+        yield digest
+
+    def _samples(self, group: int) -> Iterator[Sample]:
+        with pq.ParquetFile(self.plan) as plan:
+            planned = wanted(plan.read_row_group(group))
+        scores = self._scores(planned)
+        for window in _windows(planned):
+            members = self._members(window)
+            for sample in window:
+                yield Sample(sample.key, members[sample.key], scores.get((sample.digest, sample.row), {}))
+
+    def _members(self, window: list[Wanted]) -> dict[str, list[tuple[str, bytes]]]:
+        by_place: dict[str, list[Wanted]] = {}
+        for sample in window:
+            by_place.setdefault(sample.place, []).append(sample)
+        jobs = [(self.containers[place], samples) for place, samples in by_place.items()]
+        if any(is_url(path) for path, _ in jobs):
+            with ThreadPoolExecutor(REMOTE_READERS) as readers:
+                return dict(pair for pairs in readers.map(_read, jobs) for pair in pairs)
+        return dict(pair for job in jobs for pair in _read(job))
+
+    def _scores(self, planned: list[Wanted]) -> dict[tuple[str, int], dict[str, Any]]:
+        """(digest, row) -> the score columns that go along."""
+        found: dict[tuple[str, int], dict[str, Any]] = {}
+        workspace = Workspace(Path(self.workspace))
+        rows: dict[str, set[int]] = {}
+        for sample in planned if self.columns else ():
+            rows.setdefault(sample.digest, set()).add(sample.row)
+        for digest, of_shard in rows.items():
+            numbers = sorted(of_shard)
+            for column, address in sorted(self.columns.items()):
+                values = read_table(workspace.sidecar(address, digest), [column])[column].take(pa.array(numbers))
+                for number, value in zip(numbers, values.to_pylist(), strict=True):
+                    found.setdefault((digest, number), {})[column] = rounded(value)
+        return found
+
+
+def wanted(planned: pa.Table) -> list[Wanted]:
+    """The plan's lines for one output shard."""
+    lists = planned["members"].combine_chunks()
+    flat = lists.flatten()
+    names, offsets, sizes = (flat.field(place).to_pylist() for place in range(3))
+    borders = [0, *(lists.value_lengths().fill_null(0).to_numpy().cumsum().tolist())]
+    suffixes = [split_name(name)[1] for name in names]
+    ranges = list(zip(offsets, sizes, strict=True))
+    columns = ("exported_key", "place", "digest", "row", "content_hash")
+    return [
+        Wanted(key, place, digest, row, suffixes[first:stop], ranges[first:stop], expected)
+        for (key, place, digest, row, expected), (first, stop) in zip(
+            zip(*(planned[column].to_pylist() for column in columns), strict=True), pairwise(borders), strict=True
+        )
+    ]
+
+
+def _windows(planned: list[Wanted]) -> Iterator[list[Wanted]]:
+    window: list[Wanted] = []
+    size = 0
+    for sample in planned:
+        window.append(sample)
+        size += sample.size
+        if size > WINDOW_BYTES:
+            yield window
+            window, size = [], 0
+    if window:
+        yield window
+
+
+def _read(job: tuple[str, list[Wanted]]) -> list[tuple[str, list[tuple[str, bytes]]]]:
+    """(key, members sorted by suffix) of samples that lie in one container."""
+    path, samples = job
+    with open_ranges(path) as container:
+        chunks = iter(container.fetch([one for sample in samples for one in sample.ranges]))
+    return [
+        (sample.key, _checked(sample, list(zip(sample.suffixes, chunks, strict=False)), path)) for sample in samples
+    ]
+
+
+def _checked(sample: Wanted, members: list[tuple[str, bytes]], path: str) -> list[tuple[str, bytes]]:
+    """What is exported is what was scored.
+
+    Raises:
+        ShardError: the shard changed after it was indexed.
+    """
+    hashed = ((suffix, len(content), xxhash.xxh3_128_hexdigest(content)) for suffix, content in members)
+    if content_hash(hashed) != sample.content_hash:
+        raise ShardError(
+            f"{path} is not what it was when it was scored; run again to score it as it is now", "shard_changed"
+        )
+    return sorted(members)

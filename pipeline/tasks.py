@@ -1,0 +1,95 @@
+"""Runs pieces of work as Ray core tasks: a few in flight per core, results as they come, a dead worker's piece again.
+
+Core tasks and not Ray Data wherever all work is of one kind: a graph's start and its actors cost seconds, which is all
+that an incremental run or an export takes. `graph.py` is for what streams between CPUs and GPUs.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+from uuid import uuid4
+
+from pipeline.cluster import Cluster
+from schemas.errors import CuveeError
+
+IN_FLIGHT_PER_CPU = 4
+RETRIES = 3
+"""Of a piece whose worker or node died; what runs out of memory is tried again as long as Ray sees fit."""
+
+Task = Callable[[str], Iterator[Any]]
+"""A piece's name -> results, each sent back at once."""
+
+
+class Job(Protocol):
+    """What a worker needs, as plain values that travel."""
+
+    def open(self) -> Task:
+        """Load what is heavy; once per worker."""
+        ...
+
+
+def run_tasks(
+    cluster: Cluster, job: Job, names: Iterable[str], given_up: Callable[[str, str], Any] | None = None
+) -> Iterator[tuple[str, Any]]:
+    """Do every named piece in some worker; yields (name, result) in the order in which they come.
+
+    Args:
+        cluster: where.
+        job: what the workers do.
+        names: of the pieces.
+        given_up: makes a result from the name of a piece whose workers died again and again, and why; default: raise.
+
+    Raises:
+        CuveeError: a piece failed, with what it said, or was given up; what is finished is kept.
+    """
+    ray = cluster.ray
+    task = ray.remote(num_cpus=1, max_retries=RETRIES, num_returns="streaming")(_results)
+    key, shared = uuid4().hex, ray.put(job)
+    most = IN_FLIGHT_PER_CPU * max(1, int(ray.cluster_resources().get("CPU", 1)))
+    waiting = iter(names)
+    running: dict[Any, str] = {}
+    while True:
+        while len(running) < most and (name := next(waiting, None)) is not None:
+            running[task.remote(key, [shared], name)] = name
+        if not running:
+            return
+        (stream,), _ = ray.wait(list(running), num_returns=1)
+        name = running[stream]
+        try:
+            result, fault = ray.get(next(stream))
+        except StopIteration:
+            del running[stream]
+            continue
+        except ray.exceptions.RayTaskError:
+            raise
+        except ray.exceptions.RayError as error:
+            del running[stream]
+            yield name, (given_up or _refuse)(name, f"{type(error).__name__}: {str(error)[:500]}")
+            continue
+        if fault is not None:
+            raise CuveeError(f"{name}: {fault}")
+        yield name, result
+
+
+def _refuse(name: str, why: str) -> Any:
+    raise CuveeError(
+        f"{name}: its workers died {RETRIES + 1} times, last by {why}; give them more memory or have fewer at a time "
+        "(--workers), then run again: what is finished is kept"
+    )
+
+
+_opened: tuple[str, Task] | None = None
+"""The job this worker process has open; opening another one lets go of it and of its models."""
+
+
+def _results(key: str, shared: list[Any], name: str) -> Iterator[tuple[Any, str | None]]:
+    global _opened
+    if _opened is None or _opened[0] != key:
+        import ray
+
+        _opened = None
+        _opened = key, ray.get(shared[0]).open()
+    try:
+        for result in _opened[1](name):
+            yield result, None
+    except CuveeError as error:  # as text: a pickled exception would lose its words to Ray's trace
+        yield None, str(error)
