@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.fingerprints import fingerprint
+from pipeline.fingerprints import INDEX_VERSION, fingerprint
 from pipeline.resolve import Input, Resolved
-from pipeline.shards import Container, stamp
+from pipeline.shards import Container, Listings, stamp
 from pipeline.sidecars import Workspace
 from schemas.errors import ShardError
 from schemas.tables import POOL
@@ -33,9 +33,9 @@ class Shard:
 
     @property
     def reading(self) -> str:
-        """Fingerprint of how it is read."""
+        """Fingerprint of how it is read; a folder that moved with its table is read as before."""
         container = self.input.container
-        return fingerprint([container.format, container.root, container.settings()])
+        return fingerprint([INDEX_VERSION, container.format, container.relative_root, container.settings()])
 
     @property
     def token(self) -> str:
@@ -112,6 +112,7 @@ class Memory:
     def __init__(self, workspace: Workspace) -> None:
         rows = workspace.read_pool().to_pylist()
         self.workspace = workspace
+        self.listings: Listings = {}
         self.marks = workspace.marks()
         self.by_place = {(row["path"], row["size"], row["stamp"], row["reading"]): row for row in rows}
         self.by_size: dict[tuple[int, str], dict[str, dict[str, Any]]] = {}
@@ -122,7 +123,7 @@ class Memory:
     def observed(self, item: Input) -> Shard:
         """A shard as it stands now, with its digest where it is known."""
         try:
-            shard = Shard(item, *stamp(item.container))
+            shard = Shard(item, *stamp(item.container, self.listings))
         except ShardError as error:
             return Shard(item, 0, "", reason=error.reason)
         known = self.by_place.get((item.container.path, shard.size, shard.stamp, shard.reading))

@@ -21,6 +21,7 @@ from pipeline.proof import Evidence, prove, settings
 from pipeline.resolve import Resolved
 from pipeline.score import Progress, Scored, TooManyBadShardsError, score
 from pipeline.select import Selected, select
+from pipeline.shards import Container, img2dataset
 from pipeline.sidecars import machine_facts, replacing, write_json, write_table
 from pipeline.table import ScoreTable
 from schemas.errors import CuveeError
@@ -87,7 +88,8 @@ def run(
 
 def _run_name(resolved: Resolved) -> str:
     """Names that sort by time; two runs may begin within a second."""
-    name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{resolved.recipe_fingerprint()[:6]}"
+    moment = f"{datetime.now(UTC):%Y%m%d-%H%M%S%f}"[:-3]  # to the millisecond
+    name = f"{moment}-{resolved.recipe_fingerprint()[:6]}"
     free = (f"{name}-{number}" if number > 1 else name for number in itertools.count(1))
     return next(candidate for candidate in free if not resolved.workspace.run(candidate).exists())
 
@@ -149,12 +151,24 @@ def _record(outcome: Outcome, clock: Clock, until: Until, ray_started: bool) -> 
         "selection": outcome.blend.fingerprint if outcome.blend else None,
         "export": _export_line(outcome),
         "training": outcome.training,
-        "notes": _shard_notes(outcome.scored) + chosen.notes + (outcome.blend.notes if outcome.blend else []),
+        "notes": _input_notes(outcome) + chosen.notes + (outcome.blend.notes if outcome.blend else []),
     }
     outcome.folder.mkdir(parents=True, exist_ok=True)
     write_table(snapshot(outcome.scored.shards), outcome.folder / "pool.parquet")
     write_ledger(outcome.ledger, outcome.folder / "ledger")
     write_json(rounded(outcome.record), outcome.folder / "run.json")
+
+
+def _input_notes(outcome: Outcome) -> list[str]:
+    return _shard_notes(outcome.scored) + _not_downloaded(outcome.resolved)
+
+
+def _not_downloaded(resolved: Resolved) -> list[str]:
+    sources: dict[str, list[Container]] = {}
+    for item in resolved.inputs:
+        sources.setdefault(item.source, []).append(item.container)
+    notes = (img2dataset.note(source, img2dataset.statuses(found)) for source, found in sources.items())
+    return [line for line in notes if line is not None]
 
 
 def _shard_notes(scored: Scored) -> list[str]:

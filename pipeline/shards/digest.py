@@ -1,8 +1,10 @@
 """A shard's identity from its content alone: tells a moved shard from a new one, a changed one from a known."""
 
+from collections import deque
+
 from pipeline.fingerprints import content_address
 from pipeline.shards.container import Container
-from pipeline.shards.folder_rows import FolderRows
+from pipeline.shards.scan import rows_of
 from pipeline.shards.streams import digest_file
 
 
@@ -12,9 +14,8 @@ def shard_digest(container: Container) -> str:
     Raises:
         ShardError: it cannot be read.
     """
-    if container.format != "folder":
+    if not container.root:
         return content_address(digest_file(container.path)[0], container.settings())
-    rows = FolderRows(container)
-    for _ in rows:
-        pass
+    rows = rows_of(container)
+    deque(rows, maxlen=0)
     return content_address(rows.digest, container.settings())

@@ -65,7 +65,7 @@ class TarWalk:
         self.position = 0
         """Bytes walked; the size of the uncompressed tar in the end."""
         self.reason: str | None = None
-        """`truncated_shard` or `broken_archive` when what follows the last entry is no tar."""
+        """`truncated_shard`, `broken_archive` or `inflation_bomb` when what follows the last entry is no tar."""
         self.fragment_name = ""
         """As much as is left of the name in a header that is cut or damaged."""
         self.marked_end = False
@@ -117,7 +117,8 @@ class TarWalk:
     def _end(self, block: bytes, extension: _Extension) -> None:
         if not self.position:
             reason = "unreadable_shard" if self.stream.fault else "empty_shard"
-            raise ShardError(f"{self.path} holds no bytes; expected a tar", reason)
+            found = self.stream.fault_text or "it holds no bytes"
+            raise ShardError(f"{self.path}: {found}; expected a tar", reason)
         name = extension.records.get("path") or extension.name
         if not block.strip(b"\0") and name is None:
             return

@@ -53,6 +53,16 @@ def test_scan_and_second_read_agree(kit, folder):
         assert found.index["content_hash"][row].as_py() == content_hash(facts)
 
 
+def test_of_a_list_of_captions_the_first_counts(kit, folder):
+    lists = [["one", "two"], [], [3]]
+    write_lines(folder, [{"image": f"sub/{n}.png", "caption": captions} for n, captions in enumerate(lists)])
+    found = kit.scan(only(folder))
+    assert found.index["caption"].to_pylist() == ["one", None, None]
+    assert found.reasons == [None, "missing_caption", "missing_caption"]
+    members = [dict(parts) for parts in read_members(only(folder), found.index)]
+    assert [json.loads(parts[".json"])["caption"] for parts in members] == lists
+
+
 def test_csv_with_other_column_names(kit, folder):
     with open(folder / "t.csv", "w", newline="") as stream:
         rows = csv.writer(stream)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import xxhash
+import zstandard
 
 from pipeline.shards import Container, read_images, read_members
 from pipeline.shards.rows import content_hash
@@ -26,7 +27,7 @@ def linked(name, kind=tarfile.SYMTYPE, target="/etc/passwd"):
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-@pytest.mark.parametrize("mode", ["w", "w:gz"])
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:zst"])
 def test_round_trip(kit, scan_of, members, form, mode):
     content = kit.tar_bytes(members, form, mode)
     found = scan_of(content, slice_rows=4)
@@ -36,13 +37,13 @@ def test_round_trip(kit, scan_of, members, form, mode):
     assert found.images == [kit.png(number, 4 + number % 9) for number in range(9)]
     assert found.index["caption"].to_pylist() == [f"caption {number} é" for number in range(9)]
     assert found.scan.digest == hashlib.sha256(content).hexdigest()
-    plain = gzip.decompress(content) if mode == "w:gz" else content
+    plain = {"w": bytes, "w:gz": gzip.decompress, "w:zst": zstandard.decompress}[mode](content)
     assert found.scan.size == len(plain)
     for (name, data), member in zip(members, chain(*found.index["members"].to_pylist()), strict=True):
         assert member == {"name": name, "offset": plain.index(data), "size": len(data)}
 
 
-@pytest.mark.parametrize("mode", ["w", "w:gz"])
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:zst"])
 def test_second_read_gives_the_same_bytes(kit, scan_of, members, mode):
     found = scan_of(kit.tar_bytes(members, mode=mode))
     container = found.scan.container
@@ -181,7 +182,7 @@ def test_sparse_members_are_quarantined_and_what_follows_is_read(kit, scan_of):
 
 def test_concatenated_tars_are_read_to_the_end(kit, scan_of):
     first, second = kit.sample(1) + kit.sample(2), kit.sample(3)
-    for mode in ("w", "w:gz"):
+    for mode in ("w", "w:gz", "w:zst"):
         found = scan_of(kit.tar_bytes(first, mode=mode) + kit.tar_bytes(second, mode=mode))
         assert (found.keys, found.reasons) == (["00001", "00002", "00003"], [None] * 3)
         assert read_images(found.scan.container, found.index).to_pylist() == found.images
@@ -224,7 +225,10 @@ def test_counts_agree_with_webdataset(kit, scan_of, tmp_path):
     ]
 
 
-@pytest.mark.parametrize("content", [bytes(range(256)) * 8, b"short", b"\x1f\x8bnot gzip at all", b"PK\x03\x04" * 200])
+@pytest.mark.parametrize(
+    "content",
+    [bytes(range(256)) * 8, b"short", b"\x1f\x8bnot gzip at all", b"\x28\xb5\x2f\xfdno zstd", b"PK\x03\x04" * 200],
+)
 def test_what_is_no_tar_is_unreadable(scan_of, content):
     with pytest.raises(ShardError) as refusal:
         scan_of(content)

@@ -4,6 +4,7 @@ import random
 import tarfile
 
 import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -158,10 +159,12 @@ def test_damaged_bytes_never_raise_and_always_add_up(content, scan_of, data):
     _survives(scan_of, bytes(damaged))
 
 
+@pytest.mark.parametrize("zstd", [False, True])
 @SHARED_FIXTURES
 @given(data=st.data())
-def test_damaged_gzip_never_raises_and_always_adds_up(content, scan_of, data):
-    damaged = bytearray(gzip.compress(content, mtime=0))
+def test_damaged_compression_never_raises_and_always_adds_up(content, scan_of, zstd, data):
+    checked = zstandard.ZstdCompressor(write_checksum=True)
+    damaged = bytearray(checked.compress(content) if zstd else gzip.compress(content, mtime=0))
     for _ in range(data.draw(st.integers(1, 3))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     _survives(scan_of, bytes(damaged))
