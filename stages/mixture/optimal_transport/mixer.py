@@ -1,7 +1,7 @@
 """The mixer `optimal_transport`: evidence to atoms, atoms to the optimum, the optimum to shares with references."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 
 from schemas.columns import COLUMNS, IMAGE_EMBEDDING
 from schemas.errors import ContractError, CuveeError
+from stages.fit import Fit
 from stages.mixer import Floats, Mixer, Mixture, MixtureEvidence
 from stages.mixture.optimal_transport.atoms import Atoms, Doubles, quantise, unit_rows
 from stages.mixture.optimal_transport.bootstrap import intervals
@@ -20,6 +21,7 @@ UNLIMITED = 2**31 - 1
 GRID = 1_000_000
 """Shares are whole millionths: below that lie the solver's tolerances."""
 AT_LIMIT = 1e-8
+REFIT = "run once without `fits:` to weigh anew, then pin that run"
 
 
 class OptimalTransport(Mixer):
@@ -27,7 +29,11 @@ class OptimalTransport(Mixer):
 
     The objective is the squared 2-Wasserstein distance between the mixture's and the target's atoms, on unit vectors,
     divided by the median cost between source and target atoms. Rows count by their rule weights.
+    Learned: the ideal and the capped shares. Pinned shares are not adjusted to new rows; the objective always is that
+    of the rows there are, so a pin that has aged shows.
     """
+
+    version: ClassVar[int] = 2
 
     kind: Literal["optimal_transport"] = "optimal_transport"
     target: Literal["target"] = "target"
@@ -67,27 +73,35 @@ class OptimalTransport(Mixer):
         """Weigh the sources that have surviving rows.
 
         Raises:
-            CuveeError: no rows on one side, embeddings of different width, or more samples than the cap allows.
+            CuveeError: no rows on one side, embeddings of different width, more samples than the cap allows, a source
+                without a pinned weight, or pinned weights that leave nothing to the sources there are.
         """
         names = sorted(evidence.sources)
         natural, limits = _natural(evidence, names), self._limits(evidence, names)
         sources, target = self._quantised(evidence, names)
         potentials, median = _costs(list(sources.values()), target)
         masses = Masses(np.concatenate([atoms.weights for atoms in sources.values()]), target.weights)
-        ideal, capped = _optima(potentials, masses, limits, natural)
-        bounds = intervals(potentials, sources, target, natural, self.bootstrap, evidence.seed).round(6)
-        shares = {"ideal": on_grid(ideal.shares), "capped": on_grid(capped.shares), "natural": natural}
-        shares["uniform"] = np.full(len(names), 1 / len(names))
-        values = {name: potentials.distance(point, masses) for name, point in sorted(shares.items())}
+        fit = evidence.fit
+        if fit is None:
+            found = _optima(potentials, masses, limits, natural)
+            bounds = intervals(potentials, sources, target, natural, self.bootstrap, evidence.seed).round(6)
+            fit = _fit(names, found, bounds)
+        points = {name: _shares(fit.facts[name], names) for name in ("ideal", "capped")}
+        points |= {"natural": natural, "uniform": np.full(len(names), 1 / len(names))}
+        values = {name: potentials.distance(point, masses) for name, point in sorted(points.items())}
         alone = {name: potentials.distance(np.eye(len(names))[i], masses) for i, name in enumerate(names)}
+        squared = {name: values[name] * median for name in ("ideal", "capped")}
+        facts = {"alone": alone, "median_cost": median, "squared_distance": squared, "gap": fit.facts["gap"]}
         return Mixture(
-            weights=dict(zip(names, shares["ideal"].tolist(), strict=True)),
-            capped=dict(zip(names, shares["capped"].tolist(), strict=True)),
-            intervals={name: (low, high) for name, (low, high) in zip(names, bounds.tolist(), strict=True)},
+            weights=dict(zip(names, points["ideal"].tolist(), strict=True)),
+            capped=dict(zip(names, points["capped"].tolist(), strict=True)),
+            intervals={name: tuple(fit.facts["intervals"][name]) for name in names},
             objective=values.pop("capped"),
             references=values,
-            binding=tuple(f"max_repeats: {names[i]}" for i in _at_limit(capped.shares, limits)),
-            evidence=self._facts({**sources, "target": target}, alone, median, (ideal, capped)),
+            binding=tuple(f"max_repeats: {names[i]}" for i in _at_limit(points["capped"], limits)),
+            evidence=self._facts({**sources, "target": target}) | facts,
+            fit=fit,
+            notes=_gone(fit, names),
         )
 
     def _limits(self, evidence: MixtureEvidence, names: Sequence[str]) -> Doubles:
@@ -114,20 +128,41 @@ class OptimalTransport(Mixer):
             sources[name] = quantise(rows, weights, found.uids, self.atoms, evidence.seed)
         return sources, target
 
-    def _facts(
-        self, sides: dict[str, Atoms], alone: dict[str, float], median: float, found: tuple[Optimum, Optimum]
-    ) -> dict[str, object]:
+    def _facts(self, sides: dict[str, Atoms]) -> dict[str, Any]:
         return {
             "columns": list(self.columns()),
             "atoms": {name: len(atoms.weights) for name, atoms in sides.items()},
             "quantisation_error": {name: atoms.error for name, atoms in sides.items()},
             "effective_rows": {name: atoms.effective_rows for name, atoms in sides.items()},
-            "alone": alone,
-            "median_cost": median,
-            "squared_distance": {"ideal": found[0].value * median, "capped": found[1].value * median},
-            "gap": {"ideal": found[0].gap, "capped": found[1].gap},
             "bootstrap": self.bootstrap,
         }
+
+
+def _fit(names: Sequence[str], found: tuple[Optimum, Optimum], bounds: Doubles) -> Fit:
+    named = dict(zip(("ideal", "capped"), found, strict=True))
+    shares = {name: dict(zip(names, on_grid(best.shares).tolist(), strict=True)) for name, best in named.items()}
+    gap = {name: best.gap for name, best in named.items()}
+    return Fit(facts={**shares, "gap": gap, "intervals": dict(zip(names, bounds.tolist(), strict=True))})
+
+
+def _shares(fitted: dict[str, float], names: Sequence[str]) -> Doubles:
+    """(S,) shares as fitted; those of sources that are gone go to the others in proportion."""
+    if new := [name for name in names if name not in fitted]:
+        raise CuveeError(f"source {new[0]!r} has no pinned weight, only {sorted(fitted)} had rows then; {REFIT}")
+    shares = np.array([fitted[name] for name in names])
+    if len(names) == len(fitted):
+        return shares
+    if not shares.any():
+        raise CuveeError(f"the pinned weights leave nothing to {list(names)}, the sources that are left; {REFIT}")
+    return on_grid(shares / shares.sum())
+
+
+def _gone(fit: Fit, names: Sequence[str]) -> tuple[str, ...]:
+    gone = {name: share for name, share in sorted(fit.facts["capped"].items()) if name not in names}
+    return tuple(
+        f"source {name!r} has no rows any more: its pinned share of {share:g} goes to the others in proportion"
+        for name, share in gone.items()
+    )
 
 
 def on_grid(shares: Doubles) -> Doubles:
@@ -166,7 +201,7 @@ def _optima(potentials: Potentials, masses: Masses, limits: Doubles, natural: Do
 
 
 def _at_limit(shares: Doubles, limits: Doubles) -> list[int]:
-    return [int(i) for i in np.flatnonzero((limits < 1) & (shares >= limits - AT_LIMIT))]
+    return [int(i) for i in np.flatnonzero((limits < 1) & (shares >= limits - 1 / GRID))]
 
 
 def _costs(sources: Sequence[Atoms], target: Atoms) -> tuple[Potentials, float]:
