@@ -87,7 +87,7 @@ def prove(evidence: Evidence, cluster: Cluster, progress: Progress = lambda *_: 
         return read_json(result), True
     arms = []
     for name, draw in draws.items():
-        place = resolved.workspace.root / "arms" / f"{name}-{draw.address}"
+        place = resolved.workspace.arm(f"{name}-{draw.address}")
         manifest, _ = export(draw, place, f"{resolved.recipe.name}-{name}", cluster, progress)
         arms.append(Arm(name, _tars(place, manifest)))
     arms.append(Arm("curated", _tars(evidence.export_folder, evidence.manifest)))

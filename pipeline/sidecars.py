@@ -26,6 +26,9 @@ class Workspace:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.used_fits: set[str] = set()
+        """Addresses asked for by this process: what its run rests on, and what gc keeps for it."""
+        self.used_arms: set[str] = set()
 
     @property
     def pool(self) -> Path:
@@ -73,7 +76,13 @@ class Workspace:
 
     def fit(self, address: str) -> Path:
         """What was learned or decided from many shards."""
+        self.used_fits.add(address)
         return self.root / "fits" / address
+
+    def arm(self, address: str) -> Path:
+        """An export that a training run compares."""
+        self.used_arms.add(address)
+        return self.root / "arms" / address
 
     def selection(self, fp: str) -> Path:
         """What the export draws."""
