@@ -86,7 +86,7 @@ class OptimalTransport(Mixer):
             found = _optima(potentials, masses, limits, natural)
             bounds = intervals(potentials, sources, target, natural, self.bootstrap, evidence.seed).round(6)
             fit = _fit(names, found, bounds)
-        points = {name: _shares(fit.facts[name], names) for name in ("ideal", "capped")}
+        points = {name: _shares(fit, name, names) for name in ("ideal", "capped")}
         points |= {"natural": natural, "uniform": np.full(len(names), 1 / len(names))}
         values = {name: potentials.distance(point, masses) for name, point in sorted(points.items())}
         alone = {name: potentials.distance(np.eye(len(names))[i], masses) for i, name in enumerate(names)}
@@ -145,20 +145,26 @@ def _fit(names: Sequence[str], found: tuple[Optimum, Optimum], bounds: Doubles) 
     return Fit(facts={**shares, "gap": gap, "intervals": dict(zip(names, bounds.tolist(), strict=True))})
 
 
-def _shares(fitted: dict[str, float], names: Sequence[str]) -> Doubles:
-    """(S,) shares as fitted; those of sources that are gone go to the others in proportion."""
+def _shares(fit: Fit, which: str, names: Sequence[str]) -> Doubles:
+    """(S,) ideal or capped shares as fitted; those of sources that are gone go to the others in proportion.
+
+    Where only sources are left that took what a cap left over, those shares are the ideal too.
+    """
+    fitted: dict[str, float] = fit.facts[which]
     if new := [name for name in names if name not in fitted]:
         raise CuveeError(f"source {new[0]!r} has no pinned weight, only {sorted(fitted)} had rows then; {REFIT}")
     shares = np.array([fitted[name] for name in names])
     if len(names) == len(fitted):
         return shares
+    if not shares.any() and which == "ideal":
+        return _shares(fit, "capped", names)
     if not shares.any():
         raise CuveeError(f"the pinned weights leave nothing to {list(names)}, the sources that are left; {REFIT}")
     return on_grid(shares / shares.sum())
 
 
 def _gone(fit: Fit, names: Sequence[str]) -> tuple[str, ...]:
-    gone = {name: share for name, share in sorted(fit.facts["capped"].items()) if name not in names}
+    gone = {name: share for name, share in sorted(fit.facts["capped"].items()) if share and name not in names}
     return tuple(
         f"source {name!r} has no rows any more: its pinned share of {share:g} goes to the others in proportion"
         for name, share in gone.items()
