@@ -10,18 +10,15 @@ from pydantic import Field, field_validator
 
 from schemas.columns import COLUMNS, IMAGE_EMBEDDING
 from schemas.errors import ContractError, CuveeError
-from stages.fit import Fit
 from stages.mixer import Floats, Mixer, Mixture, MixtureEvidence
 from stages.mixture.optimal_transport.atoms import Atoms, Doubles, quantise, unit_rows
 from stages.mixture.optimal_transport.bootstrap import intervals
 from stages.mixture.optimal_transport.program import Masses, Optimum, Potentials, minimise
+from stages.mixture.optimal_transport.shares import GRID, gone, learned, shares_of
 
 UNLIMITED = 2**31 - 1
 """`max_repeats: null`: as often as `repeats`, an int32, can say."""
-GRID = 1_000_000
-"""Shares are whole millionths: below that lie the solver's tolerances."""
 AT_LIMIT = 1e-8
-REFIT = "run once without `fits:` to weigh anew, then pin that run"
 
 
 class OptimalTransport(Mixer):
@@ -83,10 +80,10 @@ class OptimalTransport(Mixer):
         masses = Masses(np.concatenate([atoms.weights for atoms in sources.values()]), target.weights)
         fit = evidence.fit
         if fit is None:
-            found = _optima(potentials, masses, limits, natural)
-            bounds = intervals(potentials, sources, target, natural, self.bootstrap, evidence.seed).round(6)
-            fit = _fit(names, found, bounds)
-        points = {name: _shares(fit, name, names) for name in ("ideal", "capped")}
+            best = _optima(potentials, masses, limits, natural)
+            bounds = intervals(potentials, sources, target, natural, self.bootstrap, evidence.seed)
+            fit = learned(names, *best, bounds)
+        points = {name: shares_of(fit, name, names) for name in ("ideal", "capped")}
         points |= {"natural": natural, "uniform": np.full(len(names), 1 / len(names))}
         values = {name: potentials.distance(point, masses) for name, point in sorted(points.items())}
         alone = {name: potentials.distance(np.eye(len(names))[i], masses) for i, name in enumerate(names)}
@@ -101,7 +98,7 @@ class OptimalTransport(Mixer):
             binding=tuple(f"max_repeats: {names[i]}" for i in _at_limit(points["capped"], limits)),
             evidence=self._facts({**sources, "target": target}) | facts,
             fit=fit,
-            notes=_gone(fit, names),
+            notes=gone(fit, names),
         )
 
     def _limits(self, evidence: MixtureEvidence, names: Sequence[str]) -> Doubles:
@@ -136,49 +133,6 @@ class OptimalTransport(Mixer):
             "effective_rows": {name: atoms.effective_rows for name, atoms in sides.items()},
             "bootstrap": self.bootstrap,
         }
-
-
-def _fit(names: Sequence[str], found: tuple[Optimum, Optimum], bounds: Doubles) -> Fit:
-    named = dict(zip(("ideal", "capped"), found, strict=True))
-    shares = {name: dict(zip(names, on_grid(best.shares).tolist(), strict=True)) for name, best in named.items()}
-    gap = {name: best.gap for name, best in named.items()}
-    return Fit(facts={**shares, "gap": gap, "intervals": dict(zip(names, bounds.tolist(), strict=True))})
-
-
-def _shares(fit: Fit, which: str, names: Sequence[str]) -> Doubles:
-    """(S,) ideal or capped shares as fitted; those of sources that are gone go to the others in proportion.
-
-    Where only sources are left that took what a cap left over, those shares are the ideal too.
-    """
-    fitted: dict[str, float] = fit.facts[which]
-    if new := [name for name in names if name not in fitted]:
-        raise CuveeError(f"source {new[0]!r} has no pinned weight, only {sorted(fitted)} had rows then; {REFIT}")
-    shares = np.array([fitted[name] for name in names])
-    if len(names) == len(fitted):
-        return shares
-    if not shares.any() and which == "ideal":
-        return _shares(fit, "capped", names)
-    if not shares.any():
-        raise CuveeError(f"the pinned weights leave nothing to {list(names)}, the sources that are left; {REFIT}")
-    return on_grid(shares / shares.sum())
-
-
-def _gone(fit: Fit, names: Sequence[str]) -> tuple[str, ...]:
-    gone = {name: share for name, share in sorted(fit.facts["capped"].items()) if share and name not in names}
-    return tuple(
-        f"source {name!r} has no rows any more: its pinned share of {share:g} goes to the others in proportion"
-        for name, share in gone.items()
-    )
-
-
-def on_grid(shares: Doubles) -> Doubles:
-    """Shares as whole millionths that sum to 1: largest remainder, ties to the one that comes first."""
-    exact = shares * GRID
-    whole = np.floor(exact)
-    missing = int(GRID - whole.sum())
-    whole[np.argsort(whole - exact, kind="stable")[:missing]] += 1
-    grid: Doubles = whole / GRID
-    return grid
 
 
 def _natural(evidence: MixtureEvidence, names: Sequence[str]) -> Doubles:

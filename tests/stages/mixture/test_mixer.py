@@ -11,7 +11,8 @@ from schemas.errors import ContractError, CuveeError
 from stages.kinds import kinds
 from stages.mixer import Mixer, MixtureEvidence, SourceEvidence
 from stages.mixture.optimal_transport import OptimalTransport
-from stages.mixture.optimal_transport.mixer import UNLIMITED, on_grid
+from stages.mixture.optimal_transport.mixer import UNLIMITED
+from stages.mixture.optimal_transport.shares import on_grid
 
 WIDTH = 24
 CENTRES = np.random.default_rng(11).normal(size=(4, WIDTH))
