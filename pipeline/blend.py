@@ -1,7 +1,7 @@
 """From survivors to draws: the mixer weighs the sources, quotas turn weights into repeats."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +9,11 @@ import polars as pl
 import pyarrow as pa
 
 from pipeline.fingerprints import fingerprint, rounded
+from pipeline.fits import Pin, fit_line, write_fit
 from pipeline.mix import draw, natural_shares, quotas
 from pipeline.select import Selected
 from pipeline.sidecars import read_json, write_json, write_table
-from schemas.errors import CuveeError
+from schemas.errors import ContractError, CuveeError
 from schemas.tables import POOL_ROLE, SELECTION, TARGET_ROLE
 from stages.mixer import Floats, Mixer, Mixture, MixtureEvidence, SourceEvidence
 
@@ -30,6 +31,8 @@ class Blend:
     notes: list[str]
     seconds: float = 0.0
     reused: bool = False
+    fit: dict[str, Any] | None = None
+    """Where the mixer's fit lies, for run.json; None for a mixer that learns nothing."""
 
 
 def blend(chosen: Selected) -> Blend:
@@ -44,7 +47,7 @@ def blend(chosen: Selected) -> Blend:
     wanted = recipe.export.samples if recipe.export else None
     available = dict(chosen.survivors.group_by("source").len().sort("source").iter_rows())
     samples = wanted or len(chosen.survivors)
-    mixture, reused, chain = _mixture(chosen, mixer, samples) if mixer else (None, False, chosen.chain)
+    mixture, reused, chain, fit = _mixture(chosen, mixer, samples) if mixer else (None, False, chosen.chain, None)
     shares = mixture["capped"] if mixture else natural_shares(available)
     cap = mixer.repeats_allowed() if mixer else 1
     counts = quotas(shares, available, samples, cap)
@@ -53,19 +56,29 @@ def blend(chosen: Selected) -> Blend:
     _store(chosen, draws, fp)
     report = _shares(chosen, mixture, counts)
     notes = [f"source {name!r} has no surviving rows: weight 0" for name in _sources(chosen) if name not in available]
-    return Blend(draws, fp, report, mixture, notes, time.perf_counter() - began, reused)
+    notes += mixture["notes"] if mixture else []
+    if mixer and fit and (pins := chosen.table.resolved.pins) and pins.mixer is None:
+        notes.append(pins.refitted(mixer.kind))
+    return Blend(draws, fp, report, mixture, notes, time.perf_counter() - began, reused, fit)
 
 
-def _mixture(chosen: Selected, mixer: Mixer, samples: int) -> tuple[dict[str, Any], bool, str]:
-    chain = fingerprint([chosen.chain, chosen.table.resolved.method_identity(mixer), samples])
-    path = chosen.table.resolved.workspace.fit(f"{mixer.kind}-{chain}") / "mixture.json"
+def _mixture(chosen: Selected, mixer: Mixer, samples: int) -> tuple[dict[str, Any], bool, str, dict[str, Any] | None]:
+    resolved = chosen.table.resolved
+    pin = resolved.pins.mixer if resolved.pins else None
+    pinned = [pin.sha256] if pin else []
+    chain = fingerprint([chosen.chain, resolved.method_identity(mixer), samples, *pinned])
+    folder = resolved.workspace.fit(f"{mixer.kind}-{chain}")
+    path = folder / "mixture.json"
     reused = path.exists()
     if not reused:
-        write_json(rounded(asdict(_mixed(chosen, mixer, samples))), path)
-    return read_json(path), reused, chain
+        mixture = _mixed(chosen, mixer, samples, pin)
+        if mixture.fit is not None:
+            write_fit(mixture.fit, folder)
+        write_json(rounded(asdict(replace(mixture, fit=None))), path)
+    return read_json(path), reused, chain, fit_line(folder, resolved.fit_key(mixer), pin)
 
 
-def _mixed(chosen: Selected, mixer: Mixer, samples: int) -> Mixture:
+def _mixed(chosen: Selected, mixer: Mixer, samples: int, pin: Pin | None) -> Mixture:
     table, columns = chosen.table, mixer.columns()
     rows = table.scores(POOL_ROLE, columns).join(chosen.survivors.lazy().select("uid", "weight"), on="uid").sort("uid")
     frames = rows.collect().drop_nulls(list(columns)).partition_by("source", as_dict=True)
@@ -81,9 +94,16 @@ def _mixed(chosen: Selected, mixer: Mixer, samples: int) -> Mixture:
         seen = scores.collect().drop_nulls(list(columns))
         target = {column: values(seen[column]) for column in columns}
     try:
-        return mixer.mix(MixtureEvidence(sources, target, samples, _natural(chosen), table.resolved.recipe.seed))
+        fit = pin.read() if pin else None
+        natural, seed = _natural(chosen), table.resolved.recipe.seed
+        mixture = mixer.mix(MixtureEvidence(sources, target, samples, natural, seed, fit))
     except CuveeError as error:
         raise type(error)(f"mixer {mixer.kind!r}: {error}") from error
+    if fit is None:
+        return mixture
+    if mixture.fit != fit:
+        raise ContractError(f"mixer {mixer.kind!r} was given a pinned fit and returned another")
+    return replace(mixture, evidence={**mixture.evidence, "pinned": True})
 
 
 def values(column: pl.Series) -> Floats:

@@ -67,19 +67,27 @@ def _needed(workspace: Workspace, recipes: Sequence[Path], runs: int | None) -> 
     needed = Needed()
     records = sorted(workspace.root.glob("runs/*/run.json"))
     for path in records[-runs:] if runs else records:
-        _need_run(needed, read_json(path), path.parent)
+        _need_run(needed, path.parent, workspace)
     for recipe in recipes:
         resolved = resolve(recipe, models=False)
         if resolved.workspace.root.resolve() != workspace.root.resolve():
             raise RecipeError(f"{recipe} works in {resolved.workspace.root}, not in {workspace.root}; leave it out")
+        if resolved.pins is not None:
+            _need_run(needed, resolved.pins.folder, workspace)
         digests = [shard.digest for shard in look(resolved)[0] if shard.digest is not None]
         addresses = {item.index_address for item in resolved.inputs} | set(resolved.addresses.values())
         needed.sidecars |= {(address, digest) for address in addresses for digest in digests}
     return needed
 
 
-def _need_run(needed: Needed, record: dict[str, Any], folder: Path) -> None:
+def _need_run(needed: Needed, folder: Path, workspace: Workspace) -> None:
+    """A run of this workspace, and the one whose fits it was pinned to."""
+    if folder.resolve().parent != (workspace.root / "runs").resolve() or folder.name in needed.runs:
+        return
+    record = read_json(folder / "run.json")
     needed.runs.add(record["run"])
+    if record.get("pinned_to"):
+        _need_run(needed, Path(record["pinned_to"]), workspace)
     needed.fits |= set(record.get("fits", []))
     needed.selections |= {f"{record['selection']}.parquet"}
     needed.arms |= set(record.get("arms", []))

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline.fingerprints import fingerprint, index_address, stage_addresses
+from pipeline.fits import Pins, find_pins
 from pipeline.shards import Container, containers
 from pipeline.sidecars import Workspace
 from schemas.columns import COLUMNS, PROVIDED
@@ -59,6 +60,8 @@ class Resolved:
     plugins: tuple[str, ...]
     plugin_digests: dict[str, str]
     """Kind -> SHA-256 of the user's file that defines it."""
+    pins: Pins | None = None
+    """What `fits: RUN` of the recipe pins."""
 
     @property
     def export_folder(self) -> Path:
@@ -75,6 +78,12 @@ class Resolved:
         plugin = {"plugin": self.plugin_digests[method.kind]} if method.kind in self.plugin_digests else {}
         return {"version": method.version, **plugin, **method.model_dump(mode="json")}
 
+    def fit_key(self, method: Rule | Mixer) -> str:
+        """What a fit is of: the method with its settings, and the addresses of the scores that it reads."""
+        writers = {field.name: self.addresses[stage.kind] for stage in self.stages for field in stage.writes}
+        read = {writers[column] for column in method.columns() if column in writers}
+        return fingerprint([self.method_identity(method), sorted(read)])
+
     def identity(self) -> dict[str, Any]:
         """What the recipe asks for, free of paths, hosts and listing order."""
         recipe = self.recipe
@@ -87,6 +96,7 @@ class Resolved:
             "mix": self.method_identity(self.mixer) if self.mixer else None,
             "export": export,
             "holds_out_target": recipe.train is not None and recipe.train.eval is None,
+            **({"fits": self.pins.identity()} if self.pins else {}),
         }
 
     def recipe_fingerprint(self) -> str:
@@ -191,7 +201,17 @@ def resolve(path: Path, *, models: bool = True) -> Resolved:
         plugins=plugins,
         plugin_digests=digests,
     )
-    return resolved
+    return replace(resolved, pins=_pins(resolved)) if recipe.fits else resolved
+
+
+def _pins(resolved: Resolved) -> Pins:
+    named = resolved.recipe.fits or ""
+    folder = (resolved.folder / named).resolve() if "/" in named else resolved.workspace.run(named)
+    if not folder.is_dir():
+        runs = [path.parent.name for path in folder.parent.glob("*/run.json")]
+        raise RecipeError(f"`fits`: there is no run {str(folder)!r}{nearest(folder.name, runs)}")
+    mixer = resolved.fit_key(resolved.mixer) if resolved.mixer else None
+    return find_pins(folder, [resolved.fit_key(rule) for rule in resolved.rules], mixer)
 
 
 def _refuse_doubled(inputs: Iterable[Input]) -> None:

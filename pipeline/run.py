@@ -145,7 +145,8 @@ def _record(outcome: Outcome, clock: Clock, until: Until, ray_started: bool) -> 
         "image_bytes_read": outcome.scored.bytes,
         "samples": {"in": len(pool), **{s: int((pool["status"] == s).sum()) for s in sorted(set(pool["status"]))}},
         "shares": outcome.blend.shares if outcome.blend else None,
-        "mixture": outcome.blend.mixture if outcome.blend else None,
+        "mixture": _mixture_line(outcome.blend),
+        "pinned_to": str(resolved.pins.folder) if resolved.pins else None,
         "fits": sorted(resolved.workspace.used_fits),
         "arms": sorted(resolved.workspace.used_arms),
         "selection": outcome.blend.fingerprint if outcome.blend else None,
@@ -214,8 +215,13 @@ def _step_line(decision: Any) -> dict[str, Any]:
         "dropped": dict(counts.iter_rows()),
         "seconds": round(decision.seconds, 3),
         "reused": decision.reused,
+        "fit": decision.fit,
         "evidence": decision.verdict.evidence,
     }
+
+
+def _mixture_line(blend: Blend | None) -> dict[str, Any] | None:
+    return {**blend.mixture, "fit": blend.fit} if blend and blend.mixture else None
 
 
 def _export_line(outcome: Outcome) -> dict[str, Any] | None:

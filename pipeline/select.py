@@ -4,13 +4,14 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from pipeline.fingerprints import fingerprint, rounded
+from pipeline.fits import Pin, fit_line, write_fit
 from pipeline.holdout import HELD_OUT_SHARE, MATCH_DISTANCE, held_out, matching
 from pipeline.sidecars import read_json, write_json
 from pipeline.table import ScoreTable
@@ -29,6 +30,8 @@ class Decision:
     n_in: int
     seconds: float = 0.0
     reused: bool = False
+    fit: dict[str, Any] | None = None
+    """Where its fit lies, for run.json; None for a rule that learns nothing."""
 
     @property
     def n_kept(self) -> int:
@@ -140,18 +143,23 @@ def _hold_out(chosen: Selected, sound: pl.DataFrame) -> None:
 
 
 def _apply(chosen: Selected, rule: Rule, number: int) -> None:
-    chosen.chain = fingerprint([chosen.chain, chosen.table.resolved.method_identity(rule)])
-    folder = chosen.table.resolved.workspace.fit(f"{rule.kind}-{chosen.chain}")
+    resolved = chosen.table.resolved
+    pin = resolved.pins.rules[number] if resolved.pins else None
+    chosen.chain = fingerprint([chosen.chain, resolved.method_identity(rule), *([pin.sha256] if pin else [])])
+    folder = resolved.workspace.fit(f"{rule.kind}-{chosen.chain}")
     began = time.perf_counter()
     reused = folder.exists()
     if not reused:
-        write_verdict(_judged(chosen, rule), folder)
+        write_verdict(_judged(chosen, rule, pin), folder)
     verdict = read_verdict(folder)
     name = f"{number + 1}. {rule.kind}"
-    _fold(chosen, Decision(name, rule.kind, verdict, len(chosen.survivors), time.perf_counter() - began, reused))
+    fit = fit_line(folder, resolved.fit_key(rule), pin)
+    if fit and resolved.pins and pin is None:
+        chosen.notes.append(resolved.pins.refitted(name))
+    _fold(chosen, Decision(name, rule.kind, verdict, len(chosen.survivors), time.perf_counter() - began, reused, fit))
 
 
-def _judged(chosen: Selected, rule: Rule) -> Verdict:
+def _judged(chosen: Selected, rule: Rule, pin: Pin | None) -> Verdict:
     table, columns = chosen.table, rule.columns()
     rows = table.scores(POOL_ROLE, columns).join(chosen.survivors.lazy().select("uid"), on="uid", how="semi")
     target = None
@@ -159,11 +167,16 @@ def _judged(chosen: Selected, rule: Rule) -> Verdict:
         scores = table.scores(TARGET_ROLE, columns)
         target = scores.join(chosen.target.lazy(), on="uid", how="semi").sort("uid")
     try:
-        verdict = rule.judge(rows.sort("uid"), Context(table.resolved.recipe.seed, target))
+        context = Context(table.resolved.recipe.seed, target, pin.read() if pin else None)
+        verdict = rule.judge(rows.sort("uid"), context)
     except CuveeError as error:
         raise type(error)(f"rule {rule.kind!r}: {error}") from error
     _check(rule, verdict, chosen.survivors)
-    return verdict
+    if context.fit is None:
+        return verdict
+    if verdict.fit != context.fit:
+        raise ContractError(f"rule {rule.kind!r} was given a pinned fit and returned another")
+    return replace(verdict, evidence={**verdict.evidence, "pinned": True})
 
 
 def _check(rule: Rule, verdict: Verdict, survivors: pl.DataFrame) -> None:
@@ -203,6 +216,8 @@ def write_verdict(verdict: Verdict, folder: Path) -> None:
     if verdict.weights is not None:
         verdict.weights.sort("uid").write_parquet(temporary / "weights.parquet")
     write_json(rounded(verdict.evidence), temporary / "evidence.json")
+    if verdict.fit is not None:
+        write_fit(verdict.fit, temporary)
     try:
         temporary.rename(folder)
     except OSError:  # another run stored the same verdict first
@@ -210,7 +225,7 @@ def write_verdict(verdict: Verdict, folder: Path) -> None:
 
 
 def read_verdict(folder: Path) -> Verdict:
-    """The inverse of `write_verdict`."""
+    """The inverse of `write_verdict`; the fit stays on disk."""
     weights = folder / "weights.parquet"
     evidence: dict[str, Any] = read_json(folder / "evidence.json")
     return Verdict(

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
@@ -100,12 +100,24 @@ class Recipe(Model):
     max_bad_shards: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None, description="unreadable shards a run goes on past: a count, or a share; default: 1 %, at least 10"
     )
+    fits: str | None = Field(
+        default=None,
+        min_length=1,
+        description="a run of this workspace, or the path of a run's folder: decide as it did",
+    )
     target: Shards | None = None
     score: tuple[Step, ...] = ()
     select: tuple[Step, ...] = ()
     mix: Step | None = None
     export: Export | None = None
     train: Train | None = None
+
+    @field_validator("fits")
+    @classmethod
+    def _stays(cls, fits: str | None) -> str | None:
+        if fits is not None and fits.rstrip("/").split("/")[-1] == "latest":
+            raise ValueError("`latest` means another run after each run, and a name that changes is no pin; name a run")
+        return fits
 
     @model_validator(mode="after")
     def _names(self) -> "Recipe":

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from schemas.errors import ContractError
+from stages.fit import Fit
 
 Floats = npt.NDArray[np.float32]
 
@@ -36,6 +37,8 @@ class MixtureEvidence:
     natural: dict[str, float]
     """Each source's share of the decodable pool, summing to 1."""
     seed: int
+    fit: Fit | None = None
+    """What this mixer, with these settings, learned in the run that the recipe pins: its weights are taken."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,10 @@ class Mixture:
     binding: tuple[str, ...] = ()
     """Constraints that bind at `capped`, e.g. `max_repeats: photos`."""
     evidence: dict[str, Any] = field(default_factory=dict)
+    fit: Fit | None = None
+    """What was learned, or the pinned fit as it came; nothing for a mixer that does not learn."""
+    notes: tuple[str, ...] = ()
+    """Sentences for the record and the report."""
 
 
 class Mixer(BaseModel):
@@ -64,6 +71,7 @@ class Mixer(BaseModel):
 
     kind: str
     version: ClassVar[int] = 1
+    """Raise it whenever mixtures or fits change for the same settings and evidence."""
 
     def columns(self) -> tuple[str, ...]:
         """Names of the columns it reads."""
@@ -81,6 +89,6 @@ class Mixer(BaseModel):
         """Weigh the sources.
 
         Raises:
-            CuveeError: the caps leave fewer draws than `samples`, with both numbers.
+            CuveeError: the caps leave fewer draws than `samples`, with both numbers; or a source has no pinned weight.
         """
         raise ContractError(f"{type(self).__name__} does not implement mix()")

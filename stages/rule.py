@@ -7,6 +7,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from schemas.errors import ContractError
+from stages.fit import Fit
 
 DROPPED_SCHEMA = {"uid": pl.String, "reason": pl.String, "duplicate_of": pl.String}
 WEIGHTS_SCHEMA = {"uid": pl.String, "weight": pl.Float64}
@@ -14,11 +15,13 @@ WEIGHTS_SCHEMA = {"uid": pl.String, "weight": pl.Float64}
 
 @dataclass(frozen=True)
 class Context:
-    """What a rule may know beside the rows: the seed and, when the recipe has one, the target's rows."""
+    """What a rule may know beside the rows: the seed, the target's rows where there is one, a pinned fit."""
 
     seed: int
     target: pl.LazyFrame | None = None
     """The target's columns, uid included; the held-out part is never in it."""
+    fit: Fit | None = None
+    """What this rule, with these settings, learned in the run that the recipe pins: decide with it, learn nothing."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,13 @@ class Verdict:
     `dropped` has one line per dropped row (uid, reason, duplicate_of or null); rows not named stay.
     `weights` (uid, weight > 0) multiplies into the rows' weights; rows not named keep theirs.
     `evidence` holds plain JSON values: thresholds, counts, distances, for the record and the report.
+    `fit` is what was learned from the rows, or the pinned one as it came; a rule that learns nothing leaves it out.
     """
 
     dropped: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=DROPPED_SCHEMA))
     weights: pl.DataFrame | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
+    fit: Fit | None = None
 
 
 class Rule(BaseModel):
@@ -42,7 +47,7 @@ class Rule(BaseModel):
 
     kind: str
     version: ClassVar[int] = 1
-    """Raise it whenever verdicts change for the same settings and rows."""
+    """Raise it whenever verdicts or fits change for the same settings and rows."""
 
     def columns(self) -> tuple[str, ...]:
         """Names of the columns it reads beside uid and source; `needs_target` rules read them of the target too."""
@@ -56,7 +61,7 @@ class Rule(BaseModel):
         """Decide over the rows still there, given in uid order with `uid`, `source` and `columns()`.
 
         Raises:
-            CuveeError: more was asked for than there is, with both numbers.
+            CuveeError: more was asked for than there is, with both numbers; or a pinned fit does not cover the rows.
         """
         raise ContractError(f"{type(self).__name__} does not implement judge()")
 

@@ -6,13 +6,16 @@ it over the score's histogram. Where the table outgrows one machine, a cut by va
 largest value comes from a histogram pass and a second pass over the one bin it falls into, with the same verdicts.
 """
 
+from dataclasses import replace
 from math import ceil, floor
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
 from pydantic import AfterValidator, Field
 
+from schemas.errors import CuveeError
+from stages.fit import Fit
 from stages.noise import uniform_noise
 from stages.order import numeric_name, require_numeric, share_of
 from stages.rule import Context, Rule, Verdict, drop_lines, missing_rows
@@ -75,7 +78,10 @@ class TopFraction(Rule):
     k = ceil(fraction x n), and every row >= the k-th largest value stays, so ties at the border may exceed k; `exact`
     keeps k rows and lets hash(seed, uid) choose among the tied. `compat: datacomp` is that benchmark's own count,
     int(n x fraction) + 1 in floating point (mlfoundations/datacomp, baselines). Drops as `below_<column>`.
+    Learned: the border. Under a pinned one every row >= it stays, tied or not, whatever fraction that is.
     """
+
+    version: ClassVar[int] = 2
 
     kind: Literal["top_fraction"] = "top_fraction"
     column: NumericColumn
@@ -93,6 +99,7 @@ class TopFraction(Rule):
 
         Raises:
             RecipeError: the column holds no numbers.
+            CuveeError: a source has scores and no pinned border.
         """
         require_numeric(rows, self.column)
         table = rows.select("uid", "source", self.column).collect()
@@ -101,10 +108,24 @@ class TopFraction(Rule):
         thresholds: dict[str, Any] = {}
         lost = [scored.head(0)]
         for name, group in sorted(groups.items(), key=lambda item: str(item[0][0])):
-            if len(group):
+            if len(group) and context.fit is not None:
+                border = thresholds[str(name[0])] = self._pinned(context.fit, str(name[0]))
+                lost.append(group.filter(pl.col(self.column) < border))
+            elif len(group):
                 thresholds[str(name[0])], below = self._cut(group, context.seed)
                 lost.append(below)
-        return _verdict(table, pl.concat(lost), self.column, f"below_{self.column}", thresholds)
+        verdict = _verdict(table, pl.concat(lost), self.column, f"below_{self.column}", thresholds)
+        return replace(verdict, fit=context.fit or Fit(facts={"borders": thresholds}))
+
+    def _pinned(self, fit: Fit, source: str) -> Any:
+        borders = fit.facts["borders"]
+        if source not in borders:
+            where = f"source {source!r} has" if source else "the pool has"
+            raise CuveeError(
+                f"{where} no pinned border for {self.column!r}, only {sorted(borders) or 'nothing'} had scores then; "
+                f"run once without `fits:` to fit anew, then pin that run"
+            )
+        return borders[source]
 
     def _cut(self, group: pl.DataFrame, seed: int) -> tuple[Any, pl.DataFrame]:
         """The k-th largest value and the rows that fall below it; group (n > 0 rows) in uid order, without nulls."""

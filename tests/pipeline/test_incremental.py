@@ -175,6 +175,16 @@ def test_gc_lists_then_removes_what_no_run_needs(living: tuple[Path, Outcome]) -
     assert computed(ran(recipe)) == {}
 
 
+def test_gc_keeps_the_run_that_a_kept_run_is_pinned_to(living: tuple[Path, Outcome]) -> None:
+    recipe, first = living
+    recipe.write_text(recipe.read_text() + f"fits: {first.name}\n")
+    ran(recipe)
+    root = recipe.parent / "work"
+    kept = collect(root, [recipe], 1, remove=True)
+    assert kept["runs_kept"] == 2 and first.folder.is_dir()
+    assert resolve(recipe).pins is not None and computed(ran(recipe)) == {}
+
+
 def test_gc_and_diff_refuse_what_is_none_of_theirs(living: tuple[Path, Outcome], tmp_path: Path) -> None:
     recipe, first = living
     with pytest.raises(CuveeError, match=r"no pool\.parquet"):

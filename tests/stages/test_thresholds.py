@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from schemas.errors import RecipeError
+from schemas.errors import CuveeError, RecipeError
+from stages.fit import Fit
 from stages.rule import DROPPED_SCHEMA, Context, Rule, Verdict
 from stages.thresholds import AtLeast, AtMost, TopFraction
 
@@ -175,3 +176,48 @@ def test_senseless_settings_are_refused(settings: dict[str, object]) -> None:
 def test_a_threshold_is_a_finite_number(value: float) -> None:
     with pytest.raises(ValidationError):
         AtLeast(column="score", value=value)
+
+
+def pinned(rule: Rule, rows: pl.DataFrame, fit: Fit | None) -> Verdict:
+    verdict = rule.judge(rows.lazy(), Context(0, fit=fit))
+    assert verdict.fit == fit
+    return verdict
+
+
+@given(SCORES, st.integers(1, 20).map(lambda i: i / 20), st.booleans())
+def test_a_pinned_border_decides_as_it_did(scores: list[float | None], fraction: float, per_source: bool) -> None:
+    rows = table(scores)
+    rule = TopFraction(column="score", fraction=fraction, per_source=per_source)
+    fresh = judge(rule, rows)
+    again = pinned(rule, rows, fresh.fit)
+    assert again.dropped.equals(fresh.dropped) and again.evidence == fresh.evidence
+    more = pl.concat([rows, rows.with_columns(uid="new-" + pl.col("uid"), score=-pl.col("score"))])
+    old = pinned(rule, more, fresh.fit).dropped.filter(~pl.col("uid").str.starts_with("new-"))
+    assert old.equals(fresh.dropped)
+
+
+def test_a_pinned_border_breaks_no_ties() -> None:
+    rule = TopFraction(column="score", fraction=0.5, exact=True)
+    fresh = judge(rule, table([1, 1, 1, 1]))
+    assert len(fresh.dropped) == 2
+    assert len(pinned(rule, table([1, 1, 1, 1, 0.5]), fresh.fit).dropped) == 1
+
+
+def test_whole_numbers_keep_their_border() -> None:
+    rule = TopFraction(column="score", fraction=0.5)
+    rows = table([2**63 - 1, 2**63, 2**63 + 1, 2**63 + 2], pl.UInt64)
+    fresh = judge(rule, rows)
+    assert fresh.fit is not None and fresh.fit.facts == {"borders": {"": 2**63 + 1}}
+    assert pinned(rule, rows, fresh.fit).dropped.equals(fresh.dropped)
+
+
+def test_a_source_without_a_pinned_border_is_refused() -> None:
+    rows = table([1, 2, 3, 4])
+    rule = TopFraction(column="score", fraction=0.5, per_source=True)
+    fit = judge(rule, rows.filter(pl.col("source") == "a")).fit
+    with pytest.raises(CuveeError, match=r"source 'b' has no pinned border for 'score', only \['a'\].*run once"):
+        pinned(rule, rows, fit)
+    whole = TopFraction(column="score", fraction=0.5)
+    with pytest.raises(CuveeError, match=r"the pool has no pinned border .* only nothing"):
+        pinned(whole, rows, judge(whole, table([None])).fit)
+    assert judge(AtLeast(column="score", value=1), rows).fit is None

@@ -1,7 +1,7 @@
 """The rule: clusters, orders, compares and cuts."""
 
 from math import isqrt
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from schemas.columns import IMAGE_EMBEDDING
 from schemas.errors import CuveeError
 from stages.duplicates.semdedup.clusters import fit_centroids, in_order, nearest_centroids
 from stages.duplicates.semdedup.similarity import Doubles, Embeddings, Places, largest_earlier, norms
+from stages.fit import Fit
 from stages.noise import uniform_noise
 from stages.order import share_of
 from stages.rule import Context, Rule, Verdict, drop_lines
@@ -27,7 +28,10 @@ class SemDeDup(Rule):
     such cosines until ceil(keep x n) rows are left, ties by uid. `duplicate_of` is that earlier row, which may itself
     be dropped for a third one: chains are part of the published rule. Rows without an embedding stay. Beyond one
     machine the cluster is the partition key, with equal results.
+    Learned: the centroids and, under `keep`, the last dropped row's (similarity, uid), the cut in that order of rows.
     """
+
+    version: ClassVar[int] = 2
 
     kind: Literal["semdedup"] = "semdedup"
     epsilon: float | None = Field(None, gt=0, le=1)
@@ -51,7 +55,7 @@ class SemDeDup(Rule):
         return (IMAGE_EMBEDDING.name,)
 
     def judge(self, rows: pl.LazyFrame, context: Context) -> Verdict:
-        """Cluster all rows, compare inside clusters, cut.
+        """Cluster all rows, or take them to the nearest pinned centroid; compare inside clusters, cut.
 
         Raises:
             CuveeError: embeddings of unequal length or of length zero, or `keep` needs more drops than there are rows
@@ -59,31 +63,39 @@ class SemDeDup(Rule):
         """
         table = rows.select("uid", IMAGE_EMBEDDING.name).sort("uid").drop_nulls().collect()
         if table.is_empty():
-            return Verdict()
+            return Verdict(fit=context.fit)
         embeddings = _matrix(table[IMAGE_EMBEDDING.name])
         uids = table["uid"].to_list()
-        groups = self._groups(embeddings, uids, context.seed)
+        centroids = self._centroids(embeddings, uids, context)
+        groups = self._groups(embeddings, uids, centroids, context.seed)
         largest = np.full(len(uids), -np.inf)
         partner = np.full(len(uids), -1, np.int64)
         for group in groups:
             largest[group], place = largest_earlier(embeddings[group])
             partner[group[1:]] = group[place[1:]]
-        lost = self._lost(largest)
+        lost = self._lost(largest, uids, context.fit)
         twins = pl.DataFrame({"uid": table["uid"].gather(lost), "duplicate_of": table["uid"].gather(partner[lost])})
         evidence = _evidence(largest, lost, [len(group) for group in groups])
-        return Verdict(drop_lines(twins, "semantic_duplicate").sort("uid"), evidence=evidence)
+        fit = context.fit or Fit({"centroids": centroids.astype(np.float32)}, {"cut": self._cut(largest, lost, uids)})
+        return Verdict(drop_lines(twins, "semantic_duplicate").sort("uid"), evidence=evidence, fit=fit)
 
-    def _groups(self, embeddings: Embeddings, uids: list[str], seed: int) -> list[Places]:
+    def _centroids(self, embeddings: Embeddings, uids: list[str], context: Context) -> Embeddings:
+        if context.fit is not None:
+            return context.fit.arrays["centroids"].astype(np.float16)
         clusters = self.clusters or min(max(isqrt(len(uids)), 1), MOST_CLUSTERS)
-        centroids = fit_centroids(embeddings, uids, clusters, seed)
+        return fit_centroids(embeddings, uids, clusters, context.seed)
+
+    def _groups(self, embeddings: Embeddings, uids: list[str], centroids: Embeddings, seed: int) -> list[Places]:
         cluster, cosine = nearest_centroids(embeddings, centroids)
         keys = uniform_noise(uids, seed, "semdedup order") if self.order == "random" else None
         return in_order(cluster, cosine, keys, self.order == "hard")
 
-    def _lost(self, largest: Doubles) -> Places:
+    def _lost(self, largest: Doubles, uids: list[str], fit: Fit | None) -> Places:
         """Rows to drop, by their largest earlier cosine (-inf where there is none)."""
         if self.epsilon is not None:
             return np.flatnonzero(largest > 1 - self.epsilon)
+        if fit is not None:
+            return _beyond(largest, uids, fit.facts["cut"])
         assert self.keep is not None
         drops = len(largest) - share_of(self.keep, len(largest))
         candidates = int(np.isfinite(largest).sum())
@@ -93,6 +105,21 @@ class SemDeDup(Rule):
                 f"earlier neighbour in their cluster; raise `keep` or lower `clusters`"
             )
         return np.sort(np.argsort(-largest, kind="stable")[:drops])
+
+    def _cut(self, largest: Doubles, lost: Places, uids: list[str]) -> list[float | str] | None:
+        """[similarity, uid] of the row that `keep` dropped last; None where it dropped none."""
+        if self.keep is None or not len(lost):
+            return None
+        lowest = largest[lost].min()
+        return [float(lowest), uids[int(lost[largest[lost] == lowest][-1])]]
+
+
+def _beyond(largest: Doubles, uids: list[str], cut: list[Any] | None) -> Places:
+    """Rows at or before a pinned cut: more similar, or as similar with a uid that is not greater."""
+    if cut is None:
+        return np.zeros(0, np.int64)
+    before = np.array([uid <= cut[1] for uid in uids], np.bool_)
+    return np.flatnonzero((largest > cut[0]) | ((largest == cut[0]) & before))
 
 
 def _matrix(column: pl.Series) -> Embeddings:

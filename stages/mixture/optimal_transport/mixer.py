@@ -1,7 +1,7 @@
 """The mixer `optimal_transport`: evidence to atoms, atoms to the optimum, the optimum to shares with references."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,11 +14,10 @@ from stages.mixer import Floats, Mixer, Mixture, MixtureEvidence
 from stages.mixture.optimal_transport.atoms import Atoms, Doubles, quantise, unit_rows
 from stages.mixture.optimal_transport.bootstrap import intervals
 from stages.mixture.optimal_transport.program import Masses, Optimum, Potentials, minimise
+from stages.mixture.optimal_transport.shares import GRID, gone, learned, shares_of
 
 UNLIMITED = 2**31 - 1
 """`max_repeats: null`: as often as `repeats`, an int32, can say."""
-GRID = 1_000_000
-"""Shares are whole millionths: below that lie the solver's tolerances."""
 AT_LIMIT = 1e-8
 
 
@@ -27,7 +26,11 @@ class OptimalTransport(Mixer):
 
     The objective is the squared 2-Wasserstein distance between the mixture's and the target's atoms, on unit vectors,
     divided by the median cost between source and target atoms. Rows count by their rule weights.
+    Learned: the ideal and the capped shares. Pinned shares are not adjusted to new rows; the objective always is that
+    of the rows there are, so a pin that has aged shows.
     """
+
+    version: ClassVar[int] = 2
 
     kind: Literal["optimal_transport"] = "optimal_transport"
     target: Literal["target"] = "target"
@@ -67,27 +70,35 @@ class OptimalTransport(Mixer):
         """Weigh the sources that have surviving rows.
 
         Raises:
-            CuveeError: no rows on one side, embeddings of different width, or more samples than the cap allows.
+            CuveeError: no rows on one side, embeddings of different width, more samples than the cap allows, a source
+                without a pinned weight, or pinned weights that leave nothing to the sources there are.
         """
         names = sorted(evidence.sources)
         natural, limits = _natural(evidence, names), self._limits(evidence, names)
         sources, target = self._quantised(evidence, names)
         potentials, median = _costs(list(sources.values()), target)
         masses = Masses(np.concatenate([atoms.weights for atoms in sources.values()]), target.weights)
-        ideal, capped = _optima(potentials, masses, limits, natural)
-        bounds = intervals(potentials, sources, target, natural, self.bootstrap, evidence.seed).round(6)
-        shares = {"ideal": on_grid(ideal.shares), "capped": on_grid(capped.shares), "natural": natural}
-        shares["uniform"] = np.full(len(names), 1 / len(names))
-        values = {name: potentials.distance(point, masses) for name, point in sorted(shares.items())}
+        fit = evidence.fit
+        if fit is None:
+            best = _optima(potentials, masses, limits, natural)
+            bounds = intervals(potentials, sources, target, natural, self.bootstrap, evidence.seed)
+            fit = learned(names, *best, bounds)
+        points = {name: shares_of(fit, name, names) for name in ("ideal", "capped")}
+        points |= {"natural": natural, "uniform": np.full(len(names), 1 / len(names))}
+        values = {name: potentials.distance(point, masses) for name, point in sorted(points.items())}
         alone = {name: potentials.distance(np.eye(len(names))[i], masses) for i, name in enumerate(names)}
+        squared = {name: values[name] * median for name in ("ideal", "capped")}
+        facts = {"alone": alone, "median_cost": median, "squared_distance": squared, "gap": fit.facts["gap"]}
         return Mixture(
-            weights=dict(zip(names, shares["ideal"].tolist(), strict=True)),
-            capped=dict(zip(names, shares["capped"].tolist(), strict=True)),
-            intervals={name: (low, high) for name, (low, high) in zip(names, bounds.tolist(), strict=True)},
+            weights=dict(zip(names, points["ideal"].tolist(), strict=True)),
+            capped=dict(zip(names, points["capped"].tolist(), strict=True)),
+            intervals={name: tuple(fit.facts["intervals"][name]) for name in names},
             objective=values.pop("capped"),
             references=values,
-            binding=tuple(f"max_repeats: {names[i]}" for i in _at_limit(capped.shares, limits)),
-            evidence=self._facts({**sources, "target": target}, alone, median, (ideal, capped)),
+            binding=tuple(f"max_repeats: {names[i]}" for i in _at_limit(points["capped"], limits)),
+            evidence=self._facts({**sources, "target": target}) | facts,
+            fit=fit,
+            notes=gone(fit, names),
         )
 
     def _limits(self, evidence: MixtureEvidence, names: Sequence[str]) -> Doubles:
@@ -114,30 +125,14 @@ class OptimalTransport(Mixer):
             sources[name] = quantise(rows, weights, found.uids, self.atoms, evidence.seed)
         return sources, target
 
-    def _facts(
-        self, sides: dict[str, Atoms], alone: dict[str, float], median: float, found: tuple[Optimum, Optimum]
-    ) -> dict[str, object]:
+    def _facts(self, sides: dict[str, Atoms]) -> dict[str, Any]:
         return {
             "columns": list(self.columns()),
             "atoms": {name: len(atoms.weights) for name, atoms in sides.items()},
             "quantisation_error": {name: atoms.error for name, atoms in sides.items()},
             "effective_rows": {name: atoms.effective_rows for name, atoms in sides.items()},
-            "alone": alone,
-            "median_cost": median,
-            "squared_distance": {"ideal": found[0].value * median, "capped": found[1].value * median},
-            "gap": {"ideal": found[0].gap, "capped": found[1].gap},
             "bootstrap": self.bootstrap,
         }
-
-
-def on_grid(shares: Doubles) -> Doubles:
-    """Shares as whole millionths that sum to 1: largest remainder, ties to the one that comes first."""
-    exact = shares * GRID
-    whole = np.floor(exact)
-    missing = int(GRID - whole.sum())
-    whole[np.argsort(whole - exact, kind="stable")[:missing]] += 1
-    grid: Doubles = whole / GRID
-    return grid
 
 
 def _natural(evidence: MixtureEvidence, names: Sequence[str]) -> Doubles:
@@ -166,7 +161,7 @@ def _optima(potentials: Potentials, masses: Masses, limits: Doubles, natural: Do
 
 
 def _at_limit(shares: Doubles, limits: Doubles) -> list[int]:
-    return [int(i) for i in np.flatnonzero((limits < 1) & (shares >= limits - AT_LIMIT))]
+    return [int(i) for i in np.flatnonzero((limits < 1) & (shares >= limits - 1 / GRID))]
 
 
 def _costs(sources: Sequence[Atoms], target: Atoms) -> tuple[Potentials, float]:

@@ -1,7 +1,7 @@
 """The rule: draws the captions that are likely under the target's n-grams and unlikely under the pool's."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +10,21 @@ from pydantic import Field
 
 from schemas.columns import CAPTION
 from schemas.errors import CuveeError
+from stages.fit import Fit
 from stages.noise import gumbel_noise, uniform_noise
 from stages.rule import Context, Rule, Verdict, drop_lines
 from stages.target.dsir.ngrams import Hashing, Integers, Ngrams, hash_ngrams
-from stages.target.dsir.weights import MIN_LENGTH, Mode, kl_divergence, log_weights, resample, scores, too_few
+from stages.target.dsir.weights import (
+    MIN_LENGTH,
+    Mode,
+    kl_divergence,
+    log_ratio,
+    resample,
+    scores,
+    spread,
+    too_few,
+    weigh,
+)
 
 Mask = npt.NDArray[np.bool_]
 HELD_OUT_SHARE = 0.2
@@ -27,13 +38,26 @@ class _Captions:
     ngrams: Ngrams
 
 
+@dataclass(frozen=True)
+class _Draw:
+    """Which captions (n,) are drawn, which are long enough to be drawn, and by what."""
+
+    chosen: Mask
+    eligible: Mask
+    fit: Fit
+
+
 class Dsir(Rule):
     """Keeps `samples` rows, drawn by how much likelier their captions are under the target than under the pool.
 
     Gumbel noise is keyed by (seed, uid), ties end at uid. Captions that are null or hold no token are dropped as
     `caption_missing`, shorter than `min_length` tokens as `below_min_length`, the rest as `not_sampled_by_dsir`.
     Beyond one machine the histograms add up and each partition keeps its `samples` largest scores, with equal results.
+    Learned: the log ratio of each bucket and the deviation that scores are divided by. Pinned, a caption's score never
+    changes; still exactly `samples` rows are drawn, so a row that was not drawn is not drawn from more rows either.
     """
+
+    version: ClassVar[int] = 2
 
     kind: Literal["dsir"] = "dsir"
     target: Literal["target"] = "target"
@@ -56,7 +80,7 @@ class Dsir(Rule):
         return True
 
     def judge(self, rows: pl.LazyFrame, context: Context) -> Verdict:
-        """Fit both n-gram distributions, weigh every caption, draw.
+        """Fit both n-gram distributions, or take the pinned ratio; weigh every caption, draw.
 
         Raises:
             CuveeError: the target has no caption with a token, or fewer rows are eligible than `samples`.
@@ -68,7 +92,8 @@ class Dsir(Rule):
         if not worded.any():
             raise too_few(self.samples, 0)
         captions = _Captions(table["uid"].filter(pl.Series(worded)).to_list(), every.only(worded))
-        chosen, eligible = self._draw(captions, target.histogram(), context.seed)
+        drawn = self._draw(captions, context.fit or self._ratio(captions, target.histogram()), context.seed)
+        chosen, eligible = drawn.chosen, drawn.eligible
         found = table.filter(pl.Series(worded))
         dropped = [
             drop_lines(table.filter(pl.Series(~worded)), "caption_missing"),
@@ -84,28 +109,32 @@ class Dsir(Rule):
                 "target": _mean(target.tokens),
             },
             "kl": _divergences(captions, target.histogram(), chosen, eligible, context.seed),
-            "kl_held_out": self._held_out(captions, target_uids, target, context.seed),
+            "kl_held_out": None if context.fit else self._held_out(captions, target_uids, target, context.seed),
         }
-        return Verdict(pl.concat(dropped).sort("uid"), evidence=evidence)
+        return Verdict(pl.concat(dropped).sort("uid"), evidence=evidence, fit=drawn.fit)
 
-    def _draw(self, captions: _Captions, target: Integers, seed: int) -> tuple[Mask, Mask]:
-        """(n,) which captions are drawn, and which are long enough to be drawn."""
-        weights = log_weights(captions.ngrams, target, self.mode, self.smoothing)
+    def _ratio(self, captions: _Captions, target: Integers) -> Fit:
+        """What is known of the fit before any caption is weighed."""
+        return Fit({"log_ratio": log_ratio(target, captions.ngrams.histogram(), self.mode, self.smoothing)})
+
+    def _draw(self, captions: _Captions, fit: Fit, seed: int) -> _Draw:
+        weights = weigh(captions.ngrams, fit.arrays["log_ratio"], self.mode)
         shortest = MIN_LENGTH[self.mode] if self.min_length is None else self.min_length
         eligible = weights.length >= shortest
         places = np.flatnonzero(eligible)
         noise = gumbel_noise([captions.uids[place] for place in places], seed, "dsir")
+        deviation = fit.facts["deviation"] if "deviation" in fit.facts else spread(weights.log[eligible])
         chosen = np.zeros_like(eligible)
-        chosen[places[resample(scores(weights.log[eligible], self.mode), self.samples, noise)]] = True
-        return chosen, eligible
+        chosen[places[resample(scores(weights.log[eligible], self.mode, deviation), self.samples, noise)]] = True
+        return _Draw(chosen, eligible, Fit(fit.arrays, {"deviation": deviation}))
 
     def _held_out(self, captions: _Captions, uids: list[str], target: Ngrams, seed: int) -> dict[str, Any] | None:
-        """The divergences on a fifth of the target that this second draw has not seen; None for a tiny target."""
+        """The divergences on a fifth of the target, for a second draw fitted without it; None for a tiny target."""
         outside = uniform_noise(uids, seed, "dsir evidence") < HELD_OUT_SHARE
         if not outside.any() or outside.all():
             return None
-        chosen, eligible = self._draw(captions, target.histogram(~outside), seed)
-        return _divergences(captions, target.histogram(outside), chosen, eligible, seed)
+        drawn = self._draw(captions, self._ratio(captions, target.histogram(~outside)), seed)
+        return _divergences(captions, target.histogram(outside), drawn.chosen, drawn.eligible, seed)
 
     def _target(self, context: Context) -> tuple[list[str], Ngrams]:
         if context.target is None:

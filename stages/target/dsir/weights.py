@@ -47,26 +47,38 @@ def log_ratio(target: Integers, pool: Integers, mode: Mode, smoothing: float | N
 
 
 def log_weights(pool: Ngrams, target: Integers, mode: Mode = "caption", smoothing: float | None = None) -> Weights:
-    """Weigh each text of the pool against the target's histogram (B,); the ratio is fitted on the whole pool.
+    """Weigh each text of the pool against the target's histogram (B,); the ratio is fitted on the whole pool."""
+    return weigh(pool, log_ratio(target, pool.histogram(), mode, smoothing), mode)
+
+
+def weigh(pool: Ngrams, ratio: Doubles, mode: Mode) -> Weights:
+    """Weigh each text by the log ratios (B,).
 
     Exact mode: the published sum over n-grams, and the length L = (count + n(n-1)/2) // n that its filter uses.
     """
-    total = pool.sums(log_ratio(target, pool.histogram(), mode, smoothing))
+    total = pool.sums(ratio)
     if mode == "caption":
         return Weights(total / np.maximum(pool.tokens, 1), pool.tokens)
     n = len(pool.buckets)
     return Weights(total, (pool.counts() + n * (n - 1) // 2) // n)
 
 
-def scores(log: Doubles, mode: Mode) -> Doubles:
-    """(n,) what Gumbel noise is added to: log weights (exact), or 2 z / std(z) of per-token weights (caption).
-
-    The deviation is summed exactly (`fsum`), so it is the same for the same texts in any order.
-    """
-    if mode == "exact" or not len(log):
-        return log
+def spread(log: Doubles) -> float:
+    """Standard deviation of (n,) weights, 0 for none; summed exactly, so the same for the same texts in any order."""
+    if not len(log):
+        return 0.0
     mean = fsum(log) / len(log)
-    deviation = sqrt(fsum((log - mean) ** 2) / len(log))
+    return sqrt(fsum((log - mean) ** 2) / len(log))
+
+
+def scores(log: Doubles, mode: Mode, deviation: float | None = None) -> Doubles:
+    """(n,) what Gumbel noise is added to: log weights (exact), or 2 z / `deviation` of per-token weights z (caption).
+
+    The deviation is by default that of z itself.
+    """
+    if mode == "exact":
+        return log
+    deviation = spread(log) if deviation is None else deviation
     return SHARPNESS * log / deviation if deviation > 0 else np.zeros_like(log)
 
 

@@ -1,4 +1,5 @@
 from math import ceil, fsum
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -11,6 +12,7 @@ from schemas.errors import CuveeError
 from stages.duplicates.semdedup import SemDeDup, similarity
 from stages.duplicates.semdedup.clusters import fit_centroids, nearest_centroids
 from stages.duplicates.semdedup.similarity import cosines, largest_earlier
+from stages.fit import Fit
 from stages.rule import DROPPED_SCHEMA, Context, Verdict
 
 
@@ -165,3 +167,40 @@ def test_broken_embeddings_are_refused() -> None:
 def test_one_cut_is_named(settings: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         SemDeDup.model_validate(settings)
+
+
+def pinned(rule: SemDeDup, rows: pl.DataFrame, fit: Fit | None) -> Verdict:
+    verdict = rule.judge(rows.lazy(), Context(0, fit=fit))
+    assert verdict.fit == fit
+    return verdict
+
+
+@pytest.mark.parametrize("order", ["hard", "easy", "random"])
+@pytest.mark.parametrize("cut", [{"keep": 0.9}, {"keep": 1}, {"epsilon": 0.05}])
+def test_pinned_centroids_and_cut_decide_as_they_did(
+    order: Literal["hard", "easy", "random"], cut: dict[str, float]
+) -> None:
+    rows = table(planted(400, 8))
+    rule = SemDeDup(order=order, **cut)
+    fresh = judge(rule, rows)
+    again = pinned(rule, rows, fresh.fit)
+    assert again.dropped.equals(fresh.dropped) and again.evidence == fresh.evidence
+    more = table(np.concatenate([planted(400, 8), planted(300, 8, seed=1)]))
+    assert set(fresh.dropped["uid"]) <= set(pinned(rule, more, fresh.fit).dropped["uid"])
+
+
+@given(st.integers(2, 60), st.integers(1, 99).map(lambda i: i / 100))
+def test_a_pinned_cut_settles_ties_by_uid(n: int, keep: float) -> None:
+    rows = table(unit(np.repeat(planted(10, 6)[:2], [n, 3], axis=0)))
+    rule = SemDeDup(keep=max(keep, 0.5), clusters=1)
+    fresh = judge(rule, rows)
+    assert pinned(rule, rows, fresh.fit).dropped.equals(fresh.dropped)
+
+
+def test_a_pin_needs_no_k_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, rule = table(planted(200, 8)), SemDeDup(keep=0.9)
+    fresh = judge(rule, rows)
+    monkeypatch.setattr("stages.duplicates.semdedup.rule.fit_centroids", None)
+    assert pinned(rule, rows, fresh.fit).dropped.equals(fresh.dropped)
+    assert pinned(rule, rows.head(0), fresh.fit).dropped.is_empty()
+    assert fresh.fit is not None and fresh.fit.arrays["centroids"].shape == (14, 8)

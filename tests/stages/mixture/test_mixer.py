@@ -11,7 +11,8 @@ from schemas.errors import ContractError, CuveeError
 from stages.kinds import kinds
 from stages.mixer import Mixer, MixtureEvidence, SourceEvidence
 from stages.mixture.optimal_transport import OptimalTransport
-from stages.mixture.optimal_transport.mixer import UNLIMITED, on_grid
+from stages.mixture.optimal_transport.mixer import UNLIMITED
+from stages.mixture.optimal_transport.shares import on_grid
 
 WIDTH = 24
 CENTRES = np.random.default_rng(11).normal(size=(4, WIDTH))
@@ -175,3 +176,37 @@ def test_evidence_that_cannot_work_is_refused():
 def test_the_grid_keeps_the_sum_and_breaks_ties_by_place():
     assert on_grid(np.full(3, 1 / 3)).tolist() == [0.333334, 0.333333, 0.333333]
     assert on_grid(np.array([1 - 3e-9, 3e-9])).tolist() == [1.0, 0.0]
+
+
+def comparable(mixture) -> dict:
+    facts = asdict(mixture)
+    return {name: facts[name] for name in ("weights", "capped", "intervals", "objective", "references", "binding")}
+
+
+def test_pinned_weights_are_taken_as_they_are(monkeypatch):
+    known = evidence(rows=(300, 40, 300, 300), samples=400)
+    fresh = mixer(max_repeats=2).mix(known)
+    for name in ("minimise", "intervals"):
+        monkeypatch.setattr(f"stages.mixture.optimal_transport.mixer.{name}", None)
+    again = mixer(max_repeats=2).mix(replace(known, fit=fresh.fit))
+    assert asdict(again) == asdict(fresh) and again.notes == ()
+    grown = mixer(max_repeats=2).mix(replace(evidence(target=((3, 200),)), fit=fresh.fit))
+    assert (grown.weights, grown.capped, grown.intervals) == (fresh.weights, fresh.capped, fresh.intervals)
+    assert grown.objective > fresh.objective  # that of the rows and the target there are now
+
+
+def test_a_gone_source_leaves_its_share_to_the_others_and_a_new_one_is_refused():
+    full, fewer = evidence(), evidence(rows=(300, 0, 300, 300))
+    fresh = mixer().mix(full)
+    left = mixer().mix(replace(fewer, fit=fresh.fit))
+    assert set(left.weights) == {"art", "cars", "dogs"} and sum(left.capped.values()) == pytest.approx(1, abs=1e-12)
+    rest = 1 - fresh.capped["books"]
+    assert left.capped["art"] == pytest.approx(fresh.capped["art"] / rest, abs=2e-6)
+    assert len(left.notes) == 1 and "'books' has no rows any more: its pinned share of 0." in left.notes[0]
+    assert left.fit == fresh.fit and comparable(mixer().mix(replace(full, fit=left.fit))) == comparable(fresh)
+    with pytest.raises(CuveeError, match=r"'books' has no pinned weight, only \['art', 'cars', 'dogs'\].*run once"):
+        mixer().mix(replace(full, fit=mixer().mix(fewer).fit))
+    alone = mixer().mix(evidence(rows=(300, 0, 300, 0), target=((0, 200),)))
+    assert alone.fit is not None and alone.weights["cars"] == 0
+    with pytest.raises(CuveeError, match=r"leave nothing to \['cars'\]"):
+        mixer().mix(replace(evidence(rows=(0, 0, 300, 0)), fit=alone.fit))

@@ -251,3 +251,22 @@ def test_reference_covers_what_can_differ() -> None:
     texts = REFERENCE["pool"]
     assert "" in texts and any("Σ" in text for text in texts) and any(len(text.split()) >= 40 for text in texts)
     assert all(a != b for a, b in pairwise(sorted(REFERENCE["log_weights"])[:20])) and len(REFERENCE["selected"]) == 15
+
+
+@pytest.mark.parametrize(("mode", "settings"), [("caption", {}), ("exact", {"min_length": 1})])
+def test_a_pinned_ratio_decides_as_it_did_and_fits_nothing(
+    mode: str, settings: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, target = table([*SHOP, *PHOTOS, "", "dog"]), table(PHOTOS[:9], 9000)
+    rule = Dsir(samples=20, mode=mode, **settings)
+    fresh = judge(rule, pool, target)
+    for name in ("log_ratio", "spread"):
+        monkeypatch.setattr(f"stages.target.dsir.rule.{name}", None)
+    other = table(SHOP[:3], 9500)  # a target that changed has no say
+    again = rule.judge(pool.lazy(), Context(0, other.lazy(), fresh.fit))
+    assert again.dropped.equals(fresh.dropped) and again.fit == fresh.fit
+    assert again.evidence["kl_held_out"] is None and again.evidence["eligible"] == fresh.evidence["eligible"]
+    more = pl.concat([pool, table(["a small dog on the y", "cotton shirt"] * 20, 5000)])
+    grown = rule.judge(more.lazy(), Context(0, target.lazy(), fresh.fit))
+    old = pool.join(grown.dropped, on="uid", how="anti")["uid"]
+    assert len(kept(grown, more)) == 20 and set(old) < set(kept(fresh, pool))
