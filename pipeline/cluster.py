@@ -150,10 +150,12 @@ def refuse_strangers(ray: Any) -> None:
         CuveeError: naming the node, the folder it imports from and the folder expected.
     """
     expected = package_digest(PACKAGE_ROOT)
-    for node in ray.nodes():
-        if not node["Alive"] or not node["Resources"].get("CPU"):
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    for node, answer in [(node, _ask(ray, node["NodeID"])) for node in nodes]:
+        try:
+            root, found = ray.get(answer)
+        except ray.exceptions.RayError:  # the node went away while it was asked
             continue
-        root, found = ray.get(_ask(ray, node["NodeID"]))
         if found != expected:
             raise CuveeError(
                 f"workers on node {node['NodeManagerAddress']} import `pipeline` from {root or 'nowhere'}, not cuvee's "

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pipeline.fingerprints import fingerprint, index_address, stage_addresses
 from pipeline.fits import Pins, find_pins
 from pipeline.shards import Container, containers
+from pipeline.shards.expand import is_url
 from pipeline.sidecars import Workspace
 from schemas.columns import COLUMNS, PROVIDED
 from schemas.errors import RecipeError
@@ -65,9 +66,15 @@ class Resolved:
 
     @property
     def export_folder(self) -> Path:
-        """Where the exported shards go."""
+        """Where the exported shards go; what is meant for an object store is made in the workspace first."""
         named = self.recipe.export.folder if self.recipe.export else None
-        return self.folder / named if named else self.workspace.root / "export" / self.recipe.name
+        return self.folder / named if named and not is_url(named) else self.workspace.root / "export" / self.recipe.name
+
+    @property
+    def export_url(self) -> str | None:
+        """Where the export is put when it is whole, if that is an object store."""
+        named = self.recipe.export.folder if self.recipe.export else None
+        return named if named and is_url(named) else None
 
     def roles(self, role: str) -> list[Input]:
         """The shards of one role."""

@@ -14,6 +14,7 @@ import polars as pl
 from pipeline.blend import Blend, blend
 from pipeline.cluster import Cluster
 from pipeline.export import blend_draws, export, refuse_foreign
+from pipeline.export.publish import publish, refuse_foreign_store
 from pipeline.fingerprints import rounded
 from pipeline.ledger import make_ledger, unreadable, write_ledger
 from pipeline.plan import snapshot
@@ -63,6 +64,8 @@ def run(
     """
     if resolved.recipe.export is not None:
         refuse_foreign(resolved.export_folder, resolved.recipe.name)
+        if resolved.export_url is not None:
+            refuse_foreign_store(resolved.export_url, resolved.recipe.name)
     if resolved.recipe.train is not None and _reaches(until, "train"):
         settings(resolved)  # refuses what the trainer cannot take before anything is computed
     clock = Clock()
@@ -78,6 +81,8 @@ def run(
         outcome.manifest, clock.reused["export"] = clock.timed(
             "export", lambda: export(draws, resolved.export_folder, resolved.recipe.name, cluster, progress)
         )
+        if (url := resolved.export_url) is not None:
+            clock.reused["publish"] = clock.timed("publish", lambda: publish(resolved.export_folder, url))
     outcome.ledger = make_ledger(chosen, outcome.blend)
     if _reaches(until, "train") and resolved.recipe.train is not None:
         evidence = Evidence(chosen, resolved.export_folder, outcome.manifest or {})
@@ -228,7 +233,8 @@ def _export_line(outcome: Outcome) -> dict[str, Any] | None:
     if outcome.manifest is None:
         return None
     facts = {name: outcome.manifest[name] for name in ("address", "samples", "distinct_samples", "sources")}
-    return {"folder": str(outcome.resolved.export_folder), "shards": len(outcome.manifest["shards"]), **facts}
+    folder = outcome.resolved.export_url or str(outcome.resolved.export_folder)
+    return {"folder": folder, "shards": len(outcome.manifest["shards"]), **facts}
 
 
 def _addresses(outcome: Outcome) -> dict[str, str]:
