@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+READERS := .venv-readers/.ready
 
-.PHONY: install demo check test real slow format clean
+.PHONY: install readers demo check test real slow format clean
 
 install: $(READY)
 
@@ -12,6 +13,13 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.8
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+readers: $(READERS)  ## an environment of their own for other readers of our exports; tests that need it skip without it
+
+$(READERS): $(READY) .ci/readers.txt .ci/readers-constraints.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-readers
+	$(BIN)/uv pip install --quiet --python .venv-readers/bin/python --constraint .ci/readers-constraints.txt --requirement .ci/readers.txt
 	touch $@
 
 demo: $(READY)  ## generate a pool with planted defects, curate it, train on it, write the report
@@ -36,4 +44,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv .venv-readers build *.egg-info
