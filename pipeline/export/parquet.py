@@ -1,4 +1,7 @@
-"""Parquet: one file an output shard, one row a sample, in row groups that a streaming reader can hold."""
+"""Parquet: one file an output shard, one row a sample, in row groups that a streaming reader can hold.
+
+The shards have a folder of their own, `data/`: readers open whole folders, and `members.parquet` is no shard.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +25,7 @@ class Parquet(Format):
     """Columns as `Columns`; bytes as they are, text compressed."""
 
     title: ClassVar[str] = "Parquet"
-    names: ClassVar[str] = "{folder}{number:05d}.parquet"
+    names: ClassVar[str] = "data/{folder}{number:05d}.parquet"
     reading: ClassVar[str] = (
         "One row a sample: `key`, `image` (the file's bytes), `image_suffix`, `caption`, `json`, other members as\n"
         "bytes under their suffix, then the scores; any Parquet reader opens it."
