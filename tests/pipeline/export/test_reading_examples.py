@@ -43,7 +43,6 @@ def test_an_example_prints_every_sample(exported: Callable[..., Path], tmp_path:
 def test_ray_datas_example(
     exported: Callable[..., Path],
     ray_cluster: object,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     code = example("Ray Data, from webdataset").replace("work/export/photos", str(exported("webdataset")))
