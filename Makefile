@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 READERS := .venv-readers/.ready
+MINUTES ?= 10
 
-.PHONY: install readers demo check test real slow format clean
+.PHONY: install readers demo check test real slow fuzz format clean
 
 install: $(READY)
 
@@ -35,6 +36,9 @@ test: $(READY)  ## the tests, real ones on one shard per source included
 
 slow: $(READY)  ## the few tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+fuzz: $(READY)  ## damaged tars and images for MINUTES (default 10); what breaks something is left in tests/fuzz/corpus
+	$(BIN)/python -m tests.fuzz.run --minutes $(MINUTES)
 
 real: $(READY)  ## the whole real pool, where it is there
 	$(BIN)/cuvee run jobs/recipes/real-pool.yaml

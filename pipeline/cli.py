@@ -1,6 +1,7 @@
 """The `cuvee` command. Human text goes to stderr, `--json` to stdout; 0 done, 1 failed, 2 refused before any work."""
 
 import contextlib
+import errno
 import json
 import signal
 import sys
@@ -25,9 +26,13 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+"""What a user mends, wherever it strikes."""
+
 RecipePath = Annotated[Path, typer.Argument(help="the recipe, a YAML file", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="print the summary as one JSON object on stdout")]
 Address = Annotated[str | None, typer.Option(help="a running Ray cluster; default: this machine")]
+Verify = Annotated[bool, typer.Option("--verify", help="digest every shard instead of trusting its size and time")]
 Workers = Annotated[int | None, typer.Option(min=1, help="CPUs of the local cluster; default: all")]
 
 
@@ -42,6 +47,11 @@ def main() -> None:
         sys.exit(2)
     except CuveeError as error:
         _say(f"failed: {error}")
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in DISK_FAULTS:
+            raise
+        _say(f"failed: {error}; free space or make the folder writable, then run again: what is finished is kept")
         sys.exit(1)
     except KeyboardInterrupt:
         _say("stopped; what is finished is kept, run the same command to continue")
@@ -105,18 +115,19 @@ def check(recipe: RecipePath, as_json: Json = False) -> None:
 def plan(
     recipe: RecipePath,
     price: Annotated[str | None, typer.Option(help="e.g. gpu_hour=2.5 or worker_hour=0.1")] = None,
+    verify: Verify = False,
     as_json: Json = False,
 ) -> None:
-    """Say what is missing, per stage, with time and cost from measured throughputs."""
-    _print_plan(recipe, as_json, models=False, gpu_hour=price)
+    """Say what is missing, per stage, why, and with what time and cost by measured throughputs."""
+    _print_plan(recipe, as_json, models=False, gpu_hour=price, verify=verify)
 
 
-def _print_plan(recipe: Path, as_json: bool, *, models: bool, gpu_hour: str | None) -> None:
+def _print_plan(recipe: Path, as_json: bool, *, models: bool, gpu_hour: str | None, verify: bool = False) -> None:
     from pipeline.estimate import estimate, plan_text
     from pipeline.resolve import resolve
 
     resolved = resolve(recipe, models=models)
-    facts = estimate(resolved, gpu_hour)
+    facts = estimate(resolved, gpu_hour, verify=verify)
     _answer(facts, as_json, plan_text(facts))
 
 
@@ -126,20 +137,21 @@ def run(
     until: Annotated[str, typer.Option(help="score | select | mix | export | train")] = "train",
     address: Address = None,
     workers: Workers = None,
+    verify: Verify = False,
     as_json: Json = False,
 ) -> None:
     """Do what is missing, write ledger, export and report, and say where they are."""
     from pipeline.resolve import resolve
 
     until = _stop(until)
-    outcome = _ran(lambda: resolve(recipe), until, address, workers)
+    outcome = _ran(lambda: resolve(recipe), until, address, workers, verify)
     _answer(_summary(outcome), as_json, _summary_text(outcome))
 
 
 @app.command()
 def export(recipe: RecipePath, address: Address = None, workers: Workers = None, as_json: Json = False) -> None:
     """Run a recipe up to its exported shards."""
-    run(recipe, "export", address, workers, as_json)
+    run(recipe, "export", address, workers, as_json=as_json)
 
 
 @app.command()
@@ -149,7 +161,7 @@ def train(recipe: RecipePath, address: Address = None, workers: Workers = None, 
 
     if load_recipe(recipe).train is None:
         raise RecipeError(f"{recipe} has no `train` section; add one to compare raw, random and curated data")
-    run(recipe, "train", address, workers, as_json)
+    run(recipe, "train", address, workers, as_json=as_json)
 
 
 @app.command()
@@ -179,6 +191,36 @@ def explain(
 
 
 @app.command()
+def diff(
+    before: Annotated[str, typer.Argument(help="a run's name or folder")],
+    after: Annotated[str, typer.Argument(help="another one; default: the newest")] = "latest",
+    workspace: Annotated[Path, typer.Option(help="where the runs lie")] = Path("work"),
+    as_json: Json = False,
+) -> None:
+    """Tell what changed between two runs: shards, settings, versions, and every fate that changed with them."""
+    from pipeline.diff import diff as compare
+    from pipeline.diff import diff_text
+
+    facts = compare(_named_run(before, workspace), _named_run(after, workspace))
+    _answer(facts, as_json, diff_text(facts))
+
+
+@app.command()
+def gc(
+    workspace: Annotated[Path, typer.Argument(help="the workspace to tidy")],
+    recipe: Annotated[list[Path] | None, typer.Option(help="also keep what this recipe needs; may be repeated")] = None,
+    runs: Annotated[int | None, typer.Option(min=1, help="newest runs to keep; default: all")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="remove; without it only the list is printed")] = False,
+    as_json: Json = False,
+) -> None:
+    """List what no run and no named recipe needs; with --yes, remove it."""
+    from pipeline.gc import collect, garbage_text
+
+    facts = collect(workspace, recipe or [], runs, remove=yes)
+    _answer(facts, as_json, garbage_text(facts))
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="folder to write into")] = Path("demo"),
     pairs: Annotated[int, typer.Option(min=1000, help="size of the generated pool")] = 3000,
@@ -202,8 +244,9 @@ def _stop(until: str) -> str:
     return until
 
 
-def _ran(resolve_recipe: Any, until: Any, address: str | None, workers: int | None) -> "Outcome":
+def _ran(resolve_recipe: Any, until: Any, address: str | None, workers: int | None, verify: bool) -> "Outcome":
     from pipeline.cluster import Cluster
+    from pipeline.lock import holding
     from pipeline.present import present
     from pipeline.run import finish
     from pipeline.run import run as run_recipe
@@ -211,9 +254,11 @@ def _ran(resolve_recipe: Any, until: Any, address: str | None, workers: int | No
     resolved = resolve_recipe()
 
     def work(progress: "Progress") -> "Outcome":
-        with resolved.workspace.locked():
+        with holding(resolved.workspace.root) as left:
+            if left is not None:
+                _say(f"{left} died while it held {resolved.workspace.root}; going on from what it finished")
             with Cluster(address, workers) as cluster:
-                outcome = run_recipe(resolved, cluster, until=until, progress=progress)
+                outcome = run_recipe(resolved, cluster, until=until, progress=progress, verify=verify)
             present(outcome)
             finish(outcome)
         return outcome
@@ -262,6 +307,18 @@ def _run_folder(place: Path) -> Path:
     if newest is None:
         raise CuveeError(f"{place} holds no finished run; name a workspace or a folder below its runs/")
     return workspace.run(newest)
+
+
+def _named_run(name: str, workspace: Path) -> Path:
+    if name == "latest":
+        return _run_folder(workspace)
+    folder = workspace / "runs" / name
+    found = folder if (folder / "run.json").exists() else Path(name)
+    if not (found / "run.json").exists():
+        raise CuveeError(
+            f"{name!r} is no finished run of {workspace} and no run's folder; `ls {workspace}/runs` names them"
+        )
+    return found
 
 
 def _summary(outcome: "Outcome") -> dict[str, Any]:

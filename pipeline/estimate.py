@@ -1,20 +1,27 @@
 """What a run would cost: what is missing, against throughputs measured by earlier runs in this workspace."""
 
+from pathlib import Path
 from typing import Any
 
-from pipeline.plan import Plan, make_plan
+from pipeline.changes import setting_changes, shard_changes
+from pipeline.identify import look
+from pipeline.plan import Plan, make_plan, snapshot
 from pipeline.resolve import Resolved
-from pipeline.sidecars import read_json
+from pipeline.sidecars import read_json, read_table
 from schemas.errors import RecipeError
 
 
-def estimate(resolved: Resolved, price: str | None = None) -> dict[str, Any]:
-    """Per stage: shards missing and reused, samples, worker seconds (None where never measured), bytes, cost.
+def estimate(resolved: Resolved, price: str | None = None, *, verify: bool = False) -> dict[str, Any]:
+    """Per stage: shards missing and reused, why, samples, worker seconds (None where never measured), bytes, cost.
+
+    With `verify` every known shard is digested instead of believed by its size and time.
 
     Raises:
         RecipeError: a price that is not NAME=NUMBER with gpu_hour or worker_hour.
     """
-    plan = make_plan(resolved)
+    shards, rewritten = look(resolved, verify=verify)
+    plan = make_plan(resolved, shards)
+    before = _last_run(resolved)
     rates, per_shard = _measured(resolved), _samples_per_shard(plan)
     unit, amount = _price(price)
     stages = []
@@ -24,6 +31,7 @@ def estimate(resolved: Resolved, price: str | None = None) -> dict[str, Any]:
         rate = rates.get(kind)
         seconds = 0.0 if not missing else samples / rate if samples is not None and rate else None
         line = {"kind": kind, "missing": missing, "reused": plan.reused(kind), "samples": samples, "seconds": seconds}
+        line["why"] = _why(plan, kind, before, resolved) if missing else ""
         stages.append(line | {"cost": seconds / 3600 * amount if unit and seconds is not None else None})
     return {
         "recipe": resolved.recipe.name,
@@ -32,10 +40,49 @@ def estimate(resolved: Resolved, price: str | None = None) -> dict[str, Any]:
         "bytes_to_read": sum(shard.size for shard in plan.shards if _touched(plan, shard.token)),
         "unreadable": [shard.input.container.path for shard in plan.shards if shard.reason is not None],
         "stages": stages,
+        "since": before and before["run"],
+        "shard_changes": shard_changes(read_table(_run_folder(resolved, before) / "pool.parquet"), snapshot(shards))
+        if before
+        else {},
+        "rewritten": rewritten,
+        "setting_changes": setting_changes(before["recipe"], resolved.recipe.model_dump(mode="json", exclude_none=True))
+        if before
+        else [],
         "price": price,
         "computes": bool(plan.work),
         "addresses": resolved.addresses,
     }
+
+
+def _last_run(resolved: Resolved) -> dict[str, Any] | None:
+    """The record of the newest run of a recipe of this name."""
+    for path in sorted((resolved.workspace.root / "runs").glob("*/run.json"), reverse=True):
+        record: dict[str, Any] = read_json(path)
+        if record["recipe"]["name"] == resolved.recipe.name and (path.parent / "pool.parquet").exists():
+            return record
+    return None
+
+
+def _run_folder(resolved: Resolved, record: dict[str, Any]) -> Path:
+    return resolved.workspace.run(record["run"])
+
+
+def _why(plan: Plan, kind: str, before: dict[str, Any] | None, resolved: Resolved) -> str:
+    """Why a stage has something to do."""
+    unseen = sum(shard.digest is None and shard.reason is None for shard in plan.shards)
+    reasons = [f"{unseen} shards not seen before"] if unseen else []
+    if plan.missing[kind] > unseen:
+        was = (before or {}).get("addresses", {}).get(kind)
+        same = was == resolved.addresses.get(kind)
+        told = (
+            "new step"
+            if was is None
+            else "its sidecars are not there"
+            if same
+            else "settings, version or inputs changed"
+        )
+        reasons.append(f"{plan.missing[kind] - unseen} known shards: {told}")
+    return "; ".join(reasons)
 
 
 def _touched(plan: Plan, token: str) -> bool:
@@ -82,7 +129,17 @@ def plan_text(facts: dict[str, Any]) -> str:
         lines.append(
             f"  {line['kind']:18} {line['missing']:>8} {line['reused']:>8} {samples:>10} {seconds:>12}  {cost}"
         )
+    lines += [f"  {line['kind']}: {line['why']}" for line in facts["stages"] if line["why"]]
+    if facts["since"]:
+        lines += _since(facts)
     if facts["unreadable"]:
         lines.append(f"  unreadable: {', '.join(facts['unreadable'][:5])}")
     will = f"reads {facts['bytes_to_read'] / 1e6:.1f} MB of shards" if facts["computes"] else "nothing is missing"
     return "\n".join([*lines, f"  {will}"])
+
+
+def _since(facts: dict[str, Any]) -> list[str]:
+    changes = [f"{len(paths)} {kind}" for kind, paths in facts["shard_changes"].items()]
+    lines = [f"  since run {facts['since']}: shards {', '.join(changes) or 'unchanged'}"]
+    lines += [f"    {line}" for line in facts["setting_changes"]]
+    return lines + [f"    {path} changed behind an equal size and time" for path in facts["rewritten"]]

@@ -67,4 +67,9 @@ def story_text(facts: dict[str, Any]) -> str:
     for name, value in facts["scores"].items():
         note = f"   {meaning(COLUMNS[name])}" if name in COLUMNS else ""
         lines.append(f"  {name:22} {value!s:.60}{note}")
-    return "\n".join(lines)
+    return "\n".join(map(_printable, lines))
+
+
+def _printable(line: str) -> str:
+    """The line with control and bidirectional characters spelled out: keys and captions are others' text."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)

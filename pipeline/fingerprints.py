@@ -10,10 +10,10 @@ import xxhash
 from stages.stage import Stage
 
 SLICE_BYTES = 64 << 20
-"""Image bytes after which a slice ends; batches are cut inside slices, so it is part of every address."""
+"""Bytes of images and text after which a slice ends; batches are cut inside slices, so it is part of every address."""
 SLICE_ROWS = 4096
 """Rows after which a slice ends."""
-INDEX_VERSION = 1
+INDEX_VERSION = 3
 """Raise it when ingest changes what stands in the index for the same bytes."""
 
 

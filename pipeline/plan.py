@@ -1,21 +1,20 @@
 """What is missing: each shard's sidecars against the stages of a recipe, before anything is computed."""
 
-import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.fingerprints import content_address, fingerprint
+from pipeline.fingerprints import INDEX_VERSION, fingerprint
 from pipeline.resolve import Input, Resolved
-from pipeline.shards import Container, stamp
+from pipeline.shards import Container, Listings, stamp
 from pipeline.sidecars import Workspace
 from schemas.errors import ShardError
+from schemas.tables import POOL
 
-PASSING = ("missing_shard", "read_failed", "shard_changed")
+PASSING = ("missing_shard", "read_failed", "shard_changed", "worker_died")
 """Reasons that may be gone tomorrow: such a shard is looked at again in every run."""
 
 
@@ -29,12 +28,14 @@ class Shard:
     digest: str | None = None
     samples: int = 0
     reason: str | None = None
+    familiar: bool = False
+    """Nothing is remembered of this place and time, but another shard of this size was seen: it may have moved."""
 
     @property
     def reading(self) -> str:
-        """Fingerprint of how it is read."""
+        """Fingerprint of how it is read; a folder that moved with its table is read as before."""
         container = self.input.container
-        return fingerprint([container.format, container.root, container.settings()])
+        return fingerprint([INDEX_VERSION, container.format, container.relative_root, container.settings()])
 
     @property
     def token(self) -> str:
@@ -93,54 +94,60 @@ def observe(resolved: Resolved) -> list[Shard]:
     return [memory.observed(item) for item in resolved.inputs]
 
 
+def identified(resolved: Resolved, shards: list[Shard], digests: Mapping[str, str]) -> list[Shard]:
+    """The shards with those recognised whose content is known: moved, renamed, or touched and left as they were.
+
+    Args:
+        resolved: the recipe.
+        shards: as observed.
+        digests: token -> digest by content, of some of them.
+    """
+    memory = Memory(resolved.workspace)
+    return [memory.recognised(shard, digests[shard.token]) if shard.token in digests else shard for shard in shards]
+
+
 class Memory:
     """What pool.parquet remembers of shards seen before."""
 
     def __init__(self, workspace: Workspace) -> None:
         rows = workspace.read_pool().to_pylist()
         self.workspace = workspace
-        self.by_place = {(row["path"], row["size"], row["stamp"], row["reading"]): row for row in rows}
+        self.listings: Listings = {}
         self.marks = workspace.marks()
-        self.by_size: dict[tuple[int, str], list[dict[str, Any]]] = {}
+        self.by_place = {(row["path"], row["size"], row["stamp"], row["reading"]): row for row in rows}
+        self.by_size: dict[tuple[int, str], dict[str, dict[str, Any]]] = {}
         for row in rows:
             if row["digest"] is not None:
-                self.by_size.setdefault((row["size"], row["reading"]), []).append(row)
+                self.by_size.setdefault((row["size"], row["reading"]), {})[row["digest"]] = row
 
     def observed(self, item: Input) -> Shard:
         """A shard as it stands now, with its digest where it is known."""
         try:
-            shard = Shard(item, *stamp(item.container))
+            shard = Shard(item, *stamp(item.container, self.listings))
         except ShardError as error:
             return Shard(item, 0, "", reason=error.reason)
         known = self.by_place.get((item.container.path, shard.size, shard.stamp, shard.reading))
-        known = known or self._marked(shard) or self._moved(shard)
-        if known is None:
-            return shard
-        if known["reason"] is not None:
+        known = known or self.marks.get(shard.token)
+        if known is not None:
+            return self._with(shard, known)
+        return replace(shard, familiar=(shard.size, shard.reading) in self.by_size)
+
+    def recognised(self, shard: Shard, digest: str) -> Shard:
+        """A shard whose content has been digested."""
+        known = self.by_size.get((shard.size, shard.reading), {}).get(digest)
+        return replace(shard, familiar=False) if known is None else self._with(shard, known)
+
+    def _with(self, shard: Shard, known: Mapping[str, Any]) -> Shard:
+        if known.get("reason") is not None:
             return replace(shard, reason=known["reason"])
-        if not self.workspace.sidecar(item.index_address, known["digest"]).exists():
+        if not self.workspace.sidecar(shard.input.index_address, known["digest"]).exists():
             return shard
-        return replace(shard, digest=known["digest"], samples=known["samples"])
-
-    def _marked(self, shard: Shard) -> dict[str, Any] | None:
-        """A shard that a run completed and did not live to write down."""
-        seen = self.marks.get(shard.token)
-        return None if seen is None else {"digest": seen["digest"], "samples": seen["samples"], "reason": None}
-
-    def _moved(self, shard: Shard) -> dict[str, Any] | None:
-        """A remembered shard with these very bytes under another name: digested only when size and reading agree."""
-        candidates = self.by_size.get((shard.size, shard.reading), [])
-        container = shard.input.container
-        if not candidates or container.format == "folder":
-            return None
-        with fsspec.open(container.path, "rb") as stream:
-            found = content_address(hashlib.file_digest(stream, "sha256").hexdigest(), container.settings())
-        return next((row for row in candidates if row["digest"] == found), None)
+        return replace(shard, familiar=False, digest=known["digest"], samples=known["samples"])
 
 
-def make_plan(resolved: Resolved, shards: list[Shard] | None = None) -> Plan:
+def make_plan(resolved: Resolved, shards: list[Shard]) -> Plan:
     """Compare what is there with what the recipe needs."""
-    plan = Plan(observe(resolved) if shards is None else shards)
+    plan = Plan(shards)
     seen: set[str] = set()
     for shard in plan.shards:
         if shard.reason is not None:
@@ -193,3 +200,9 @@ def pool_table(shards: Iterable[Shard], before: pa.Table) -> pa.Table:
     names = ("source", "role", "path", "size", "stamp", "reading")
     latest = {tuple(row[name] for name in names): row for row in rows}
     return pa.Table.from_pylist([latest[key] for key in sorted(latest)], before.schema)
+
+
+def snapshot(shards: Iterable[Shard]) -> pa.Table:
+    """One line per shard as it stands now, unreadable ones included, sorted; columns as pool.parquet."""
+    rows = sorted((shard.row() for shard in shards), key=lambda row: (row["role"], row["source"], row["path"]))
+    return pa.Table.from_pylist(rows, POOL)

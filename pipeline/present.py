@@ -31,6 +31,7 @@ from pipeline.report.view import (
 from pipeline.run import Outcome
 from pipeline.shards import read_images
 from pipeline.sidecars import read_table
+from pipeline.table import lines
 from schemas.columns import meaning
 from schemas.errors import ShardError
 from schemas.tables import DROPPED, KEPT, POOL_ROLE, QUARANTINED
@@ -86,7 +87,7 @@ def view(outcome: Outcome, checks: Sequence[Check] = (), notes: Sequence[str] = 
 
 def _lines(outcome: Outcome) -> Iterable[int]:
     table = outcome.chosen.table
-    return (table.lines(shard) for shard in table.shards if shard.input.role == POOL_ROLE)
+    return (lines(shard) for shard in table.shards if shard.input.role == POOL_ROLE)
 
 
 def _status_counts(pool: pl.DataFrame) -> Iterable[StatusCount]:

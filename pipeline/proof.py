@@ -101,7 +101,7 @@ def prove(evidence: Evidence, cluster: Cluster, progress: Progress = lambda *_: 
         draws["curated"] = Draws(evidence.chosen.table, curated, ARM, {"arm": "curated"})
     arms = []
     for name, draw in draws.items():
-        place = resolved.workspace.root / "arms" / f"{name}-{draw.address}"
+        place = resolved.workspace.arm(f"{name}-{draw.address}")
         manifest, _ = export(draw, place, f"{resolved.recipe.name}-{name}", cluster, progress)
         arms.append(Arm(name, _tars(place, manifest)))
     if written:

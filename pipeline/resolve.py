@@ -24,6 +24,9 @@ from stages.mixer import Mixer
 from stages.rule import Rule
 from stages.stage import Stage
 
+PLACES = ("shards", "parquet", "huggingface", "folder", "root")
+"""Settings of a source that are paths."""
+
 
 @dataclass(frozen=True)
 class Input:
@@ -270,5 +273,5 @@ def _located(shards: Shards, folder: Path) -> Shards:
             return tuple(str(rooted(part)) for part in pattern)
         return pattern if "://" in pattern else os.path.normpath(folder / pattern)
 
-    places = {name: rooted(getattr(shards, name)) for name in ("shards", "parquet", "folder")}
+    places = {name: rooted(getattr(shards, name)) for name in PLACES}
     return shards.model_copy(update=places)

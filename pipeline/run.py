@@ -1,6 +1,8 @@
 """One run of a recipe, from what is missing to its record; every part is skipped when its result is there."""
 
+import itertools
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,11 +16,13 @@ from pipeline.cluster import Cluster
 from pipeline.export import blend_draws, export, refuse_foreign
 from pipeline.fingerprints import rounded
 from pipeline.ledger import make_ledger, unreadable, write_ledger
+from pipeline.plan import snapshot
 from pipeline.proof import Evidence, prove, settings
 from pipeline.resolve import Resolved
 from pipeline.score import Progress, Scored, TooManyBadShardsError, score
 from pipeline.select import Selected, select
-from pipeline.sidecars import machine_facts, replacing, write_json
+from pipeline.shards import Container, img2dataset
+from pipeline.sidecars import machine_facts, replacing, write_json, write_table
 from pipeline.table import ScoreTable
 from schemas.errors import CuveeError
 from schemas.tables import POOL_ROLE
@@ -44,9 +48,14 @@ class Outcome:
 
 
 def run(
-    resolved: Resolved, cluster: Cluster, *, until: Until = "train", progress: Progress = lambda *_: None
+    resolved: Resolved,
+    cluster: Cluster,
+    *,
+    until: Until = "train",
+    progress: Progress = lambda *_: None,
+    verify: bool = False,
 ) -> Outcome:
-    """Do what is missing up to `until` and record the run.
+    """Do what is missing up to `until` and record the run; `verify` digests every shard anew.
 
     Raises:
         RecipeError: the export folder belongs to somebody else.
@@ -57,8 +66,8 @@ def run(
     if resolved.recipe.train is not None and _reaches(until, "train"):
         settings(resolved)  # refuses what the trainer cannot take before anything is computed
     clock = Clock()
-    name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{resolved.recipe_fingerprint()[:6]}"
-    scored = clock.timed("score", lambda: _scored(resolved, cluster, progress, name))
+    name = _run_name(resolved)
+    scored = clock.timed("score", lambda: _scored(resolved, cluster, progress, name, verify))
     table = ScoreTable(resolved, tuple(scored.shards))
     chosen = clock.timed("select", lambda: select(table, progress, fold=until != "score"))
     outcome = Outcome(name, resolved.workspace.run(name), resolved, scored, chosen)
@@ -77,9 +86,17 @@ def run(
     return outcome
 
 
-def _scored(resolved: Resolved, cluster: Cluster, progress: Progress, name: str) -> Scored:
+def _run_name(resolved: Resolved) -> str:
+    """Names that sort by time; two runs may begin within a second."""
+    moment = f"{datetime.now(UTC):%Y%m%d-%H%M%S%f}"[:-3]  # to the millisecond
+    name = f"{moment}-{resolved.recipe_fingerprint()[:6]}"
+    free = (f"{name}-{number}" if number > 1 else name for number in itertools.count(1))
+    return next(candidate for candidate in free if not resolved.workspace.run(candidate).exists())
+
+
+def _scored(resolved: Resolved, cluster: Cluster, progress: Progress, name: str, verify: bool) -> Scored:
     try:
-        return score(resolved, cluster, progress)
+        return score(resolved, cluster, progress, verify=verify)
     except TooManyBadShardsError as error:
         folder = resolved.workspace.run(name) / "ledger"
         write_ledger(unreadable(error.bad), folder)
@@ -129,14 +146,44 @@ def _record(outcome: Outcome, clock: Clock, until: Until, ray_started: bool) -> 
         "samples": {"in": len(pool), **{s: int((pool["status"] == s).sum()) for s in sorted(set(pool["status"]))}},
         "shares": outcome.blend.shares if outcome.blend else None,
         "mixture": outcome.blend.mixture if outcome.blend else None,
+        "fits": sorted(resolved.workspace.used_fits),
+        "arms": sorted(resolved.workspace.used_arms),
         "selection": outcome.blend.fingerprint if outcome.blend else None,
         "export": _export_line(outcome),
         "training": outcome.training,
-        "notes": chosen.notes + (outcome.blend.notes if outcome.blend else []),
+        "notes": _input_notes(outcome) + chosen.notes + (outcome.blend.notes if outcome.blend else []),
     }
     outcome.folder.mkdir(parents=True, exist_ok=True)
+    write_table(snapshot(outcome.scored.shards), outcome.folder / "pool.parquet")
     write_ledger(outcome.ledger, outcome.folder / "ledger")
     write_json(rounded(outcome.record), outcome.folder / "run.json")
+
+
+def _input_notes(outcome: Outcome) -> list[str]:
+    return _shard_notes(outcome.scored) + _not_downloaded(outcome.resolved)
+
+
+def _not_downloaded(resolved: Resolved) -> list[str]:
+    sources: dict[str, list[Container]] = {}
+    for item in resolved.inputs:
+        sources.setdefault(item.source, []).append(item.container)
+    notes = (img2dataset.note(source, img2dataset.statuses(found)) for source, found in sources.items())
+    return [line for line in notes if line is not None]
+
+
+def _shard_notes(scored: Scored) -> list[str]:
+    changed = [f"{path} had changed behind an equal size and time" for path in scored.changed]
+    bad = [shard for shard in scored.shards if shard.reason is not None]
+    if not bad:
+        return changed
+    counts = Counter(str(shard.reason) for shard in bad)
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+    paths = sorted(shard.input.container.path for shard in bad)
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    return [
+        *changed,
+        f"{len(bad)} of {len(scored.shards)} shards cannot be read ({reasons}): {', '.join(paths[:3])}{more}",
+    ]
 
 
 def finish(outcome: Outcome) -> None:

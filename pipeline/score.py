@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.cluster import Cluster
 from pipeline.graph import graph_reports, heavy_stages
+from pipeline.identify import look
 from pipeline.plan import Plan, Shard, Work, make_plan, pool_table
 from pipeline.resolve import Resolved
 from pipeline.sidecars import sweep, write_table
@@ -43,6 +44,8 @@ class Scored:
     """Worker seconds per stage, summed over workers."""
     bytes: int = 0
     """Image bytes read."""
+    changed: list[str] = field(default_factory=list)
+    """Paths of shards whose bytes changed behind an equal size and time."""
 
 
 def toolbox(resolved: Resolved) -> Toolbox:
@@ -51,15 +54,20 @@ def toolbox(resolved: Resolved) -> Toolbox:
     return Toolbox(str(resolved.workspace.root), stages, resolved.addresses, resolved.plugins)
 
 
-def score(resolved: Resolved, cluster: Cluster, progress: Progress = lambda *_: None) -> Scored:
+def score(
+    resolved: Resolved, cluster: Cluster, progress: Progress = lambda *_: None, *, verify: bool = False
+) -> Scored:
     """Compute every missing sidecar; Ray starts only if there is one.
+
+    With `verify` no shard is believed to be what its size and time say: all are digested.
 
     Raises:
         CuveeError: a worker failed, with the stage, the shard and what to do; finished slices are kept.
     """
     sweep(resolved.workspace.root)
-    plan = make_plan(resolved)
-    done = Scored(plan.shards)
+    shards, changed = look(resolved, cluster, verify=verify)
+    plan = make_plan(resolved, shards)
+    done = Scored(plan.shards, changed=changed)
     for kind in ["index", *(stage.kind for stage in resolved.stages)]:
         done.computed[kind], done.reused[kind] = plan.missing.get(kind, 0), plan.reused(kind)
         done.samples[kind], done.seconds[kind] = 0, 0.0
@@ -195,7 +203,12 @@ def _reports(cluster: Cluster, resolved: Resolved, work: list[Work]) -> Iterator
     if heavy:
         yield from graph_reports(cluster.ray, box, heavy, list(items))
     else:
-        yield from (report for _, report in run_tasks(cluster, Scoring(box), items))
+        yield from (report for _, report in run_tasks(cluster, Scoring(box), items, worker_died))
+
+
+def worker_died(text: str, why: str) -> dict[str, Any]:
+    """A shard that no worker lives through, for its images or for want of memory: bad today, tried again next time."""
+    return {"token": json.loads(text)["token"], "bad": "worker_died", "message": why}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The workspace on disk. A file that exists is complete: written under another name, synced, then renamed."""
 
-import fcntl
 import json
 import os
 import platform
@@ -27,6 +26,9 @@ class Workspace:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.used_fits: set[str] = set()
+        """Addresses asked for by this process: what its run rests on, and what gc keeps for it."""
+        self.used_arms: set[str] = set()
 
     @property
     def pool(self) -> Path:
@@ -52,16 +54,20 @@ class Workspace:
 
     def mark(self, token: str, facts: dict[str, Any]) -> None:
         """Note that a shard is complete, until pool.parquet says so: a crash in between costs nothing."""
-        write_json(facts, self.root / "scores" / ".complete" / f"{token}.json")
+        write_json(facts, self.root / "scores" / ".complete" / f"{token}.json", durable=False)
 
     def marked(self, token: str) -> dict[str, Any] | None:
         """What was noted of a shard; None for nothing."""
-        path = self.root / "scores" / ".complete" / f"{token}.json"
-        return read_json(path) if path.exists() else None
+        try:
+            facts: dict[str, Any] = read_json(self.root / "scores" / ".complete" / f"{token}.json")
+        except (OSError, ValueError):
+            return None
+        return facts
 
     def marks(self) -> dict[str, dict[str, Any]]:
         """Token -> what was noted, of every shard that pool.parquet does not name yet."""
-        return {path.stem: read_json(path) for path in self.root.glob("scores/.complete/*.json")}
+        found = {path.stem: self.marked(path.stem) for path in self.root.glob("scores/.complete/*.json")}
+        return {token: facts for token, facts in found.items() if facts is not None}
 
     def drop_marks(self, tokens: set[str]) -> None:
         """Forget the marks of these shards."""
@@ -74,7 +80,13 @@ class Workspace:
 
     def fit(self, address: str) -> Path:
         """What was learned or decided from many shards."""
+        self.used_fits.add(address)
         return self.root / "fits" / address
+
+    def arm(self, address: str) -> Path:
+        """An export that a training run compares."""
+        self.used_arms.add(address)
+        return self.root / "arms" / address
 
     def selection(self, fp: str) -> Path:
         """What the export draws."""
@@ -93,27 +105,6 @@ class Workspace:
         """The remembered shards; empty before the first run."""
         return read_table(self.pool) if self.pool.exists() else POOL.empty_table()
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the workspace: one run at a time. The lock dies with its process, however it dies.
-
-        Raises:
-            CuveeError: another run holds it, with its host and process.
-        """
-        path = self.root / ".lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                lock.seek(0)
-                raise CuveeError(f"{self.root} is in use by {lock.read().strip()}; wait for it or stop it") from error
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {platform.node()}\n")
-            lock.flush()
-            yield
-            path.unlink()
-
 
 def sweep(folder: Path) -> None:
     """Remove temporary files that a killed run left below a folder; staged slices stay, they are finished work."""
@@ -125,8 +116,11 @@ def sweep(folder: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A temporary name beside `path`; renamed onto it when the block ends well, removed when it does not.
+
+    Before the rename its bytes are forced to the disk, so that not even a power failure leaves a name without content.
+    What is not `durable` goes without: its reader must take a broken file for a missing one.
 
     Raises:
         CuveeError: the disk is full or the folder cannot be written, with what to do.
@@ -135,8 +129,8 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
+        if durable:
+            _force(temporary)
         os.replace(temporary, path)
     except OSError as error:
         raise CuveeError(
@@ -147,22 +141,35 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def _force(path: Path) -> None:
+    with open(path, "rb") as written:
+        os.fsync(written.fileno())
+
+
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Read a Parquet file, or some of its columns; unlike `pq.read_table` it loads neither datasets nor pandas."""
     with pq.ParquetFile(path) as file:
         return file.read(columns)
 
 
-def write_table(table: pa.Table, path: Path, facts: dict[str, Any] | None = None) -> None:
-    """Write a Parquet file atomically, with `facts` as JSON under the metadata key `cuvee`."""
+def write_table(table: pa.Table, path: Path, facts: dict[str, Any] | None = None, *, durable: bool = True) -> None:
+    """Write a Parquet file atomically, with `facts` as JSON under the metadata key `cuvee`; see `replacing`."""
     if facts is not None:
         table = table.replace_schema_metadata({b"cuvee": json.dumps(facts, sort_keys=True).encode()})
-    with replacing(path) as temporary:
+    with replacing(path, durable=durable) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 
 def join_parts(parts: list[Path], empty: pa.Schema, path: Path) -> None:
-    """Join Parquet files into one, a row group each, atomically; no parts make an empty table of schema `empty`."""
+    """Join Parquet files into one, a row group each, atomically; no parts make an empty table of schema `empty`.
+
+    A single part is moved: most shards are one slice, and a hundred thousand of them would be written twice.
+    """
+    if len(parts) == 1:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _force(parts[0])
+        os.replace(parts[0], path)
+        return
     schema = pq.read_schema(parts[0]) if parts else empty
     with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for part in parts:
@@ -170,10 +177,18 @@ def join_parts(parts: list[Path], empty: pa.Schema, path: Path) -> None:
             writer.write_table(table.cast(schema), row_group_size=max(1, len(table)))
 
 
-def write_json(value: Any, path: Path) -> None:
-    """Write JSON atomically: sorted keys, two spaces, one newline at the end."""
+def is_whole(path: Path, rows: int) -> bool:
+    """Whether a Parquet file is there, readable, and of so many rows."""
+    try:
+        return bool(pq.read_metadata(path).num_rows == rows)
+    except (OSError, pa.ArrowException):
+        return False
+
+
+def write_json(value: Any, path: Path, *, durable: bool = True) -> None:
+    """Write JSON atomically: sorted keys, two spaces, one newline at the end; see `replacing`."""
     text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
-    with replacing(path) as temporary:
+    with replacing(path, durable=durable) as temporary:
         temporary.write_text(text)
 
 

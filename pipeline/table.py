@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
+import numpy as np
 import polars as pl
-import pyarrow.parquet as pq
 
 from pipeline.fingerprints import pool_fingerprint, sample_uid
 from pipeline.plan import Shard
 from pipeline.resolve import Resolved
+from schemas.errors import ContractError
 from schemas.tables import POOL_ROLE
+from stages.stage import Stage
 
 IDENTITY = {
     "uid": pl.String,
@@ -39,60 +42,66 @@ class ScoreTable:
 
         Exact twins (same source, key and bytes) are numbered by (shard digest, row, path), never by listing order.
         """
-        frames = [self._indexed(shard) for shard in self.shards if shard.digest is not None]
-        if not frames:
+        if not self._readable:
             return pl.DataFrame(schema=IDENTITY)
-        table = pl.concat(frames).sort("digest", "row", "shard", "role", "source")
+        table = self._indexed().sort("digest", "row", "shard", "role", "source")
         twin = pl.int_range(pl.len()).over("role", "source", "key", "content_hash")
         table = table.with_columns(twin.alias("occurrence"))
         named = zip(*(table[name] for name in ("source", "key", "content_hash", "occurrence")), strict=True)
         uids = pl.Series("uid", [sample_uid(*facts) for facts in named], pl.String)
         return table.with_columns(uids).select(IDENTITY.keys()).sort("uid")
 
-    def _indexed(self, shard: Shard) -> pl.DataFrame:
-        assert shard.digest is not None
-        path = self.resolved.workspace.sidecar(shard.input.index_address, shard.digest)
-        index = pl.read_parquet(path, columns=["key", "image_hash", "content_hash", "index_reason"])
-        return index.with_row_index("row").with_columns(
-            pl.col("row").cast(pl.Int64),
-            pl.lit(shard.input.role).alias("role"),
-            pl.lit(shard.input.source).alias("source"),
-            pl.lit(shard.digest).alias("digest"),
-            pl.lit(shard.input.container.path).alias("shard"),
-        )
+    @cached_property
+    def _readable(self) -> list[Shard]:
+        """The shards that have an index, in an order of their own: by role, source and path."""
+        found = [shard for shard in self.shards if shard.digest is not None]
+        return sorted(found, key=lambda shard: (shard.input.role, shard.input.source, shard.input.container.path))
+
+    def _indexed(self) -> pl.DataFrame:
+        """All lines of all indexes, shard after shard, with what is known of their shard."""
+        index = _scan(
+            self._files(self._readable, None), ("key", "image_hash", "content_hash", "index_reason")
+        ).collect()
+        number = np.repeat(np.arange(len(self._readable)), [shard.samples for shard in self._readable])
+        if len(number) != len(index):
+            raise ContractError(
+                f"the indexes hold {len(index)} lines for {len(number)} samples that were counted when they were read"
+            )
+        facts = {
+            "role": [shard.input.role for shard in self._readable],
+            "source": [shard.input.source for shard in self._readable],
+            "digest": [shard.digest for shard in self._readable],
+            "shard": [shard.input.container.path for shard in self._readable],
+        }
+        of_shard = pl.DataFrame(facts).select(pl.all().gather(pl.Series(number)))
+        row = pl.int_range(pl.len(), dtype=pl.Int64).over(pl.Series(number)).alias("row")
+        return pl.concat([index.with_columns(row), of_shard], how="horizontal")
 
     def scores(self, role: str, columns: Sequence[str]) -> pl.LazyFrame:
         """Lazy (uid, source, *columns) of every sample of a role, in no particular order."""
-        frames = []
-        for place, identity in self._by_shard.items():
-            if place[1] != role:
-                continue
-            parts = [identity.lazy().select("uid", "source"), *self._scans(self._places[place], columns)]
-            frames.append(pl.concat(parts, how="horizontal"))
-        return pl.concat(frames) if frames else pl.LazyFrame(schema={"uid": pl.String, "source": pl.String})
-
-    @cached_property
-    def _by_shard(self) -> dict[tuple[str, str, str], pl.DataFrame]:
-        groups = self.samples.sort("row").partition_by("shard", "role", "source", as_dict=True, maintain_order=True)
-        return {(str(key[0]), str(key[1]), str(key[2])): frame for key, frame in sorted(groups.items())}
-
-    @cached_property
-    def _places(self) -> dict[tuple[str, str, str], Shard]:
-        return {(s.input.container.path, s.input.role, s.input.source): s for s in self.shards}
-
-    def _scans(self, shard: Shard, columns: Sequence[str]) -> list[pl.LazyFrame]:
-        assert shard.digest is not None
-        addresses = {name: shard.input.index_address for name in INDEX_COLUMNS}
-        for stage in self.resolved.stages:
-            written = [*(field.name for field in stage.writes), stage.reason_column().name]
-            addresses |= dict.fromkeys(written, self.resolved.addresses[stage.kind])
-        wanted: dict[str, list[str]] = {}
+        shards = [shard for shard in self._readable if shard.input.role == role]
+        if not shards:
+            return pl.LazyFrame(schema={"uid": pl.String, "source": pl.String})
+        writers = {name: stage.kind for stage in self.resolved.stages for name in _written(stage)}
+        wanted: dict[str | None, list[str]] = {}
         for column in columns:
-            wanted.setdefault(addresses[column], []).append(column)
-        sidecars = (
-            (self.resolved.workspace.sidecar(address, shard.digest), names) for address, names in wanted.items()
-        )
-        return [pl.scan_parquet(path).select(names) for path, names in sidecars]
+            wanted.setdefault(None if column in INDEX_COLUMNS else writers[column], []).append(column)
+        scans = [_scan(self._files(shards, kind), names) for kind, names in wanted.items()]
+        # Line i of a sidecar belongs to line i of its index, and files are read in the order they are named.
+        return pl.concat([self._in_file_order(role).lazy(), *scans], how="horizontal")
+
+    def _in_file_order(self, role: str) -> pl.DataFrame:
+        """(uid, source) of a role's samples as their indexes list them."""
+        of_role = self.samples.filter(pl.col("role") == role)
+        return of_role.sort("source", "shard", "row").select("uid", "source")
+
+    def _files(self, shards: Sequence[Shard], kind: str | None) -> list[Path]:
+        """Per shard the sidecar of a stage, or its index."""
+        workspace, addresses = self.resolved.workspace, self.resolved.addresses
+        return [
+            workspace.sidecar(addresses[kind] if kind else shard.input.index_address, str(shard.digest))
+            for shard in shards
+        ]
 
     def pool_fingerprint(self, role: str = POOL_ROLE) -> str:
         """Content address of all readable shards of a role."""
@@ -100,12 +109,20 @@ class ScoreTable:
         return pool_fingerprint((s.input.source, s.digest or f"unreadable: {s.reason}") for s in of_role)
 
     def counted(self) -> int:
-        """Samples by the containers' own count; an unreadable shard counts as one."""
-        return sum(self.lines(shard) for shard in self.shards)
+        """Samples by the containers' own count, taken while they were read; an unreadable shard counts as one."""
+        return sum(lines(shard) for shard in self.shards)
 
-    def lines(self, shard: Shard) -> int:
-        """Samples of one shard by its index; 1 for an unreadable shard."""
-        if shard.digest is None:
-            return 1
-        path = self.resolved.workspace.sidecar(shard.input.index_address, shard.digest)
-        return int(pq.read_metadata(path).num_rows)
+
+def lines(shard: Shard) -> int:
+    """Ledger lines of a shard: its samples, or one for a shard that cannot be read."""
+    return shard.samples if shard.digest is not None else 1
+
+
+def _written(stage: Stage) -> list[str]:
+    return [*(field.name for field in stage.writes), stage.reason_column().name]
+
+
+def _scan(files: list[Path], columns: Sequence[str]) -> pl.LazyFrame:
+    """Some columns of many files of one kind; the schema is read once, not from each of a hundred thousand."""
+    schema = pl.scan_parquet(files[0]).collect_schema()
+    return pl.scan_parquet(files, schema=schema).select(columns)

@@ -27,11 +27,19 @@ class Job(Protocol):
         ...
 
 
-def run_tasks(cluster: Cluster, job: Job, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
+def run_tasks(
+    cluster: Cluster, job: Job, names: Iterable[str], given_up: Callable[[str, str], Any] | None = None
+) -> Iterator[tuple[str, Any]]:
     """Do every named piece in some worker; yields (name, result) in the order in which they come.
 
+    Args:
+        cluster: where.
+        job: what the workers do.
+        names: of the pieces.
+        given_up: makes a result from the name of a piece whose workers died again and again, and why; default: raise.
+
     Raises:
-        CuveeError: a piece failed, with what it said, or its workers died again and again; what is finished is kept.
+        CuveeError: a piece failed, with what it said, or was given up; what is finished is kept.
     """
     ray = cluster.ray
     task = ray.remote(num_cpus=1, max_retries=RETRIES, num_returns="streaming")(_results)
@@ -45,10 +53,28 @@ def run_tasks(cluster: Cluster, job: Job, names: Iterable[str]) -> Iterator[tupl
         if not running:
             return
         (stream,), _ = ray.wait(list(running), num_returns=1)
+        name = running[stream]
         try:
-            yield running[stream], _received(ray, next(stream), running[stream])
+            result, fault = ray.get(next(stream))
         except StopIteration:
             del running[stream]
+            continue
+        except ray.exceptions.RayTaskError:
+            raise
+        except ray.exceptions.RayError as error:
+            del running[stream]
+            yield name, (given_up or _refuse)(name, f"{type(error).__name__}: {str(error)[:500]}")
+            continue
+        if fault is not None:
+            raise CuveeError(f"{name}: {fault}")
+        yield name, result
+
+
+def _refuse(name: str, why: str) -> Any:
+    raise CuveeError(
+        f"{name}: its workers died {RETRIES + 1} times, last by {why}; give them more memory or have fewer at a time "
+        "(--workers), then run again: what is finished is kept"
+    )
 
 
 _opened: tuple[str, Task] | None = None
@@ -67,18 +93,3 @@ def _results(key: str, shared: list[Any], name: str) -> Iterator[tuple[Any, str 
             yield result, None
     except CuveeError as error:  # as text: a pickled exception would lose its words to Ray's trace
         yield None, str(error)
-
-
-def _received(ray: Any, reference: Any, name: str) -> Any:
-    try:
-        result, fault = ray.get(reference)
-    except ray.exceptions.RayTaskError:
-        raise
-    except ray.exceptions.RayError as error:
-        raise CuveeError(
-            f"{name}: its workers died {RETRIES + 1} times, last by {type(error).__name__}: {str(error)[:500]}; "
-            "give them more memory or fewer at a time (--workers), then run again: what is finished is kept"
-        ) from error
-    if fault is not None:
-        raise CuveeError(f"{name}: {fault}")
-    return result

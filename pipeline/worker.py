@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import xxhash
 
 from pipeline.fingerprints import SLICE_BYTES, SLICE_ROWS, content_address
 from pipeline.plan import Work
 from pipeline.shards import ShardScan, read_images
-from pipeline.sidecars import Workspace, join_parts, machine_facts, read_table, write_table
+from pipeline.sidecars import Workspace, is_whole, join_parts, machine_facts, read_table, write_table
 from schemas.columns import IMAGE, PROVIDED, bounds
 from schemas.errors import ContractError, CuveeError, ShardError
 from schemas.tables import INDEX
@@ -82,7 +81,7 @@ class SliceWorker:
         scan = ShardScan(item.container, SLICE_BYTES, SLICE_ROWS)
         number = 0
         for number, piece in enumerate(scan, start=1):
-            write_table(piece.index, self._part(item.index_address, item.token, number - 1))
+            write_table(piece.index, self._part(item.index_address, item.token, number - 1), durable=False)
             yield self.score(item, _inputs(piece.index, piece.images), number - 1)
         digest = content_address(scan.digest, item.container.settings())
         yield {"token": item.token, "digest": digest, "slices": number, "samples": scan.samples}, None
@@ -106,12 +105,12 @@ class SliceWorker:
             part = self._part(self.toolbox.addresses[stage.kind], item.token, number)
             if stage.kind not in item.stages:
                 columns |= self._present(stage, item, rows)
-            elif part.exists() and pq.read_metadata(part).num_rows == rows:
+            elif is_whole(part, rows):
                 columns |= _columns(read_table(part), stage)
             else:
                 began = time.perf_counter()
                 scores = self._scored(stage, columns, item, rows)
-                write_table(scores, part, machine_facts())
+                write_table(scores, part, machine_facts(), durable=False)
                 columns |= _columns(scores, stage)
                 seconds[stage.kind] = time.perf_counter() - began
         size = int(pc.sum(pc.binary_length(columns[IMAGE.name])).as_py() or 0)

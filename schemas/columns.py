@@ -62,8 +62,8 @@ PROVIDED = (IMAGE, CAPTION, KEY, IMAGE_HASH, CONTENT_HASH)
 
 # quality/image_header
 IMAGE_FORMAT = column("image_format", pa.string(), "decoder that recognised the content, e.g. JPEG, PNG, WEBP")
-WIDTH_PX = column("width_px", pa.int32(), "stored width, before any EXIF rotation", unit="px", low=1)
-HEIGHT_PX = column("height_px", pa.int32(), "stored height, before any EXIF rotation", unit="px", low=1)
+WIDTH_PX = column("width_px", pa.int32(), "width as shown, after EXIF rotation", unit="px", low=1)
+HEIGHT_PX = column("height_px", pa.int32(), "height as shown, after EXIF rotation", unit="px", low=1)
 MIN_SIDE_PX = column("min_side_px", pa.int32(), "shorter side", unit="px", low=1)
 ASPECT_RATIO = column("aspect_ratio", pa.float32(), "longer over shorter side", low=1)
 
@@ -78,6 +78,17 @@ LANGUAGE = column("language", pa.string(), "most probable language of the captio
 LANGUAGE_PROBABILITY = column(
     "language_probability", pa.float32(), "probability of that language among those known", low=0, high=1
 )
+
+CAPTION_CONTROL_CHARS = column(
+    "caption_control_chars",
+    pa.int32(),
+    "control characters and stray code points of the caption, tab and line ends aside",
+    low=0,
+)
+CAPTION_BIDI_CONTROLS = column(
+    "caption_bidi_controls", pa.int32(), "embedding, override and isolate controls, which reorder what is shown", low=0
+)
+CAPTION_MARKUP = column("caption_markup", pa.int32(), "HTML or XML tags, comments and declarations", low=0)
 
 # duplicates/perceptual_hash
 PHASH = column("phash", pa.uint64(), "64-bit perceptual hash: signs of the low DCT frequencies around their median")

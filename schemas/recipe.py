@@ -31,24 +31,33 @@ class Step(BaseModel):
 
 
 class Shards(Model):
-    """Where samples lie: WebDataset tars, Parquet with image bytes, or an image folder with a table."""
+    """Where samples lie: WebDataset tars, Parquet, a saved Hugging Face dataset, or an image folder with a table."""
 
     shards: str | tuple[str, ...] | None = Field(
-        default=None, description=".tar or .tar.gz: paths, globs, braces, URLs"
+        default=None, description=".tar, .tar.gz or .tar.zst: paths, globs, braces, URLs"
     )
-    parquet: str | tuple[str, ...] | None = Field(default=None, description="Parquet files with image bytes")
+    parquet: str | tuple[str, ...] | None = Field(default=None, description="Parquet with image bytes or paths")
+    huggingface: str | tuple[str, ...] | None = Field(
+        default=None, description="folder that `Dataset.save_to_disk` of Hugging Face datasets wrote"
+    )
     folder: str | tuple[str, ...] | None = Field(default=None, description="image folder, listed by `table`")
     table: str | None = Field(default=None, description="JSONL or CSV inside the folder: image path and caption")
-    image: str = Field(default="image", description="column with the image bytes (parquet) or path (folder)")
-    caption: str = Field(default="caption", description="column with the caption (parquet, folder)")
+    root: str | None = Field(
+        default=None, description="parquet with image paths: the folder they are relative to; default: the file's own"
+    )
+    image: str = Field(default="image", description="column with the image's bytes (parquet, huggingface) or path")
+    caption: str = Field(default="caption", description="column with the caption (parquet, huggingface, folder)")
 
     @model_validator(mode="after")
     def _one_place(self) -> "Shards":
-        named = [name for name in ("shards", "parquet", "folder") if getattr(self, name) is not None]
+        places = ("shards", "parquet", "huggingface", "folder")
+        named = [name for name in places if getattr(self, name) is not None]
         if len(named) != 1:
-            raise ValueError(f"found {named or 'none'} of `shards`, `parquet`, `folder`; name exactly one")
+            raise ValueError(f"found {named or 'none'} of `{'`, `'.join(places)}`; name exactly one")
         if (self.folder is None) != (self.table is None):
             raise ValueError("`folder` and `table` belong together: an image folder is listed by a JSONL or CSV table")
+        if self.root is not None and self.parquet is None:
+            raise ValueError("`root` belongs to `parquet` whose image column holds paths; a folder is its own root")
         return self
 
 

@@ -6,6 +6,20 @@ JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 GIFS = (b"GIF87a", b"GIF89a")
 BOXES = (b"ftypavif", b"ftypavis", b"ftypmif1", b"jP  \r\n\x87\n")
 
+FOREIGN_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"crx ")
+FOREIGN = (
+    *(b"\xff\x0a", b"\0\0\0\x0cJXL ", b"8BPS", b"%PDF-", b"%!PS", b"\xc5\xd0\xd3\xc6", b"II\xbc\x01", b"qoif"),
+    *(b"v/1\x01", b"gimp xcf", b"\xd7\xcd\xc6\x9a", b"SDPX", b"XPDS", b"DDS "),
+)
+"""JPEG XL, Photoshop, PDF, PostScript, JPEG XR, QOI, OpenEXR, GIMP, WMF, DPX, DDS."""
+
+
+def is_foreign(image: bytes) -> bool:
+    """Whether it begins like an image or page of a format that has no decoder here, such as HEIC or JPEG XL."""
+    if image[4:8] == b"ftyp":
+        return image[8:12] in FOREIGN_BRANDS and b"avif" not in image[8:64]
+    return image.startswith(FOREIGN)
+
 
 def ends(image: bytes) -> bool | None:
     """Whether the container's own end lies inside the bytes; None for a format without a walk here."""

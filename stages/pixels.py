@@ -3,45 +3,67 @@
 A file is whole when its container ends inside the bytes and its first frame decodes. Pillow alone is more lenient: it
 takes a PNG without its last chunk and a GIF without its trailer, which is what interrupted downloads leave behind.
 What libjpeg repairs in silence (bits flipped inside a scan) no decoder reports, and neither can this.
+
+What a file claims is held against limits before memory is taken for it: pixels, the longer side, and pixels per byte,
+since WebP, AVIF and JPEG 2000 decoders fill gigabytes from a few hundred bytes that claim a large flat picture.
 """
 
 import io
+import re
 import warnings
 from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from stages.image_ends import ends
+from stages.displayable import displayable
+from stages.image_ends import ends, is_foreign
 
 if TYPE_CHECKING:
     from PIL import Image
 
 MAX_PIXELS = 178_956_970
 """Where Pillow, too, refuses a decompression bomb: 0.5 GiB as RGB."""
+MAX_SIDE_PX = 1 << 20
+"""JPEG, GIF and WebP end at 2^16; decoders take memory by the row and by the column as well."""
+MAX_PIXELS_PER_BYTE = 1000
+"""Flat RGB compresses to 344 in PNG; only a picture of one colour or a lie has more."""
+ALWAYS_PIXELS = 1 << 24
+"""Small enough to decode whatever the file's size."""
+MAX_ASPECT = 512
+"""Models see the middle of a longer strip: its shorter side is scaled up to their input, and the longer one with it."""
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "ICO", "PPM")
 """Decoders with a clear signature. EPS stays out: Pillow runs Ghostscript on it."""
 ORIENTATION = 0x0112
 """The EXIF tag; 2 to 8 ask for a flip or a rotation."""
 
 
+INFLATED = re.compile("Decompressed data too large|Too much memory used in text chunks")
+"""What Pillow says of a text or colour profile that it stops inflating, at 1 MiB each and 64 MiB together."""
+
+
 class PixelError(Exception):
     """Bytes that give no pixels; `reason` is the short stable code for a reason column."""
 
     def __init__(self, reason: str, detail: str) -> None:
-        """`reason` is empty_image, not_an_image, truncated_image, broken_image or too_many_pixels."""
+        """`reason` is empty_image, or one of those that `decode` raises."""
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
 
 
 def decode(image: bytes, *, max_pixels: int = MAX_PIXELS) -> "Image.Image":
-    """The first frame, decoded whole, upright by its EXIF orientation, in its stored mode.
+    """The first frame, decoded whole, upright by its EXIF orientation, in 8 bits a channel (see `displayable`).
 
     Raises:
-        PixelError: `empty_image`: no bytes. `not_an_image`: no decoder of `FORMATS` knows them. `too_many_pixels`:
-            told from the header, before memory is taken. `truncated_image`: the file ends too early, be it by its
-            end marker alone. `broken_image`: it is all there and does not decode.
+        PixelError: `empty_image`: no bytes. `not_an_image`: no decoder of `FORMATS` knows them. `unsupported_image`: an
+            image of a format without a decoder here. `too_many_pixels` and `decompression_bomb` (far more pixels or
+            metadata than its bytes can honestly hold): told before memory is taken. `truncated_image`: the file ends
+            too early, be it by its end marker alone. `broken_image`: it is all there and does not decode.
     """
-    return _upright(load(read_header(image), image, max_pixels=max_pixels))
+    picture = _upright(load(read_header(image), image, max_pixels=max_pixels))
+    try:
+        return displayable(picture)
+    except ValueError as error:
+        raise PixelError("unsupported_image", f"pixels of kind {picture.mode}: {error}") from error
 
 
 def read_header(image: bytes) -> "Image.Image":
@@ -54,8 +76,6 @@ def read_header(image: bytes) -> "Image.Image":
         raise PixelError("empty_image", "0 bytes")
     try:
         picture: Image.Image = _pillow().open(io.BytesIO(image), formats=FORMATS)
-    except MemoryError:
-        raise
     except Exception as error:  # plugins raise what they like on hostile bytes
         raise _failure(image, error) from error
     return picture
@@ -67,33 +87,61 @@ def load(picture: "Image.Image", image: bytes, *, max_pixels: int = MAX_PIXELS) 
     Raises:
         PixelError: as `decode`.
     """
-    if picture.width * picture.height > max_pixels:
-        raise PixelError("too_many_pixels", f"{picture.width} x {picture.height}; at most {max_pixels} are decoded")
-    if ends(image) is False:
-        raise PixelError("truncated_image", f"{len(image)} bytes end before the {picture.format} does")
+    _refuse_bombs(picture, image, max_pixels)
     _forbid_truncation()
     try:
         picture.load()
-    except MemoryError:
-        raise
+    except MemoryError as error:
+        _refuse_shortage(picture)
+        raise PixelError("broken_image", "the decoder wants more memory than the picture's size calls for") from error
     except Exception as error:
         raise _failure(image, error) from error
     return picture
 
 
-def stored_size(picture: "Image.Image") -> tuple[int, int]:
-    """(width, height) as stored, before any rotation; Pillow swaps those of a TIFF that asks to be turned."""
+def _refuse_bombs(picture: "Image.Image", image: bytes, max_pixels: int) -> None:
+    pixels = picture.width * picture.height
+    size = f"{picture.width} x {picture.height}"
+    if pixels > max_pixels or max(picture.size) > MAX_SIDE_PX:
+        limit = f"at most {max_pixels} are decoded, and {MAX_SIDE_PX} a side"
+        raise PixelError("too_many_pixels", f"{size}; {limit}")
+    if ends(image) is False:
+        raise PixelError("truncated_image", f"{len(image)} bytes end before the {picture.format} does")
+    if pixels > ALWAYS_PIXELS and pixels > MAX_PIXELS_PER_BYTE * len(image):
+        limit = f"at most {MAX_PIXELS_PER_BYTE} pixels a byte are decoded"
+        raise PixelError("decompression_bomb", f"{size} from {len(image)} bytes; {limit}")
+
+
+def _refuse_shortage(picture: "Image.Image") -> None:
+    """Tell a machine without memory from a file that lies: only the file is to blame where its pixels would fit.
+
+    Raises:
+        MemoryError: the machine is to blame, and another try may go well.
+    """
+    bytearray(16 * picture.width * picture.height)
+
+
+def upright_size(picture: "Image.Image") -> tuple[int, int]:
+    """(width, height) as shown, i.e. after the EXIF rotation; decodes nothing."""
     width, height = picture.size
-    turned = picture.format == "TIFF" and _orientation(picture) >= 5
-    return (height, width) if turned else (width, height)
+    # Pillow swaps the sides of a TIFF by itself, and asks for all of a PNG to look for EXIF behind the pixels.
+    known = picture.format != "TIFF" and (
+        picture.format != "PNG" or {"exif", "Raw profile type exif"} & set(picture.info)
+    )
+    return (height, width) if known and _orientation(picture) >= 5 else (width, height)
 
 
 def flat_rgb(picture: "Image.Image") -> "Image.Image":
     """The picture as RGB with transparency dropped, not composed: CLIP models are trained and evaluated that way.
 
     open_clip's loader (webdataset's `pilrgb`) converts like this before it resizes, so any other background would move
-    embeddings away from the model's own. Colours below fully transparent pixels therefore show.
+    embeddings away from the model's own. Colours below fully transparent pixels therefore show. Of a strip longer than
+    `MAX_ASPECT` times its shorter side the middle is given: scaled to a model's input, a whole one can take gigabytes.
     """
+    most = MAX_ASPECT * min(picture.size)
+    if max(picture.size) > most:
+        left, top = (max(0, side - most) // 2 for side in picture.size)
+        picture = picture.crop((left, top, picture.width - left, picture.height - top))
     return picture.convert("RGB")
 
 
@@ -124,6 +172,10 @@ def _orientation(picture: "Image.Image") -> int:
 def _failure(image: bytes, error: Exception) -> PixelError:
     if isinstance(error, _pillow().DecompressionBombError):
         return PixelError("too_many_pixels", str(error))
+    if isinstance(error, ValueError) and INFLATED.search(str(error)):
+        return PixelError("decompression_bomb", str(error))
+    if is_foreign(image):
+        return PixelError("unsupported_image", str(error))
     whole = ends(image)
     if whole is False or (whole is None and "truncated" in str(error).lower()):
         return PixelError("truncated_image", str(error))

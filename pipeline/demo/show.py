@@ -11,6 +11,7 @@ from pipeline.demo.corpus import write_corpus
 from pipeline.demo.recipe import demo_recipe
 from pipeline.demo.truth import compare_with_truth
 from pipeline.fingerprints import rounded
+from pipeline.lock import holding
 from pipeline.present import present
 from pipeline.report.view import Check
 from pipeline.resolve import resolve
@@ -30,7 +31,7 @@ def show(folder: Path, pairs: int, plants: bool, workers: int | None, progress: 
     """
     truth = write_corpus(folder / "corpus", pairs=pairs, seed=SEED, plants=plants)
     resolved = resolve(demo_recipe(folder))
-    with resolved.workspace.locked(), Cluster(workers=workers) as cluster:
+    with holding(resolved.workspace.root), Cluster(workers=workers) as cluster:
         outcome = run(resolved, cluster, progress=progress)
     scores = outcome.chosen.table.scores(POOL_ROLE, ["clip_score"]).collect()
     found = compare_with_truth(outcome.ledger, scores, pl.read_parquet(truth))

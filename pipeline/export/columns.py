@@ -42,7 +42,7 @@ class Columns:
         members = dict(sample.members)
         suffix = image(members)
         document = members.get("json")
-        text = members["txt"] if "txt" in members else caption_in_json(document or b"")
+        text = members["txt"] if "txt" in members else caption_in_json(document or b"")[0]
         row = {
             "key": sample.key,
             "image": members.get(suffix or ""),

@@ -13,7 +13,8 @@ import polars as pl
 import pyarrow as pa
 
 from pipeline.shards import Container, read_members
-from pipeline.shards.streams import GZIP_MAGIC, open_bytes
+from pipeline.shards.inflating import pieces_of
+from pipeline.shards.streams import open_bytes
 from pipeline.sidecars import Workspace, read_table, replacing, write_table
 from pipeline.tasks import Task
 from schemas.tables import MEMBER
@@ -28,7 +29,7 @@ def needs_spool(container: Container) -> bool:
     if container.format != "tar":
         return True
     with open_bytes(container.path) as file:
-        return file.read(2) == GZIP_MAGIC
+        return pieces_of(file.read(4)) is not None
 
 
 @dataclass(frozen=True)

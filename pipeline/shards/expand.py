@@ -37,8 +37,8 @@ def is_url(path: str) -> bool:
 
 
 def local_path(path: str) -> str:
-    """`file:///a/b` as `/a/b`; anything else as it is."""
-    return path.removeprefix("file://") if path.startswith("file://") else path
+    """`file:///a/b` (or `local:`) as `/a/b`; anything else as it is."""
+    return path.removeprefix("file://").removeprefix("local://")
 
 
 def _matches(pattern: str) -> Iterator[str]:

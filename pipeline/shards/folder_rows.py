@@ -1,28 +1,21 @@
 """An image folder listed by a JSONL or CSV table; nothing outside the folder is ever read."""
 
 import csv
-import errno
-import hashlib
 import io
-import json
-import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO, cast
 
+from pipeline.shards.beside import ImagesDigest, read_image
 from pipeline.shards.container import Container
-from pipeline.shards.expand import filesystem_of, is_url
+from pipeline.shards.foreign_json import parse_json
 from pipeline.shards.records import KEY_COLUMNS, Member, fill_hashes, record_members, require_column
-from pipeline.shards.rows import Row, image_suffix, is_unsafe, read_caption, split_name
+from pipeline.shards.rows import Row, image_suffix, read_caption, split_name
 from pipeline.shards.streams import Digesting, digest_file, open_bytes
-from pipeline.shards.tar_entries import MOST_HELD_BYTES
 from schemas.errors import ShardError
 
 MOST_LINE_BYTES = 16 << 20
-LASTING = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
-"""What reading again would not change; any other error of disk or network stops the shard instead of one image."""
 LINES_LOOKED_AT = 100
 """Lines in which a column has to turn up before the table is refused for lacking it."""
 
@@ -54,24 +47,21 @@ class FolderRows:
         table, size = digest_file(self.container.path)
         if not size:
             raise ShardError(f"{self.container.path} holds no bytes; expected a table", "empty_shard")
-        digest = hashlib.sha256(f"{table}\0".encode())
-        _check_columns(self.container)
+        check_columns(self.container)
+        images = ImagesDigest()
         for line in lines(self.container):
             row, path = _indexed(line, self.container)
-            # Lengths stand before contents, so that no two folders spell the same bytes.
-            name = (path or "").encode(errors="surrogatepass")
-            digest.update(f"{len(name)} {-1 if row.image is None else len(row.image)} {row.reason}\0".encode())
-            digest.update(name + (row.image or b""))
+            images.add(path, row.image, row.reason)
             self.total += 1
             yield row
-        self.digest = digest.hexdigest()
+        self.digest = images.with_table(table)
 
 
 def _indexed(line: Line, container: Container) -> tuple[Row, str | None]:
     if line.facts is None:
         return Row(line.number, line.number + 1, reason="broken_table_line"), None
     path, text, others = parts(line.facts, container)
-    image, reason = (None, "missing_image") if path is None else read_image(container, path)
+    image, reason = (None, "missing_image") if path is None else read_image(container.root, path)
     caption, caption_reason = read_caption(text)
     row = Row(line.number, line.number + 1, _key(line.facts, path), caption, reason=reason or caption_reason)
     fill_hashes(row, members(path, image, text, others), image)
@@ -84,6 +74,9 @@ def parts(facts: dict[str, Any], container: Container) -> tuple[str | None, byte
     """A line as (image path, caption as UTF-8, the other columns)."""
     others = dict(facts)
     path, caption = others.pop(container.image, None), others.pop(container.caption, None)
+    if isinstance(caption, list):  # the first is the caption; all of them stay with the sample
+        others[container.caption] = caption
+        caption = next(iter(caption), None)
     # Bytes that were no UTF-8 in a CSV, and lone surrogates in JSON, stay what they are: no UTF-8.
     text = caption.encode(errors="surrogatepass") if isinstance(caption, str) else None
     return (path if isinstance(path, str) and path else None), text, others
@@ -126,8 +119,8 @@ def _json_records(stream: BinaryIO) -> Iterator[dict[str, Any] | None]:
 
 def _json_record(line: bytes) -> dict[str, Any] | None:
     try:
-        facts = json.loads(line.decode("utf-8-sig", errors="surrogateescape"))
-    except (ValueError, RecursionError):
+        facts = parse_json(line.decode("utf-8-sig", errors="surrogateescape"))
+    except ValueError:
         return None
     return facts if isinstance(facts, dict) else None
 
@@ -148,55 +141,14 @@ def _csv_records(stream: BinaryIO) -> Iterator[dict[str, Any] | None]:
         yield None if ragged else facts
 
 
-def _check_columns(container: Container) -> None:
-    """Refuse a table in whose first lines a column never turns up."""
+def check_columns(container: Container) -> None:
+    """Refuse a table in whose first lines a column never turns up.
+
+    Raises:
+        ShardError: the table cannot be read.
+        RecipeError: with the nearest names.
+    """
     names = {name for line in islice(lines(container), LINES_LOOKED_AT) for name in line.facts or ()}
     if names:
         require_column(container.image, names, container.path, "image")
         require_column(container.caption, names, container.path, "caption")
-
-
-def read_image(container: Container, path: str) -> tuple[bytes | None, str | None]:
-    """An image below the folder as (bytes, reason).
-
-    Reasons: `unsafe_name` (leads out of the folder, also through a link), `missing_image`, `not_a_regular_file`,
-    `member_too_large`, `unreadable_image`.
-
-    Raises:
-        ShardError: `read_failed`, for errors that may be over when it is tried again.
-    """
-    if is_unsafe(path):
-        return None, "unsafe_name"
-    try:
-        path.encode()
-        return _remote_image(container, path) if is_url(container.root) else _local_image(container, path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None, "missing_image"
-    except ValueError:  # a name that no index or filesystem can hold
-        return None, "unreadable_image"
-    except OSError as error:
-        if error.errno in LASTING:
-            return None, "unreadable_image"
-        raise ShardError(f"{container.root}: reading {path!r} failed: {error}", "read_failed") from error
-
-
-def _remote_image(container: Container, path: str) -> tuple[bytes | None, str | None]:
-    filesystem, root = filesystem_of(container.root)
-    place = f"{root.rstrip('/')}/{path}"
-    if (filesystem.size(place) or 0) > MOST_HELD_BYTES:
-        return None, "member_too_large"
-    return bytes(filesystem.cat_file(place)), None
-
-
-def _local_image(container: Container, path: str) -> tuple[bytes | None, str | None]:
-    root = os.path.realpath(container.root)
-    place = os.path.realpath(os.path.join(root, path))
-    if os.path.commonpath([root, place]) != root:
-        return None, "unsafe_name"
-    facts = os.stat(place)
-    if not stat.S_ISREG(facts.st_mode):
-        return None, "not_a_regular_file"
-    if facts.st_size > MOST_HELD_BYTES:
-        return None, "member_too_large"
-    with open(place, "rb") as stream:
-        return stream.read(), None

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from pipeline.shards.expand import filesystem_of, is_url
-from pipeline.shards.streams import BUFFER_BYTES, GZIP_MAGIC, TarBytes, open_bytes
+from pipeline.shards.inflating import pieces_of
+from pipeline.shards.streams import BUFFER_BYTES, TarBytes, open_bytes
 from schemas.errors import ShardError
 
 Range = tuple[int, int]
@@ -33,7 +34,7 @@ def open_ranges(path: str) -> Iterator[Ranges]:
     """
     file = open_bytes(path)
     try:
-        if file.read(2) == GZIP_MAGIC:
+        if pieces_of(file.read(4)) is not None:
             yield Forward(path)
         elif is_url(path):
             yield Remote(path)

@@ -6,7 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.shards import folder_rows, parquet_records
+from pipeline.shards import arrow_records, folder_rows, parquet_records
+from pipeline.shards.batch_records import Record, with_image
+from pipeline.shards.beside import read_image
 from pipeline.shards.container import Container
 from pipeline.shards.ranges import Range, open_ranges
 from pipeline.shards.records import Member
@@ -20,25 +22,25 @@ WINDOW_BYTES = 32 << 20
 def read_images(container: Container, index: pa.Table) -> pa.Array:
     """The images of these index rows, as large_binary in their order; null where the index has no image.
 
-    A tar is read by byte ranges, a compressed one in one pass, Parquet by row group, a folder by path.
+    A tar is read by byte ranges, a compressed one and Arrow in one pass, Parquet by row group, a folder by path.
 
     Raises:
         ShardError: the container cannot be read, or is not the one that was indexed (`shard_changed`).
     """
-    readers = {"parquet": _parquet_images, "folder": _folder_images}
+    readers = {"parquet": _record_images, "arrow": _record_images, "folder": _folder_images}
     return image_array(readers.get(container.format, _tar_images)(container, index))
 
 
 def read_members(container: Container, index: pa.Table) -> Iterator[list[Member]]:
     """Per index row, in order, its members as (suffix with dot, bytes), unchanged.
 
-    A row of Parquet or of a folder's table becomes its image under the suffix its content calls for, `.txt` with the
-    caption, and `.json` with the other columns. Memory is bounded for rows in ascending order.
+    A row of Parquet, of Arrow or of a folder's table becomes its image under the suffix its content calls for, `.txt`
+    with the caption, and `.json` with the other columns. Memory is bounded for rows in ascending order.
 
     Raises:
         ShardError: as for `read_images`.
     """
-    readers = {"parquet": _parquet_members, "folder": _folder_members}
+    readers = {"parquet": _record_members, "arrow": _record_members, "folder": _folder_members}
     return readers.get(container.format, _tar_members)(container, index)
 
 
@@ -96,18 +98,24 @@ def _windows(rows: list[list[dict[str, Any]]]) -> list[int]:
     return borders if borders[-1] == len(rows) else [*borders, len(rows)]
 
 
-def _parquet_images(container: Container, index: pa.Table) -> list[bytes | None]:
+def _wanted(container: Container, numbers: list[int], columns: list[str] | None = None) -> Iterator[Record]:
+    reader = arrow_records if container.format == "arrow" else parquet_records
+    for record in reader.wanted_records(container, numbers, columns):
+        yield with_image(record, container)[0]
+
+
+def _record_images(container: Container, index: pa.Table) -> list[bytes | None]:
     rows = _rows(index, "image_member")
     wanted = sorted({number for number, there in rows if there})
-    records = parquet_records.wanted_records(container, wanted, [container.image])
-    found = {record.number: record.image for record in records}
+    found = {record.number: record.image for record in _wanted(container, wanted, [container.image])}
+    if lost := [number for number in wanted if found.get(number) is None]:
+        raise _changed(container, f"the image of row {lost[0]}")
     return [found.get(number) for number, _ in rows]
 
 
-def _parquet_members(container: Container, index: pa.Table) -> Iterator[list[Member]]:
+def _record_members(container: Container, index: pa.Table) -> Iterator[list[Member]]:
     for run in _ascending(_rows(index, "content_hash")):
-        wanted = [number for number, there in run if there]
-        records = parquet_records.wanted_records(container, wanted, None)
+        records = _wanted(container, [number for number, there in run if there])
         for _, there in run:
             yield next(records).members() if there else []
 
@@ -133,7 +141,7 @@ def _folder_images(container: Container, index: pa.Table) -> list[bytes | None]:
 def _image(container: Container, name: str | None, size: int) -> bytes | None:
     if name is None:
         return None
-    image, _ = folder_rows.read_image(container, name)
+    image, _ = read_image(container.root, name)
     if image is None or len(image) != size:
         raise _changed(container, f"image {name!r} of {size} bytes")
     return image
@@ -151,5 +159,5 @@ def _line_members(container: Container, line: folder_rows.Line | None, number: i
     if line is None or line.facts is None:
         raise _changed(container, f"line {number}")
     path, text, others = folder_rows.parts(line.facts, container)
-    image = None if path is None else folder_rows.read_image(container, path)[0]
+    image = None if path is None else read_image(container.root, path)[0]
     return folder_rows.members(path, image, text, others)

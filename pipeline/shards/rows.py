@@ -1,6 +1,5 @@
 """One sample on its way into the index, and the slice of many that a scan hands out."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
+from pipeline.shards.foreign_json import parse_json
 from schemas.tables import INDEX, MEMBER
 
 # Suffixes that name an image, preferred first when a sample has several.
@@ -34,6 +34,12 @@ class Row:
     reason: str | None = None
     image: bytes | None = None
 
+    @property
+    def held_bytes(self) -> int:
+        """About what it takes in memory."""
+        names = sum(len(name) for name, _, _ in self.members)
+        return len(self.image or b"") + len(self.caption or "") + len(self.key or "") + names
+
 
 @dataclass
 class Slice:
@@ -47,12 +53,12 @@ class Slice:
 
 
 def cut(rows: Iterable[Row], slice_bytes: int, slice_rows: int) -> Iterator[Slice]:
-    """Rows gathered into slices: one ends when its images exceed `slice_bytes` or it has `slice_rows` rows."""
+    """Rows gathered into slices: one ends when images and text exceed `slice_bytes`, or at `slice_rows` rows."""
     held: list[Row] = []
     size = first = 0
     for row in rows:
         held.append(row)
-        size += len(row.image or b"")
+        size += row.held_bytes
         if size > slice_bytes or len(held) == slice_rows:
             piece, held, size = _slice(held, first), [], 0
             first += len(piece.index)
@@ -128,8 +134,8 @@ def is_unsafe(name: str) -> bool:
 def read_caption(text: bytes | None) -> tuple[str | None, str | None]:
     """A caption's bytes as (caption, reason); the caption stands as it is, without a byte order mark.
 
-    Reasons: `missing_caption` (None), `empty_caption` (nothing but white space), `caption_not_utf8`,
-    `member_too_large`.
+    Reasons: `missing_caption` (None), `empty_caption` (nothing but white space), `caption_not_utf8`, `caption_not_text`
+    (it holds NUL, which ends a string for half of what reads captions), `member_too_large`.
     """
     if text is None:
         return None, "missing_caption"
@@ -139,20 +145,25 @@ def read_caption(text: bytes | None) -> tuple[str | None, str | None]:
         caption = text.decode("utf-8-sig")
     except UnicodeDecodeError:
         return None, "caption_not_utf8"
+    if "\0" in caption:
+        return None, "caption_not_text"
     return (caption, None) if caption.strip() else (caption, "empty_caption")
 
 
-def caption_in_json(document: bytes) -> bytes | None:
-    """The string under `caption` or `text` of a JSON object, as UTF-8; None when there is none."""
+def caption_in_json(document: bytes) -> tuple[bytes | None, str | None]:
+    """The string under `caption` or `text` of a JSON object as UTF-8, None when there is none; and a reason.
+
+    Reasons: `member_too_large`, `broken_json` (no JSON, or nested deeper than parsers go).
+    """
     if len(document) > MOST_CAPTION_BYTES:
-        return None
+        return None, "member_too_large"
     try:
-        facts = json.loads(document)
-    except (ValueError, RecursionError):
-        return None
+        facts = parse_json(document)
+    except ValueError:
+        return None, "broken_json"
     named = [facts.get(name) for name in ("caption", "text")] if isinstance(facts, dict) else []
     text = next((value for value in named if isinstance(value, str)), None)
-    return None if text is None else text.encode(errors="surrogatepass")
+    return (None if text is None else text.encode(errors="surrogatepass")), None
 
 
 def image_suffix(image: bytes) -> str:

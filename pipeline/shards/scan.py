@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Protocol
 
+from pipeline.shards.arrow_rows import ArrowRows
 from pipeline.shards.container import Container
 from pipeline.shards.folder_rows import FolderRows
 from pipeline.shards.parquet_rows import ParquetRows
@@ -38,11 +39,11 @@ class ShardScan:
         self.slice_bytes = slice_bytes
         self.slice_rows = slice_rows
         self.digest = ""
-        """SHA-256 in hex of the container: the file's bytes; of a folder, table and (path, image) of every line."""
+        """SHA-256 in hex of the container: the file's bytes, and (path, image) of every line with one beside it."""
         self.samples = 0
         """Rows handed out, quarantined ones included."""
         self.size = 0
-        """What was accounted for: bytes of the uncompressed tar, rows of a Parquet file, lines of a table."""
+        """What was accounted for: bytes of the uncompressed tar, rows of Parquet or Arrow, lines of a table."""
         self.trailer_bytes = 0
         """Of `size`, what follows the last row: a tar's end-of-archive blocks."""
 
@@ -54,7 +55,7 @@ class ShardScan:
             RecipeError: a column the container does not have, with the nearest names.
             ContractError: the rows' ranges do not add up to the container.
         """
-        rows = _rows(self.container)
+        rows = rows_of(self.container)
         yield from cut(self._accounted(rows), self.slice_bytes, self.slice_rows)
         self.digest = rows.digest
 
@@ -73,7 +74,8 @@ class ShardScan:
             raise ContractError(f"{self.container.path}: rows account for {border} of {rows.total}")
 
 
-def _rows(container: Container) -> Rows:
-    if container.format == "folder":
-        return FolderRows(container)
-    return ParquetRows(container) if container.format == "parquet" else TarRows(container)
+def rows_of(container: Container) -> Rows:
+    """The pass that fits a container's format."""
+    readers: dict[str, type[FolderRows] | type[ParquetRows] | type[ArrowRows]]
+    readers = {"folder": FolderRows, "parquet": ParquetRows, "arrow": ArrowRows}
+    return readers.get(container.format, TarRows)(container)

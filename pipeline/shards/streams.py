@@ -1,21 +1,18 @@
-"""Bytes of a container: opened once, digested on the way, inflated where gzip's magic bytes say so."""
+"""Bytes of a container: opened once, digested on the way, inflated where its first bytes say so."""
 
 import hashlib
 import io
 import os
 import stat
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
 from pipeline.shards.expand import filesystem_of, is_url
+from pipeline.shards.inflating import Inflating, pieces_of
 from schemas.errors import ShardError
 
 BUFFER_BYTES = 1 << 20
-GZIP_MAGIC = b"\x1f\x8b"
-GZIP_INPUT_BYTES = 16 << 10
-GZIP_OUTPUT_BYTES = 64 << 10  # zlib keeps what it inflated when it then finds damage: at most this much before it
 
 
 @contextmanager
@@ -82,65 +79,14 @@ class Digesting(io.RawIOBase):
         super().close()
 
 
-class Inflating(io.RawIOBase):
-    """Inflates gzip, member after member. Damage ends the stream and stands in `fault`; it raises nothing."""
-
-    def __init__(self, source: BinaryIO) -> None:
-        self.source = source
-        self.fault: str | None = None
-        """`truncated_shard` or `broken_archive` once the stream has ended badly."""
-        self._inflater: Any = zlib.decompressobj(wbits=31)
-        self._input = b""
-        self._ended = False
-
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill the buffer with inflated bytes; 0 at the end or at the first damage."""
-        while not self._ended:
-            chunk = self._inflate(min(len(buffer), GZIP_OUTPUT_BYTES))
-            if chunk:
-                buffer[: len(chunk)] = chunk
-                return len(chunk)
-        return 0
-
-    def _inflate(self, most: int) -> bytes:
-        self._input = self._input or self.source.read(GZIP_INPUT_BYTES)
-        try:
-            chunk: bytes = self._inflater.decompress(self._input, most)
-        except zlib.error:
-            self.fault, self._ended = "broken_archive", True
-            return b""
-        if self._inflater.eof:
-            self._input = self._inflater.unused_data
-            self._next_member()
-        elif not self._input and not chunk:  # zlib may hold output back, so only no input and no output is a cut
-            self.fault, self._ended = "truncated_shard", True
-        else:
-            self._input = self._inflater.unconsumed_tail
-        return chunk
-
-    def _next_member(self) -> None:
-        """Zeros may pad a gzip file; anything else must be another member."""
-        while True:
-            self._input = self._input.lstrip(b"\0") or self.source.read(GZIP_INPUT_BYTES)
-            if not self._input:
-                self._ended = True
-                return
-            if self._input[0]:
-                self._inflater = zlib.decompressobj(wbits=31)
-                return
-
-
 class TarBytes:
     """A tar's bytes from the beginning, compressed or not, with the digest of the file."""
 
     def __init__(self, path: str) -> None:
         self._digesting = Digesting(open_bytes(path), path)
         self._file = io.BufferedReader(self._digesting, BUFFER_BYTES)
-        self._inflating = Inflating(cast(BinaryIO, self._file)) if self._file.peek(2)[:2] == GZIP_MAGIC else None
+        pieces = pieces_of(self._file.peek(4)[:4])
+        self._inflating = Inflating(cast(BinaryIO, self._file), pieces) if pieces else None
         inflated = io.BufferedReader(self._inflating, BUFFER_BYTES) if self._inflating else self._file
         self.read = inflated.read
         """Reads exactly n bytes, fewer only at the end."""
@@ -149,6 +95,11 @@ class TarBytes:
     def fault(self) -> str | None:
         """Why the compressed stream ended badly, if it did."""
         return self._inflating.fault if self._inflating else None
+
+    @property
+    def fault_text(self) -> str:
+        """The same in words; empty where nothing is wrong."""
+        return self._inflating.fault_text if self._inflating else ""
 
     @property
     def compressed_bytes(self) -> int:

@@ -23,6 +23,8 @@ MOST_EXTENSION_BYTES = 1 << 20
 """A longer name or pax record is taken for damage."""
 REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 WITHOUT_DATA = (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE)
+SPARSE = "GNU.sparse"
+"""Stands for all records of that prefix: the rest of what extension headers say is not kept."""
 PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
 
 
@@ -63,7 +65,7 @@ class TarWalk:
         self.position = 0
         """Bytes walked; the size of the uncompressed tar in the end."""
         self.reason: str | None = None
-        """`truncated_shard` or `broken_archive` when what follows the last entry is no tar."""
+        """`truncated_shard`, `broken_archive` or `inflation_bomb` when what follows the last entry is no tar."""
         self.fragment_name = ""
         """As much as is left of the name in a header that is cut or damaged."""
         self.marked_end = False
@@ -115,7 +117,8 @@ class TarWalk:
     def _end(self, block: bytes, extension: _Extension) -> None:
         if not self.position:
             reason = "unreadable_shard" if self.stream.fault else "empty_shard"
-            raise ShardError(f"{self.path} holds no bytes; expected a tar", reason)
+            found = self.stream.fault_text or "it holds no bytes"
+            raise ShardError(f"{self.path}: {found}; expected a tar", reason)
         name = extension.records.get("path") or extension.name
         if not block.strip(b"\0") and name is None:
             return
@@ -153,7 +156,10 @@ class TarWalk:
         except ValueError:
             self.reason = "broken_archive"
             return
-        (self._globals if header.kind == tarfile.XGLTYPE else extension.records).update(records)
+        known = {name: value for name, value in records.items() if name in ("path", "size")}
+        if any(name.startswith("GNU.sparse") for name in records):
+            known[SPARSE] = ""
+        (self._globals if header.kind == tarfile.XGLTYPE else extension.records).update(known)
 
     def _entry(self, header: Header, records: dict[str, str], long_name: str | None) -> Entry | None:
         name = records.get("path") or long_name or header.name
@@ -161,7 +167,7 @@ class TarWalk:
         if size is None:
             self.reason = "broken_archive"
             return None
-        sparse = header.kind == tarfile.GNUTYPE_SPARSE or any(key.startswith("GNU.sparse") for key in records)
+        sparse = header.kind == tarfile.GNUTYPE_SPARSE or SPARSE in records
         self._skip_sparse_map(header)
         entry = Entry(name, header.kind in REGULAR and not sparse, self.position, size, None, None, self.position)
         if header.kind not in WITHOUT_DATA:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 
+import xxhash
+
 from pipeline.shards.container import Container
 from pipeline.shards.rows import (
     IMAGE_SUFFIXES,
@@ -16,8 +18,14 @@ from pipeline.shards.rows import (
 )
 from pipeline.shards.streams import TarBytes
 from pipeline.shards.tar_entries import Entry, TarWalk
+from schemas.errors import ShardError
 
-LOOKED_AT = frozenset({*IMAGE_SUFFIXES, "txt", "json"})
+RANKS = {suffix: rank for rank, suffix in enumerate(IMAGE_SUFFIXES)}
+TEXTS = ("txt", "json")
+MOST_MEMBERS = 1000
+"""Of one sample: more are counted and not kept, since each takes more memory than the block it costs in the file."""
+MOST_NAME = 4096
+"""Characters: the longest path that systems open."""
 CUT_SHORT = ("missing_image", "missing_caption")
 
 
@@ -34,22 +42,49 @@ class Sample:
     """Repeated suffixes, links and what else cannot stand under a suffix."""
     reason: str | None = None
     """What is wrong with the sample as a whole; the first thing found."""
+    cut: bool = False
+    """Whether the file ends inside a member that was not kept."""
 
     def add(self, entry: Entry, suffix: str) -> None:
         """Take the next member in."""
         self.stop = entry.stop
         self.reason = self.reason or self._fault(entry, suffix)
-        aside = suffix in self.entries or not entry.regular or entry.cut
-        if aside or suffix not in LOOKED_AT:
+        aside = suffix in self.entries or not entry.regular or entry.cut or len(entry.name) >= MOST_NAME
+        entry.name = _short(entry.name)
+        if len(self.entries) + len(self.others) >= MOST_MEMBERS:
+            self.cut = self.cut or entry.cut
+            return
+        if aside or not self._looks_at(entry, suffix):
             entry.data = None  # hashed already, and nothing else will look at it
         if aside:
             self.others.append(entry)
         else:
             self.entries[suffix] = entry
 
+    def _looks_at(self, entry: Entry, suffix: str) -> bool:
+        """Whether the data is still needed; of several images only the preferred one's is held."""
+        if suffix in TEXTS:
+            return entry.size <= MOST_CAPTION_BYTES
+        if suffix not in RANKS:
+            return False
+        held = self._image()
+        if held is not None and RANKS[held[0]] < RANKS[suffix]:
+            return False
+        if held is not None:
+            held[1].data = None
+        return True
+
+    def _image(self) -> tuple[str, Entry] | None:
+        """The preferred image, by suffix."""
+        ranked = self.entries.keys() & RANKS.keys()
+        best = min(ranked, key=RANKS.__getitem__, default=None)
+        return None if best is None else (best, self.entries[best])
+
     def _fault(self, entry: Entry, suffix: str) -> str | None:
-        if is_unsafe(entry.name):
+        if is_unsafe(entry.name) or len(entry.name) >= MOST_NAME:
             return "unsafe_name"
+        if len(self.entries) + len(self.others) >= MOST_MEMBERS:
+            return "too_many_members"
         if not entry.regular:
             return "not_a_regular_file"
         if not suffix:
@@ -58,7 +93,7 @@ class Sample:
 
     def row(self) -> Row:
         """Its line of the index, from `start` to `stop`."""
-        image = next((self.entries[suffix] for suffix in IMAGE_SUFFIXES if suffix in self.entries), None)
+        _, image = self._image() or (None, None)
         caption, caption_reason = self._caption()
         image_reason = "missing_image" if image is None else "member_too_large" if image.data is None else None
         whole = [(split_name(entry.name)[1], entry) for entry in self._whole()]
@@ -80,11 +115,17 @@ class Sample:
         return sorted((entry for entry in found if entry.regular and not entry.cut), key=lambda entry: entry.offset)
 
     def _caption(self) -> tuple[str | None, str | None]:
-        if (text := self.entries.get("txt")) is not None:
-            too_large = text.data is None or text.size > MOST_CAPTION_BYTES
-            return (None, "member_too_large") if too_large else read_caption(text.data)
         document = self.entries.get("json")
-        return read_caption(caption_in_json(document.data) if document and document.data else None)
+        in_json, fault = (None, None) if document is None else _in_json(document)
+        if (text := self.entries.get("txt")) is not None:
+            caption, reason = (None, "member_too_large") if text.data is None else read_caption(text.data)
+        else:
+            caption, reason = read_caption(in_json)
+        return caption, fault or reason
+
+
+def _in_json(document: Entry) -> tuple[bytes | None, str | None]:
+    return (None, "member_too_large") if document.data is None else caption_in_json(document.data)
 
 
 class TarRows:
@@ -105,13 +146,16 @@ class TarRows:
         """Rows in order.
 
         Raises:
-            ShardError: nothing can be read at all, or reading fails in the middle.
+            ShardError: nothing can be read at all (`empty_shard` where there are end blocks and no member: a download
+                that only got its size), or reading fails in the middle.
         """
         stream = TarBytes(self.container.path)
         try:
             walk = TarWalk(stream, self.container.path)
             yield from self._rows(walk)
             self.digest, self.total = stream.finish(), walk.position
+            if not self._border and walk.reason is None:
+                raise ShardError(f"{self.container.path} is {self.total} bytes of no sample", "empty_shard")
         finally:
             stream.close()
 
@@ -119,6 +163,7 @@ class TarRows:
         sample: Sample | None = None
         for entry in walk:
             key, suffix = split_name(entry.name)
+            key = _short(key)
             if sample is not None and sample.key != key:
                 yield self._closed(sample)
                 sample = None
@@ -157,14 +202,21 @@ def is_cut_short(last: Sample, usual: Set[str], walk: TarWalk) -> bool:
     """
     if walk.marked_end:
         return False
-    if any(entry.cut for entry in last.others) or walk.fragment_name.startswith(f"{last.key}."):
+    if last.cut or any(entry.cut for entry in last.others) or walk.fragment_name.startswith(f"{last.key}."):
         return True
     if split_name(walk.fragment_name)[1]:
         return False  # another sample had begun
     return last.row().reason in CUT_SHORT or last.entries.keys() < usual
 
 
+def _short(name: str) -> str:
+    """The name, or what stands for one that no system could open and that could fill memory by the thousands."""
+    if len(name) < MOST_NAME:
+        return name
+    return f"{name[:200]}...{xxhash.xxh3_128_hexdigest(name.encode(errors='surrogatepass'))}"
+
+
 def _cut_key(walk: TarWalk) -> str | None:
     """Key of a sample of which only a piece of its first header is left."""
     key, suffix = split_name(walk.fragment_name)
-    return key if suffix and walk.reason == "truncated_shard" else None
+    return _short(key) if suffix and walk.reason == "truncated_shard" else None

@@ -1,4 +1,4 @@
-"""What a caption says about itself: normal form, length, script, language.
+"""What a caption says about itself: normal form, length, script, language, and what in it is no text.
 
 The normal form is Unicode's toNFKC_Casefold (UAX #31, section 5.1) with whitespace collapsed, so that captions which
 differ in case, width, ligatures or invisible characters compare equal. The language comes from langid.py's naive
@@ -13,8 +13,20 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import pyarrow as pa
 
-from schemas.columns import CAPTION, CAPTION_NORMAL, CHARACTERS, LANGUAGE, LANGUAGE_PROBABILITY, SCRIPT, WORDS
+from schemas.columns import (
+    CAPTION,
+    CAPTION_BIDI_CONTROLS,
+    CAPTION_CONTROL_CHARS,
+    CAPTION_MARKUP,
+    CAPTION_NORMAL,
+    CHARACTERS,
+    LANGUAGE,
+    LANGUAGE_PROBABILITY,
+    SCRIPT,
+    WORDS,
+)
 from schemas.errors import RecipeError
+from stages.no_text import bidi_controls, control_characters, markup
 from stages.stage import Scorer, Stage
 
 # UAX #31, tables 5 (recommended) and 7 (limited use): the scripts people write captions in.
@@ -29,6 +41,12 @@ COMMON, OTHER = "Common", "Other"
 """No letter belongs to one script (digits, signs, emoji); a script outside SCRIPTS, e.g. a historic one."""
 UNDETERMINED = "und"
 """ISO 639-2's code for a language nobody can tell."""
+JOINER = "\u034f"
+"""The combining grapheme joiner, which UAX #15 puts behind 30 combining marks."""
+NORMAL_CHARACTERS = 1 << 20
+"""The normal form is that of this many leading characters. It is at most twice as long and `NORMAL_ROOM`: compatibility
+forms of one character can have 18."""
+NORMAL_ROOM = 4096
 LANGUAGE_CHARACTERS = 4000
 """The language is judged on this many leading characters: beyond them it does not change and costs 0.1 s a megabyte."""
 
@@ -44,14 +62,22 @@ class CaptionFacts(NamedTuple):
     script: str | None = None
     language: str | None = None
     language_probability: float | None = None
+    caption_control_chars: int | None = None
+    caption_bidi_controls: int | None = None
+    caption_markup: int | None = None
     reason: str | None = None
 
 
 def normal_form(caption: str) -> str:
-    """NFKC and case-folded, invisible characters removed, whitespace runs as one space; idempotent."""
+    """NFKC and case-folded, invisible characters removed, whitespace runs as one space; idempotent.
+
+    More than 30 combining marks in a row are broken up as in UAX #15's stream-safe text, for their canonical order is
+    found by insertion, in quadratic time.
+    """
     if caption.isascii() and caption.isprintable():
         return " ".join(caption.lower().split())
     shown = "".join(letter for letter in caption if letter.isspace() or not _invisible(letter))
+    shown = _patterns().mark_runs(r"\g<0>" + JOINER, shown)
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFD", shown).casefold())
     return " ".join(unicodedata.normalize("NFKC", folded.casefold()).split())
 
@@ -69,10 +95,10 @@ def script(text: str) -> str:
 @lru_cache(maxsize=1 << 16)
 def letter_script(letter: str) -> str:
     """Unicode's Script property of one letter; `Common` for what is no letter or belongs to many scripts."""
-    letters, pattern = _patterns()
-    if not letters(letter):
+    patterns = _patterns()
+    if not patterns.letters(letter):
         return COMMON
-    found = pattern(letter)
+    found = patterns.one_of(letter)
     return SCRIPTS[found.lastindex - 1] if found else OTHER
 
 
@@ -80,11 +106,12 @@ def facts(caption: str | None, language: Language) -> CaptionFacts:
     """Everything about one caption; lengths are those of the caption as it stands."""
     if caption is None:
         return CaptionFacts(reason="missing_caption")
-    normal = normal_form(caption)
+    normal = normal_form(caption.strip()[:NORMAL_CHARACTERS])[: 2 * len(caption) + NORMAL_ROOM]
     if not normal:
         return CaptionFacts(reason="empty_caption")
     name, probability = language(caption[:LANGUAGE_CHARACTERS])
-    return CaptionFacts(normal, len(caption.split()), len(caption), script(caption), name, probability)
+    strange = (control_characters(caption), bidi_controls(caption), markup(caption))
+    return CaptionFacts(normal, len(caption.split()), len(caption), script(caption), name, probability, *strange)
 
 
 def language_model(languages: tuple[str, ...] = ()) -> Language:
@@ -110,8 +137,13 @@ def language_model(languages: tuple[str, ...] = ()) -> Language:
 
 
 class CaptionText(Stage):
-    """Normal form, words, characters, script and language of the caption; no caption gets a reason."""
+    """Normal form, words, characters, script and language of the caption, and counts of what is no text in it.
 
+    No caption gets a reason. Control characters, bidirectional controls and markup get none: right-to-left captions may
+    need them, and `at_most` on the counts decides.
+    """
+
+    version: ClassVar[int] = 2
     kind: Literal["caption_text"] = "caption_text"
     languages: tuple[str, ...] = ()
     """ISO 639-1 codes to choose among; default: all that py3langid knows."""
@@ -124,6 +156,9 @@ class CaptionText(Stage):
         SCRIPT,
         LANGUAGE,
         LANGUAGE_PROBABILITY,
+        CAPTION_CONTROL_CHARS,
+        CAPTION_BIDI_CONTROLS,
+        CAPTION_MARKUP,
     )
     batch_rows: ClassVar[int] = 4096
 
@@ -153,10 +188,17 @@ def _invisible(letter: str) -> bool:
     return unicodedata.category(letter) in ("Cc", "Cf")
 
 
+class _Patterns(NamedTuple):
+    letters: Callable[[str], Any]
+    one_of: Callable[[str], Any]
+    mark_runs: Callable[[str, str], str]
+
+
 @cache
-def _patterns() -> tuple[Callable[[str], Any], Callable[[str], Any]]:
+def _patterns() -> _Patterns:
     import regex
 
     one_of = "|".join(rf"(\p{{Script={name}}})" for name in SCRIPTS)
     letters = regex.compile(r"\p{L}(?<!\p{Script=Common}|\p{Script=Inherited})")
-    return letters.fullmatch, regex.compile(one_of).fullmatch
+    mark_runs = regex.compile(r"\P{ccc=Not_Reordered}{30}(?=\P{ccc=Not_Reordered})")
+    return _Patterns(letters.fullmatch, regex.compile(one_of).fullmatch, mark_runs.sub)

@@ -22,6 +22,11 @@ CASES = {
     "unknown setting": ("kind: image_header", "kind: image_header, decoode: true", "decoode: unknown key"),
     "missing shard": ("pool/alpha/*.tar", "pool/alpha/00077.tar", "00077.tar"),
     "empty pool": ("pool/alpha/*.tar", "pool/nothing/*.tar", "nothing"),
+    "a name of the hub": ('shards: "pool/alpha/*.tar"', 'huggingface: "laion/art"', "save_to_disk(FOLDER)` makes one"),
+    "no saved dataset": ('shards: "pool/alpha/*.tar"', 'huggingface: "pool/alpha"', "state.json is missing"),
+    "a root of tars": ('pool/alpha/*.tar"', 'pool/alpha/*.tar", root: x', "`root` belongs to `parquet`"),
+    "a folder of shards": ("pool/alpha/*.tar", "pool/alpha", "name those in it"),
+    "two places": ('shards: "pool/alpha/*.tar"', "shards: a.tar, parquet: b.parquet", "name exactly one"),
     "unknown column": (
         "target: {",
         "select: [{kind: at_least, column: wrds, value: 1}]\ntarget: {",

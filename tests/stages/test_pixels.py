@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from stages.image_ends import ends
-from stages.pixels import PixelError, decode, flat_rgb, read_header, stored_size
+from stages.pixels import PixelError, decode, flat_rgb, read_header, upright_size
 
 NOISE = Image.fromarray(np.random.Generator(np.random.Philox(7)).integers(0, 255, (24, 20, 3), dtype=np.uint8))
 WALKED = [
@@ -26,6 +26,8 @@ WALKED = [
     ("AVIF", {}),
     ("JPEG2000", {}),
 ]
+REASONS = {"empty_image", "not_an_image", "unsupported_image", "truncated_image", "broken_image"}
+REASONS |= {"too_many_pixels", "decompression_bomb"}
 OTHERS = [("BMP", {}), ("TIFF", {}), ("PPM", {})]
 
 
@@ -95,7 +97,7 @@ def test_a_damaged_whole_file_is_broken() -> None:
 
 
 def test_ghostscript_is_never_asked() -> None:
-    assert reason(encoded(NOISE, "EPS")) == "not_an_image"
+    assert reason(encoded(NOISE, "EPS")) == "unsupported_image"
 
 
 def bomb(width: int, height: int) -> bytes:
@@ -108,11 +110,19 @@ def bomb(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("side", [13_378, 100_000])
-def test_a_bomb_is_refused_before_it_takes_memory(side: int) -> None:
-    with pytest.raises(PixelError) as caught:
-        decode(bomb(side, side))
-    assert caught.value.reason == "too_many_pixels"
+@pytest.mark.parametrize(
+    ("width", "height", "expected"),
+    [
+        (13_378, 13_378, "too_many_pixels"),
+        (100_000, 100_000, "too_many_pixels"),
+        (2 << 20, 1, "too_many_pixels"),
+        (1, 2 << 20, "too_many_pixels"),
+        (13_000, 13_000, "decompression_bomb"),
+        (4_096, 4_096, "broken_image"),  # small enough to try
+    ],
+)
+def test_a_bomb_is_refused_before_it_takes_memory(width: int, height: int, expected: str) -> None:
+    assert reason(bomb(width, height)) == expected
 
 
 def test_the_limit_is_a_setting_and_inclusive() -> None:
@@ -124,15 +134,14 @@ def test_the_limit_is_a_setting_and_inclusive() -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_upright_by_exif_and_stored_size_before_it(kind: str, orientation: int) -> None:
+def test_upright_by_exif_and_so_is_the_size_told_from_the_header(kind: str, orientation: int) -> None:
     corners = np.zeros((16, 32, 3), np.uint8)
     corners[:8, :16] = 255  # white in the stored top left
     exif = Image.Exif()
     exif[0x0112] = orientation
     image = encoded(Image.fromarray(corners), kind, exif=exif)
-    assert stored_size(read_header(image)) == (32, 16)
     upright = decode(image)
-    assert upright.size == ((32, 16) if orientation < 5 else (16, 32))
+    assert upright.size == ((32, 16) if orientation < 5 else (16, 32)) == upright_size(read_header(image))
     grey = np.asarray(upright.convert("L"), int)
     halves = grey[: len(grey) // 2], grey[len(grey) // 2 :]
     brightest = max(
@@ -161,4 +170,86 @@ def test_transparency_is_dropped_not_composed() -> None:
 @given(st.binary(max_size=200), st.sampled_from([encoded(NOISE, kind, **options)[:60] for kind, options in WALKED]))
 def test_hostile_bytes_give_a_reason(tail: bytes, head: bytes) -> None:
     for image in (tail, head + tail):
-        assert reason(image) in {"empty_image", "not_an_image", "truncated_image", "broken_image", "too_many_pixels"}
+        assert reason(image) in REASONS
+
+
+def test_a_decoder_that_runs_out_of_memory_was_lied_to_where_the_picture_would_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def short(*_: object) -> None:
+        raise MemoryError
+
+    image = encoded(NOISE, "PNG")
+    monkeypatch.setattr(ImageFile.ImageFile, "load", short)
+    assert reason(image) == "broken_image"
+    monkeypatch.setattr("builtins.bytearray", short)
+    with pytest.raises(MemoryError):
+        decode(image)
+
+
+GREY = np.linspace(0, 255, 24 * 20).reshape(24, 20).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "kind"),
+    [
+        (GREY.astype(np.uint16) * 257, "PNG"),
+        (GREY.astype(np.uint16) * 257, "TIFF"),
+        (GREY.astype(np.uint16) * 257, "PPM"),
+        (GREY.astype(np.int32) * 257, "TIFF"),
+        (GREY.astype(np.int32) * 70_000, "TIFF"),
+        (GREY.astype(np.float32) / 255, "TIFF"),
+        (GREY.astype(np.float32), "TIFF"),
+    ],
+)
+def test_grey_of_any_depth_is_the_same_grey(pixels: np.ndarray, kind: str) -> None:
+    picture = decode(encoded(Image.fromarray(pixels), kind))
+    assert picture.mode == "L"
+    assert np.abs(np.asarray(picture).astype(int) - GREY).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "LAB", "I", "F", "RGBX"])
+def test_every_mode_a_tiff_can_have_converts(mode: str) -> None:
+    picture = decode(encoded(NOISE.convert(mode), "TIFF"))
+    assert flat_rgb(picture).size == picture.convert("L").size == (20, 24)
+
+
+def test_numbers_that_are_none_do_no_harm() -> None:
+    for value in (np.nan, np.inf, -np.inf):
+        assert decode(encoded(Image.fromarray(np.full((4, 4), value, np.float32)), "TIFF")).mode == "L"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"\0\0\0\x18ftypheic",
+        b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic",
+        b"\xff\x0a",
+        b"\0\0\0\x0cJXL \r\n\x87\n",
+        b"8BPS",
+        b"%PDF-1",
+    ],
+)
+def test_an_image_without_a_decoder_is_told_from_no_image(head: bytes) -> None:
+    assert reason(head + bytes(80)) == "unsupported_image"
+
+
+def test_the_middle_of_a_strip_is_what_a_model_sees() -> None:
+    strip = np.zeros((20_001, 2, 3), np.uint8)
+    strip[10_000] = 255
+    flat = flat_rgb(decode(encoded(Image.fromarray(strip), "PNG")))
+    assert flat.size == (2, 1025) and np.asarray(flat)[512].min() == 255
+    assert flat_rgb(Image.new("RGB", (2, 1024))).size == (2, 1024)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP", b"iTXt"])
+def test_text_that_inflates_is_a_bomb(kind: bytes) -> None:
+    image = encoded(NOISE, "PNG")
+    head = b"key\0\1\0\0\0" if kind == b"iTXt" else b"key\0\0"
+    for size, expected in ((1000, None), (8 << 20, "decompression_bomb")):
+        extra = chunk(kind, head + zlib.compress(bytes(size)))
+        assert reason(image[:33] + extra + image[33:]) == expected

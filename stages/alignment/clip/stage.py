@@ -34,6 +34,7 @@ class Clip(Stage):
     threads: int = Field(default=1, gt=0)
     """Torch threads of one CPU worker; another number gives other last bits and another address."""
 
+    version: ClassVar[int] = 2
     reads: ClassVar[tuple[pa.Field, ...]] = (IMAGE, CAPTION)
     writes: ClassVar[tuple[pa.Field, ...]] = (IMAGE_EMBEDDING, TEXT_EMBEDDING, CLIP_SCORE)
     batch_rows: ClassVar[int] = 1024

@@ -3,7 +3,8 @@
 The definition and the bit order are those of the `ImageHash` package (`int(str(imagehash.phash(image)), 16)`): grey
 first, then Lanczos to 32 x 32; DC takes part in the median; a bit is set when its coefficient is greater; row after
 row (rows are vertical frequencies), most significant bit first. `imagededup` differs: it leaves DC out of the median
-and sets a bit on equality. Unlike both, the image stands upright by its EXIF orientation first.
+and sets a bit on equality. Unlike both, the image stands upright by its EXIF orientation first, and a JPEG is decoded
+at a reduced scale, see `luma.py`; `decode: full` gives the packages' bits for JPEG too.
 """
 
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.columns import GREY_DEVIATION, IMAGE, PHASH
+from stages.duplicates.perceptual_hash.luma import jpeg_luma
 from stages.stage import Scorer, Stage
 
 if TYPE_CHECKING:
@@ -31,6 +33,13 @@ def grey_pixels(picture: "Image.Image") -> Grey:
     return np.asarray(picture.convert("L").resize((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS))
 
 
+def reduced(luma: Grey) -> Grey:
+    """(32, 32) of (height, width) luma."""
+    from PIL import Image
+
+    return grey_pixels(Image.fromarray(luma))
+
+
 def perceptual_hashes(grey: Grey) -> Hashes:
     """(n,) hashes of (n, 32, 32) grey pixels; 32 of 64 bits are set unless coefficients equal the median."""
     from scipy.fft import dct
@@ -46,15 +55,19 @@ class PerceptualHash(Stage):
 
     kind: Literal["perceptual_hash"] = "perceptual_hash"
 
+    version = 3
     reads = (IMAGE,)
     writes = (PHASH, GREY_DEVIATION)
+
+    decode: Literal["scaled", "full"] = "scaled"
+    """How a JPEG is decoded: `scaled` takes half the time and is within 2 of 64 bits of `full`."""
 
     def open(self) -> Scorer:
         """Load the decoder and the transform."""
         import scipy.fft  # noqa: F401  loaded here so that the first batch takes no longer than the next
 
         def score(batch: pa.RecordBatch) -> pa.RecordBatch:
-            found = [_grey(image) for image in batch[IMAGE.name].to_pylist()]
+            found = [_grey(image, self.decode) for image in batch[IMAGE.name].to_pylist()]
             reasons = [each if isinstance(each, str) else None for each in found]
             sound = [each for each in found if not isinstance(each, str)]
             grey = np.stack(sound) if sound else np.zeros((0, SIDE_PX, SIDE_PX), np.uint8)
@@ -69,12 +82,14 @@ class PerceptualHash(Stage):
         return score
 
 
-def _grey(image: bytes | None) -> Grey | str:
+def _grey(image: bytes | None, scale: str) -> Grey | str:
     """Grey pixels, or the reason why there are none."""
     from stages.pixels import PixelError, decode
 
     if image is None:
         return "missing_image"
+    if scale == "scaled" and (luma := jpeg_luma(image)) is not None:
+        return reduced(luma)
     try:
         return grey_pixels(decode(image))
     except PixelError as error:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
+import zstandard
 
 from pipeline.shards import Container, ShardScan, Slice
 from schemas.tables import INDEX
@@ -41,7 +42,9 @@ def sample(number: int) -> list[Member]:
 
 
 def tar_bytes(members: Sequence[Member | tarfile.TarInfo], form: int = tarfile.PAX_FORMAT, mode: str = "w") -> bytes:
-    """A tar of (name, content) pairs, or of entries without data."""
+    """A tar of (name, content) pairs, or of entries without data; `w:zst` compresses it with zstd."""
+    if mode == "w:zst":
+        return zstandard.ZstdCompressor(write_checksum=True).compress(tar_bytes(members, form))
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode=mode, format=form) as tar:
         for member in members:

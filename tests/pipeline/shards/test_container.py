@@ -14,11 +14,11 @@ from schemas.recipe import Source
 
 
 def test_the_ending_decides_the_format_and_the_bytes_the_settings(tmp_path):
-    for name in ("a.tar", "b.tar.gz", "c.tgz"):
+    for name in ("a.tar", "b.tar.gz", "c.tgz", "d.tar.zst", "e.TZST"):
         (tmp_path / name).write_bytes(b"x")
     found = containers(Source(source="s", shards=str(tmp_path / "*")))
-    assert [one.format for one in found] == ["tar", "tar.gz", "tar.gz"]
-    assert [one.settings() for one in found] == [{}] * 3
+    assert [one.format for one in found] == ["tar", "tar.gz", "tar.gz", "tar.zst", "tar.zst"]
+    assert [one.settings() for one in found] == [{}] * 5
     assert Container(**json.loads(json.dumps(asdict(found[0])))) == found[0]
 
 
@@ -49,7 +49,7 @@ def test_stamps(tmp_path):
     assert gone.value.reason == "missing_shard"
 
 
-@pytest.mark.parametrize("mode", ["w", "w:gz"])
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:zst"])
 def test_a_url_is_read_like_a_file(kit, tmp_path, mode):
     content = kit.tar_bytes([member for number in range(6) for member in kit.sample(number)], mode=mode)
     path = tmp_path / "a.tar"

@@ -53,6 +53,16 @@ def test_scan_and_second_read_agree(kit, folder):
         assert found.index["content_hash"][row].as_py() == content_hash(facts)
 
 
+def test_of_a_list_of_captions_the_first_counts(kit, folder):
+    lists = [["one", "two"], [], [3]]
+    write_lines(folder, [{"image": f"sub/{n}.png", "caption": captions} for n, captions in enumerate(lists)])
+    found = kit.scan(only(folder))
+    assert found.index["caption"].to_pylist() == ["one", None, None]
+    assert found.reasons == [None, "missing_caption", "missing_caption"]
+    members = [dict(parts) for parts in read_members(only(folder), found.index)]
+    assert [json.loads(parts[".json"])["caption"] for parts in members] == lists
+
+
 def test_csv_with_other_column_names(kit, folder):
     with open(folder / "t.csv", "w", newline="") as stream:
         rows = csv.writer(stream)
@@ -126,6 +136,13 @@ def test_lines_without_end_are_not_read_into_memory(kit, folder, monkeypatch):
     good = {"image": "sub/0.png", "caption": "x"}
     write_lines(folder, [good, "x" * 350, good, {"image": "sub/1.png", "caption": "y" * 100}, good])
     assert kit.scan(only(folder)).reasons == [None, "broken_table_line", None, "broken_table_line", None]
+
+
+@pytest.mark.parametrize("depth", [98, 99, 600, 980, 100_000])
+def test_what_is_nested_deeper_than_can_be_written_again_is_broken(kit, folder, depth):
+    line = json.dumps({"image": "sub/0.png", "caption": "x", "n": 0}).replace("0}", "[" * depth + "]" * depth + "}")
+    write_lines(folder, [line, {"image": "sub/1.png", "caption": "y"}])
+    assert kit.scan(only(folder)).reasons == [None if depth < 100 else "broken_table_line", None]
 
 
 def test_the_digest_follows_every_byte_and_the_stamp_every_file(kit, folder):

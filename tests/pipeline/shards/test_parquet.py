@@ -171,7 +171,7 @@ def test_wrong_columns_are_refused_with_the_nearest(kit, tmp_path, images, shard
     with pytest.raises(RecipeError, match="no column 'caption'"):
         kit.scan(Container(shard.path, "parquet", "picture"))
     urls = write(tmp_path / "urls.parquet", {"picture": ["http://x/a.jpg"], "title": ["t"]})
-    with pytest.raises(RecipeError, match="img2dataset"):
+    with pytest.raises(RecipeError, match="holds paths and the source's first file image bytes"):
         kit.scan(urls)
     twice = pa.table([images[:1], images[:1], ["t"]], ["picture", "picture", "title"])
     pq.write_table(twice, tmp_path / "twice.parquet")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import xxhash
+import zstandard
 
 from pipeline.shards import Container, read_images, read_members
 from pipeline.shards.rows import content_hash
@@ -26,7 +27,7 @@ def linked(name, kind=tarfile.SYMTYPE, target="/etc/passwd"):
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-@pytest.mark.parametrize("mode", ["w", "w:gz"])
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:zst"])
 def test_round_trip(kit, scan_of, members, form, mode):
     content = kit.tar_bytes(members, form, mode)
     found = scan_of(content, slice_rows=4)
@@ -36,13 +37,13 @@ def test_round_trip(kit, scan_of, members, form, mode):
     assert found.images == [kit.png(number, 4 + number % 9) for number in range(9)]
     assert found.index["caption"].to_pylist() == [f"caption {number} é" for number in range(9)]
     assert found.scan.digest == hashlib.sha256(content).hexdigest()
-    plain = gzip.decompress(content) if mode == "w:gz" else content
+    plain = {"w": bytes, "w:gz": gzip.decompress, "w:zst": zstandard.decompress}[mode](content)
     assert found.scan.size == len(plain)
     for (name, data), member in zip(members, chain(*found.index["members"].to_pylist()), strict=True):
         assert member == {"name": name, "offset": plain.index(data), "size": len(data)}
 
 
-@pytest.mark.parametrize("mode", ["w", "w:gz"])
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:zst"])
 def test_second_read_gives_the_same_bytes(kit, scan_of, members, mode):
     found = scan_of(kit.tar_bytes(members, mode=mode))
     container = found.scan.container
@@ -59,7 +60,7 @@ def test_second_read_gives_the_same_bytes(kit, scan_of, members, mode):
 def test_slices_are_cut_by_bytes_or_rows_and_nothing_else(kit, scan_of, members):
     content = kit.tar_bytes(members)
     sizes = [len(image) for image in scan_of(content).images]
-    found = scan_of(content, slice_bytes=sum(sizes[:3]))
+    found = scan_of(content, slice_bytes=sum(sizes[:3]) + 140)  # 44 bytes of key, caption and names a row
     assert len(found.slices[0].index) == 4
     assert scan_of(content, slice_bytes=0).slices[3].first_row == 3
     assert scan_of(content, slice_bytes=1, slice_rows=1).index.equals(scan_of(content).index)
@@ -88,6 +89,7 @@ TEXT = ("a.txt", b"words")
         ([IMAGE], [("a", "missing_caption")]),
         ([IMAGE, ("a.txt", b" \n")], [("a", "empty_caption")]),
         ([IMAGE, ("a.txt", b"\xff\xfea\0")], [("a", "caption_not_utf8")]),
+        ([IMAGE, ("a.txt", b"a\0b")], [("a", "caption_not_text")]),
         ([IMAGE, TEXT, ("a.JPG", b"other")], [("a", "duplicate_member")]),
         (
             [IMAGE, TEXT, ("b.png", b"x"), ("b.txt", b"y"), IMAGE, TEXT],
@@ -118,8 +120,11 @@ def test_reasons(kit, scan_of, members, expected, form):
         (b'{"caption": 3, "text": "laion"}', "laion", None),
         (b'{"caption": "\\ud800"}', None, "caption_not_utf8"),
         (b'{"caption": ""}', "", "empty_caption"),
-        (b"[" * 100_000, None, "missing_caption"),
-        (b"not json", None, "missing_caption"),
+        (b"[" * 100_000, None, "broken_json"),
+        (b"not json", None, "broken_json"),
+        (b"", None, "broken_json"),
+        ('{"caption": "wide"}'.encode("utf-16"), "wide", None),
+        (b'{"caption": "a\\u0000b"}', None, "caption_not_text"),
         (b'["caption"]', None, "missing_caption"),
     ],
 )
@@ -127,11 +132,12 @@ def test_a_caption_may_stand_in_the_json(kit, scan_of, document, caption, reason
     found = scan_of(kit.tar_bytes([IMAGE, ("a.json", document)]))
     assert (found.index["caption"][0].as_py(), found.reasons) == (caption, [reason])
     both = scan_of(kit.tar_bytes([IMAGE, ("a.json", document), TEXT]))
-    assert (both.index["caption"][0].as_py(), both.reasons) == ("words", [None])
+    broken = reason if reason == "broken_json" else None
+    assert (both.index["caption"][0].as_py(), both.reasons) == ("words", [broken])
 
 
 def test_captions_stand_as_they_are_but_for_the_byte_order_mark(kit, scan_of):
-    for text in ("nan", "a\0b", "\u202eright", "<script>\n", "x" * (1 << 20)):
+    for text in ("nan", "\u202eright", "<script>\n", "x" * (1 << 20)):
         found = scan_of(kit.tar_bytes([IMAGE, ("a.txt", b"\xef\xbb\xbf" + text.encode())]))
         assert (found.index["caption"].to_pylist(), found.reasons) == ([text], [None])
 
@@ -176,16 +182,19 @@ def test_sparse_members_are_quarantined_and_what_follows_is_read(kit, scan_of):
 
 def test_concatenated_tars_are_read_to_the_end(kit, scan_of):
     first, second = kit.sample(1) + kit.sample(2), kit.sample(3)
-    for mode in ("w", "w:gz"):
+    for mode in ("w", "w:gz", "w:zst"):
         found = scan_of(kit.tar_bytes(first, mode=mode) + kit.tar_bytes(second, mode=mode))
         assert (found.keys, found.reasons) == (["00001", "00002", "00003"], [None] * 3)
         assert read_images(found.scan.container, found.index).to_pylist() == found.images
 
 
-def test_an_empty_tar_has_no_samples(kit, scan_of):
-    found = scan_of(kit.tar_bytes([]))
-    assert (found.keys, found.slices, found.scan.trailer_bytes) == ([], [], tarfile.RECORDSIZE)
-    assert found.scan.digest == hashlib.sha256(bytes(tarfile.RECORDSIZE)).hexdigest()
+@pytest.mark.parametrize("members", [[], ["folder"]])
+def test_a_tar_without_a_sample_is_an_empty_shard(kit, scan_of, members):
+    folder = tarfile.TarInfo("folder")
+    folder.type = tarfile.DIRTYPE
+    with pytest.raises(ShardError) as refusal:
+        scan_of(kit.tar_bytes([folder] if members else []))
+    assert refusal.value.reason == "empty_shard"
 
 
 def test_large_members_are_read_in_pieces_and_oversized_ones_not_held(kit, scan_of, monkeypatch):
@@ -216,7 +225,10 @@ def test_counts_agree_with_webdataset(kit, scan_of, tmp_path):
     ]
 
 
-@pytest.mark.parametrize("content", [bytes(range(256)) * 8, b"short", b"\x1f\x8bnot gzip at all", b"PK\x03\x04" * 200])
+@pytest.mark.parametrize(
+    "content",
+    [bytes(range(256)) * 8, b"short", b"\x1f\x8bnot gzip at all", b"\x28\xb5\x2f\xfdno zstd", b"PK\x03\x04" * 200],
+)
 def test_what_is_no_tar_is_unreadable(scan_of, content):
     with pytest.raises(ShardError) as refusal:
         scan_of(content)

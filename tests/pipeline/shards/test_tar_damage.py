@@ -4,6 +4,7 @@ import random
 import tarfile
 
 import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -11,7 +12,16 @@ from schemas.errors import ShardError
 
 KNOWN_REASONS = {
     *(None, "missing_image", "missing_caption", "empty_caption", "caption_not_utf8", "duplicate_member"),
-    *("duplicate_key", "not_a_regular_file", "not_a_sample", "unsafe_name", "member_too_large"),
+    *(
+        "caption_not_text",
+        "broken_json",
+        "too_many_members",
+        "duplicate_key",
+        "not_a_regular_file",
+        "not_a_sample",
+        "unsafe_name",
+        "member_too_large",
+    ),
     *("truncated_shard", "broken_archive"),
 }
 SHARED_FIXTURES = settings(
@@ -149,10 +159,12 @@ def test_damaged_bytes_never_raise_and_always_add_up(content, scan_of, data):
     _survives(scan_of, bytes(damaged))
 
 
+@pytest.mark.parametrize("zstd", [False, True])
 @SHARED_FIXTURES
 @given(data=st.data())
-def test_damaged_gzip_never_raises_and_always_adds_up(content, scan_of, data):
-    damaged = bytearray(gzip.compress(content, mtime=0))
+def test_damaged_compression_never_raises_and_always_adds_up(content, scan_of, zstd, data):
+    checked = zstandard.ZstdCompressor(write_checksum=True)
+    damaged = bytearray(checked.compress(content) if zstd else gzip.compress(content, mtime=0))
     for _ in range(data.draw(st.integers(1, 3))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     _survives(scan_of, bytes(damaged))
@@ -181,6 +193,10 @@ def test_odd_members_are_all_accounted_for(kit, scan_of, members):
         for info, (*_, data) in zip(infos, members, strict=True):
             info.size = len(data) if info.type in (tarfile.REGTYPE, b"V", b"D") else 0
             tar.addfile(info, io.BytesIO(data))
+    if all(info.type == tarfile.DIRTYPE or info.name.endswith("/") for info in infos):
+        with pytest.raises(ShardError, match="no sample"):
+            scan_of(sink.getvalue())
+        return
     found = scan_of(sink.getvalue())
     assert set(found.reasons) <= KNOWN_REASONS
     regular = sum(info.type == tarfile.REGTYPE and not (info.name.endswith("/")) for info in infos)

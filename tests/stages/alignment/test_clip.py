@@ -175,3 +175,26 @@ def test_a_gpu_agrees_with_the_cpu(model: ClipModel, model_folder: Path) -> None
     np.testing.assert_allclose(gpu.embed_texts(CAPTIONS)[0], model.embed_texts(CAPTIONS)[0], atol=2e-3)
     again = Clip(model=str(model_folder), device="cuda").load()
     np.testing.assert_array_equal(gpu.embed_images(pictures(6))[0], again.embed_images(pictures(6))[0])
+
+
+def test_of_a_caption_without_end_the_beginning_counts(model: ClipModel) -> None:
+    long = "two dogs running in a park " * 40
+    texts = [long, f"  {long}" + "x" * (4 << 20), " " * (1 << 20) + long, "x" * (16 << 20), "<" * (16 << 20)]
+    embeddings, reasons = model.embed_texts(texts)
+    assert reasons == [None] * len(texts)
+    np.testing.assert_allclose(embeddings[1:3], embeddings[[0, 0]], atol=1e-6)
+
+
+def test_a_strip_is_scored_by_its_middle(model: ClipModel) -> None:
+    """Scaled to the model's input as it is, it would take 4 GiB."""
+    middle = Image.fromarray(np.random.Generator(np.random.Philox(6)).integers(0, 255, (513, 1, 3), dtype=np.uint8))
+    strip = Image.new("RGB", (1, 20_001))
+    strip.paste(middle, (0, 9_744))
+    files = []
+    for picture in (strip, middle):
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        files.append(buffer.getvalue())
+    embeddings, reasons = model.embed_images(files)
+    assert reasons == [None, None]
+    np.testing.assert_allclose(embeddings[0], embeddings[1], atol=1e-3)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from schemas.columns import IMAGE
 from stages import hamming
 from stages.duplicates.perceptual_hash import NearDuplicateImages, PerceptualHash
+from stages.duplicates.perceptual_hash.luma import LEAST_PX, jpeg_luma
 from stages.duplicates.perceptual_hash.rule import first_witnesses
 from stages.duplicates.perceptual_hash.stage import grey_pixels, perceptual_hashes
 from stages.hamming import close_pairs
@@ -51,6 +52,33 @@ def test_hashes_are_those_of_imagehash() -> None:
     found = scored([encoded(picture(number)) for number in range(8)])
     assert found["phash"].to_pylist() == IMAGEHASH
     assert scored([encoded(picture(3).convert("RGBA"))])["phash"].to_pylist() == IMAGEHASH[3:4]
+
+
+def test_a_scaled_jpeg_is_close_to_the_whole_one_and_full_is_exact() -> None:
+    images = [encoded(picture(number).resize((400, 300)), "JPEG", quality=90) for number in range(8)]
+    batch = pa.record_batch([pa.array(images, pa.large_binary())], pa.schema([IMAGE]))
+    exact = [int(perceptual_hashes(grey_pixels(Image.open(io.BytesIO(image)))[None])[0]) for image in images]
+    assert PerceptualHash(decode="full").open()(batch)["phash"].to_pylist() == exact
+    distances = np.bitwise_count(PerceptualHash().open()(batch)["phash"].to_numpy() ^ np.array(exact, np.uint64))
+    assert distances.max() <= 4 and distances.mean() < 1
+
+
+def test_what_is_no_plain_jpeg_is_left_to_the_careful_decoder() -> None:
+    plain = encoded(picture(1).resize((200, 180)), "JPEG")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = encoded(picture(1), "JPEG", exif=exif)
+    others = [
+        plain[: len(plain) // 2],
+        turned,
+        encoded(picture(1).convert("CMYK"), "JPEG"),
+        encoded(picture(1)),
+        b"",
+        b"x",
+    ]
+    found = jpeg_luma(plain)
+    assert found is not None and min(found.shape) >= LEAST_PX and max(found.shape) < 200
+    assert [jpeg_luma(other) for other in others] == [None] * len(others)
 
 
 def test_hashes_follow_the_definition() -> None:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import RecipeError
+from stages.no_text import bidi_controls, control_characters, markup
 from stages.quality.caption_text import SCRIPTS, CaptionFacts, CaptionText, facts, language_model, normal_form, script
 
 
@@ -112,7 +113,37 @@ def test_facts_count_the_caption_as_it_stands() -> None:
     def language(text: str) -> tuple[str, float]:
         return "en", 0.5
 
-    assert facts("  Two  Words\n", language) == CaptionFacts("two words", 2, 13, "Latin", "en", 0.5, None)
+    assert facts("  Two  Words\n", language) == CaptionFacts("two words", 2, 13, "Latin", "en", 0.5, 0, 0, 0)
     assert facts(None, language) == CaptionFacts(reason="missing_caption")
+    swollen = facts("\ufdfa" * (1 << 20), language)
+    assert swollen.caption_normal is not None and len(swollen.caption_normal) <= (2 << 20) + 4096
     for blank in ("", "  \t\n", "\u200b\ufeff"):
         assert facts(blank, language) == CaptionFacts(reason="empty_caption")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a\tb\r\nc\x0c\x0b\x85d", (0, 0, 0)),
+        ("a\x07\x1b[31mb\x7f\x9b\ufffd\ufffe", (6, 0, 0)),
+        ("\u202eevil\u202c \u2066x\u2069", (0, 4, 0)),
+        ("\u200fשלום\u200e \u061c", (0, 0, 0)),  # noqa: RUF001
+        ("<script>alert('x')</script> &amp; &#39; &#x1F600;", (0, 0, 2)),
+        ("<!-- c --> <!DOCTYPE html> <?php ?> <a href='x>y'> </a>", (0, 0, 5)),
+        ("1 < 2 > 0, I <3 you, a<-b->c, R&D; AT&T", (0, 0, 0)),
+        ("fish & chips &c; 5 &", (0, 0, 0)),
+    ],
+)
+def test_what_is_no_text_is_counted(text: str, expected: tuple[int, int, int]) -> None:
+    assert (control_characters(text), bidi_controls(text), markup(text)) == expected
+
+
+def test_many_combining_marks_stay_linear_and_idempotent() -> None:
+    marks = "a" + "\u0315\u0300" * 500
+    normal = normal_form(marks)
+    assert normal_form(normal) == normal
+    assert normal.replace("\u034f", "").count("\u0315") == 500
+    short = "a" + "\u0315\u0300" * 15
+    assert normal_form(short) == unicodedata.normalize("NFKC", short)
+    # By insertion a run this long takes hours.
+    assert len(normal_form("\u0315\u0300" * 200_000)) >= 400_000

@@ -22,10 +22,20 @@ def test_format_and_size(kind: str) -> None:
     assert inspect(encoded(kind)) == Header(kind, 20, 24)
 
 
-def test_size_is_the_stored_one_before_rotation() -> None:
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_size_is_the_one_after_rotation(kind: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    assert inspect(encoded("JPEG", exif=exif)) == Header("JPEG", 20, 24)
+    image = encoded(kind, exif=exif)
+    assert inspect(image) == inspect(image, decode=False) == Header(kind, 24, 20)
+    assert inspect(image[:-8]).width_px in (24, None)
+
+
+def test_without_decoding_a_png_is_not_decoded_for_its_exif(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = encoded("PNG")
+    monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("it was decoded"))
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda *_: pytest.fail("it was decoded"))
+    assert inspect(image, decode=False) == Header("PNG", 20, 24)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF"])

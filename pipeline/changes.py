@@ -1,0 +1,103 @@
+"""What is different between two runs, or between the last run and now: shards, settings, versions."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+SHARD_CHANGES = ("new", "removed", "changed", "moved", "touched", "unreadable", "readable again")
+
+
+def shard_changes(before: pa.Table, after: pa.Table) -> dict[str, list[str]]:
+    """Paths by what happened to them, of two tables as pool.parquet; only kinds that occur.
+
+    A shard has moved when its content stands under another path; it is touched when only its time is another.
+    """
+    old, new = _by_place(before), _by_place(after)
+    gone = {(row["role"], row["source"], row["digest"]): place for place, row in old.items() if place not in new}
+    found: dict[str, list[str]] = {kind: [] for kind in SHARD_CHANGES}
+    moved = set()
+    for place, row in new.items():
+        if place in old:
+            kind = _changed(old[place], row)
+        elif row["digest"] is not None and (was := gone.get((row["role"], row["source"], row["digest"]))) is not None:
+            kind = "moved"
+            moved.add(was)
+        else:
+            kind = "new" if row["reason"] is None else "unreadable"
+        if kind is not None:
+            found[kind].append(row["path"])
+    found["removed"] = [place[2] for place in old if place not in new and place not in moved]
+    return {kind: sorted(paths) for kind, paths in found.items() if paths}
+
+
+def _by_place(table: pa.Table) -> dict[tuple[str, str, str], dict[str, Any]]:
+    return {(row["role"], row["source"], row["path"]): row for row in table.to_pylist()}
+
+
+def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
+    if (before["reason"] is None) != (after["reason"] is None):
+        return "unreadable" if after["reason"] else "readable again"
+    if before["digest"] != after["digest"]:
+        return "changed"
+    return "touched" if before["stamp"] != after["stamp"] else None
+
+
+def setting_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What differs between two recipes, as sentences: `score clip: model was 'ViT-B-32', is 'ViT-L-14'`."""
+    lines = []
+    for part in ("score", "select"):
+        lines += _step_changes(part, before.get(part) or [], after.get(part) or [])
+    for part in sorted({*before, *after} - {"score", "select", "pool"}):
+        lines += _value_changes(part, before.get(part), after.get(part))
+    pools = [{source["source"]: source for source in recipe.get("pool", [])} for recipe in (before, after)]
+    for source in sorted({*pools[0], *pools[1]}):
+        lines += _value_changes(f"source {source}", pools[0].get(source), pools[1].get(source))
+    return lines
+
+
+def _step_changes(part: str, before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[str]:
+    old, new = _numbered(before), _numbered(after)
+    lines = [f"{part} {name} is new" for name in new if name not in old]
+    lines += [f"{part} {name} is gone" for name in old if name not in new]
+    for name in new:
+        lines += _value_changes(f"{part} {name}", old[name], new[name]) if name in old else []
+    common = [name for name in old if name in new], [name for name in new if name in old]
+    return lines + (
+        [f"{part}: the order was {', '.join(common[0])}, is {', '.join(common[1])}"] if common[0] != common[1] else []
+    )
+
+
+def _numbered(steps: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Steps by kind and, of several of one kind, column or number."""
+    found: dict[str, dict[str, Any]] = {}
+    for step in steps:
+        name = step["kind"] + (f" of {step['column']}" if "column" in step else "")
+        while name in found:
+            name += "'"
+        found[name] = step
+    return found
+
+
+def _value_changes(where: str, before: Any, after: Any) -> list[str]:
+    if before == after:
+        return []
+    if isinstance(before, dict) and isinstance(after, dict):
+        names = sorted({*before, *after})
+        return [
+            line for name in names for line in _value_changes(f"{where}: {name}", before.get(name), after.get(name))
+        ]
+    if before is None or after is None:
+        return [f"{where} is new: {after!r}" if before is None else f"{where} is gone; it was {before!r}"]
+    return [f"{where} was {before!r}, is {after!r}"]
+
+
+def version_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Libraries, Python or processor that differ between two runs: beyond them the same bytes are not promised."""
+    old = {**before.get("libraries", {}), "python": before.get("python"), "processor": before.get("processor")}
+    new = {**after.get("libraries", {}), "python": after.get("python"), "processor": after.get("processor")}
+    return [
+        f"{name} was {old.get(name)}, is {new.get(name)}"
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
+    ]

@@ -1,0 +1,139 @@
+"""One run at a time on a workspace, on one machine or several that share its file system."""
+
+import fcntl
+import json
+import os
+import platform
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from schemas.errors import CuveeError
+
+BEAT_SECONDS = 5.0
+"""How often a holder says that it lives."""
+STALE_SECONDS = 60.0
+"""Silence after which a holder on another host is taken for dead."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a workspace."""
+
+    host: str
+    process: int
+
+    @staticmethod
+    def here() -> "Holder":
+        """This process."""
+        return Holder(platform.node(), os.getpid())
+
+    def __str__(self) -> str:
+        return f"process {self.process} on {self.host}"
+
+
+@contextmanager
+def holding(root: Path) -> Iterator[Holder | None]:
+    """Hold the folder `root` until the block ends; the value is who died holding it before, if anybody did.
+
+    The kernel's lock (flock) goes with its process, however that ends. Where it does not reach other hosts, as on some
+    network file systems, the holder's heartbeat decides: the file's modification time by the file server's clock. Two
+    hosts of such a file system that begin within the same instant are not told apart.
+
+    Raises:
+        CuveeError: another run holds it, with its host and process; or the folder cannot be written.
+    """
+    path = root / ".lock"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        file = _locked(path)
+        left = _leftover(root, file)
+    except OSError as error:
+        raise CuveeError(
+            f"{root} cannot be written: {error.strerror or error}; a workspace needs a folder that this user may write"
+        ) from error
+    with file:
+        file.seek(0)
+        file.truncate()
+        file.write(json.dumps(asdict(Holder.here())))
+        file.flush()
+        try:
+            with _beating(path):
+                yield left
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _locked(path: Path) -> IO[str]:
+    """The lock file, locked by the kernel; not one that its holder has just removed."""
+    while True:
+        file = open(path, "a+")  # noqa: SIM115  it stays open as long as the lock is held
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            with file:
+                who = _holder(file) or "a run that is just beginning"
+            raise CuveeError(f"{path.parent} is in use by {who}; wait for it or stop it") from error
+        with suppress(FileNotFoundError):
+            if os.fstat(file.fileno()).st_ino == os.stat(path).st_ino:
+                return file
+        file.close()
+
+
+def _holder(file: IO[str]) -> Holder | None:
+    file.seek(0)
+    try:
+        return Holder(**json.loads(file.read()))
+    except (ValueError, TypeError):
+        return None
+
+
+def _leftover(root: Path, file: IO[str]) -> Holder | None:
+    """Who left this lock behind.
+
+    Raises:
+        CuveeError: somebody on another host, who is alive.
+    """
+    holder = _holder(file)
+    if holder is None:
+        return None
+    silent = _now(root) - os.fstat(file.fileno()).st_mtime
+    # On this host the kernel has just answered: the holder is gone.
+    if holder.host != platform.node() and silent < STALE_SECONDS:
+        raise CuveeError(
+            f"{root} is in use by {holder}, last heard of {max(0, round(silent))} s ago; wait for it or stop it. "
+            f"If that host is dead, its lock is void {STALE_SECONDS:.0f} s after its last sign of life"
+        )
+    return holder
+
+
+def _now(root: Path) -> float:
+    """The time by the clock that stamps files in this folder."""
+    probe = root / f".writing-{uuid.uuid4().hex[:8]}"
+    probe.touch()
+    try:
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+@contextmanager
+def _beating(path: Path) -> Iterator[None]:
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(BEAT_SECONDS):
+            with suppress(OSError):  # a beat that fails is a beat missed
+                os.utime(path)
+
+    heart = threading.Thread(target=beat, daemon=True, name="workspace heartbeat")
+    heart.start()
+    try:
+        yield
+    finally:
+        over.set()
+        heart.join()
