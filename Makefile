@@ -2,10 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-
+READERS := .venv-readers/.ready
 MINUTES ?= 10
 
-.PHONY: install demo check test real slow fuzz format clean
+.PHONY: install readers demo check test real slow fuzz format clean
 
 install: $(READY)
 
@@ -14,6 +14,13 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.8
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+readers: $(READERS)  ## an environment of their own for other readers of our exports; tests that need it skip without it
+
+$(READERS): $(READY) .ci/readers.txt .ci/readers-constraints.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-readers
+	$(BIN)/uv pip install --quiet --python .venv-readers/bin/python --constraint .ci/readers-constraints.txt --requirement .ci/readers.txt
 	touch $@
 
 demo: $(READY)  ## generate a pool with planted defects, curate it, train on it, write the report
@@ -41,4 +48,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv .venv-readers build *.egg-info

@@ -64,7 +64,7 @@ def export(recipe: Path) -> dict[str, float]:
     from pipeline.blend import blend
     from pipeline.cluster import Cluster
     from pipeline.export import blend_draws
-    from pipeline.export.plan import PLAN, make_export_plan
+    from pipeline.export.plan import PLAN, make_export_plan, read_layout
     from pipeline.export.webdataset import WebDataset
     from pipeline.export.write import WriteShard
     from pipeline.identify import look
@@ -75,11 +75,11 @@ def export(recipe: Path) -> dict[str, float]:
     resolved = resolve(recipe)
     table = ScoreTable(resolved, tuple(look(resolved)[0]))
     staging = recipe.parent / "export"
-    plan = make_export_plan(blend_draws(table, blend(select(table))), staging, ".tar", Cluster())
+    plan = make_export_plan(blend_draws(table, blend(select(table))), staging, WebDataset.names, Cluster())
     groups = {name: number for number, name in enumerate(plan.shards)}
-    write = WriteShard(
-        str(resolved.workspace.root), str(staging), str(staging / PLAN), groups, plan.containers, {}, WebDataset()
-    )
+    root, path = str(resolved.workspace.root), str(staging / PLAN)
+    form = WebDataset(read_layout(staging / PLAN, ()))
+    write = WriteShard(root, str(staging), path, groups, plan.containers, {}, form)
     for name in plan.shards:
         next(write.write(name))
         (staging / name).unlink()

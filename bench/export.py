@@ -76,7 +76,7 @@ def bytes_read_for_a_tenth(home: Path, size: int) -> float:
     from pipeline.blend import blend
     from pipeline.cluster import Cluster
     from pipeline.export import blend_draws
-    from pipeline.export.plan import PLAN, make_export_plan
+    from pipeline.export.plan import PLAN, make_export_plan, read_layout
     from pipeline.export.webdataset import WebDataset
     from pipeline.export.write import WriteShard
     from pipeline.identify import look
@@ -97,10 +97,11 @@ def bytes_read_for_a_tenth(home: Path, size: int) -> float:
         run(resolved, cluster, until="select")
     table = ScoreTable(resolved, tuple(look(resolved)[0]))
     staging = home / "staging"
-    plan = make_export_plan(blend_draws(table, blend(select(table))), staging, WebDataset.ending, Cluster())
+    plan = make_export_plan(blend_draws(table, blend(select(table))), staging, WebDataset.names, Cluster())
     groups = {name: number for number, name in enumerate(plan.shards)}
     root, path = str(resolved.workspace.root), str(staging / PLAN)
-    write = WriteShard(root, str(staging), path, groups, plan.containers, {}, WebDataset())
+    form = WebDataset(read_layout(staging / PLAN, ()))
+    write = WriteShard(root, str(staging), path, groups, plan.containers, {}, form)
     before = characters_read()
     for name in plan.shards:
         next(write.write(name))

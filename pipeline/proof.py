@@ -18,12 +18,13 @@ from pipeline.shards import read_images
 from pipeline.sidecars import read_json, read_table, write_json
 from pipeline.train import Arm, compare
 from schemas.errors import RecipeError
-from schemas.recipe import Export
+from schemas.recipe import TRAIN_SPLIT, Export
 from schemas.tables import POOL_ROLE
 from stages.noise import uniform_noise
 from stages.train.settings import TrainSettings
 
-ARM_SHARD_SAMPLES = 1000
+ARM = Export(samples_per_shard=1000)
+"""How an arm is written."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,14 @@ class Evidence:
     def resolved(self) -> Resolved:
         """The recipe in hand."""
         return self.chosen.table.resolved
+
+    @property
+    def trained_on(self) -> pl.DataFrame:
+        """(uid, repeats) of the exported samples that the connector is trained on, in uid order."""
+        shards = [shard["url"] for shard in self.manifest["shards"] if shard["split"] in ("", TRAIN_SPLIT)]
+        members = pl.read_parquet(self.export_folder / "members.parquet", columns=["uid", "exported_shard"])
+        counts = members.filter(pl.col("exported_shard").is_in(shards)).group_by("uid").len("repeats")
+        return counts.with_columns(pl.col("repeats").cast(pl.Int32)).sort("uid")
 
 
 def settings(resolved: Resolved) -> TrainSettings:
@@ -69,14 +78,16 @@ def prove(evidence: Evidence, cluster: Cluster, progress: Progress = lambda *_: 
     """Train every arm and compare; returns the result and whether it was there already.
 
     raw: the decodable pool in natural shares. random: as many of its samples as the curated set has distinct ones.
-    curated: the export. Samples that match the held-out images are in no arm.
+    curated: the export, of a split one the part `train`; what is no tar is written again as tars. Samples that match
+    the held-out images are in no arm.
     """
     resolved = evidence.resolved
     chosen_settings = settings(resolved)
     pool = _usable(evidence.chosen)
+    curated = evidence.trained_on
     draws = {
         "raw": _draws(evidence.chosen, pool, len(pool), "raw"),
-        "random": _draws(evidence.chosen, pool, evidence.manifest["distinct_samples"], "random"),
+        "random": _draws(evidence.chosen, pool, len(curated), "random"),
     }
     addresses = {name: draw.address for name, draw in draws.items()} | {"curated": evidence.manifest["address"]}
     held = evidence.chosen.held["uid"].sort().to_list()
@@ -85,12 +96,16 @@ def prove(evidence: Evidence, cluster: Cluster, progress: Progress = lambda *_: 
     result = folder / "result.json"
     if result.exists():
         return read_json(result), True
+    written = _tars(evidence.export_folder, evidence.manifest)
+    if not written:
+        draws["curated"] = Draws(evidence.chosen.table, curated, ARM, {"arm": "curated"})
     arms = []
     for name, draw in draws.items():
         place = resolved.workspace.arm(f"{name}-{draw.address}")
         manifest, _ = export(draw, place, f"{resolved.recipe.name}-{name}", cluster, progress)
         arms.append(Arm(name, _tars(place, manifest)))
-    arms.append(Arm("curated", _tars(evidence.export_folder, evidence.manifest)))
+    if written:
+        arms.append(Arm("curated", written))
     seed = resolved.recipe.seed
     found = compare(
         chosen_settings,
@@ -118,11 +133,13 @@ def _draws(chosen: Selected, pool: pl.DataFrame, count: int, purpose: str) -> Dr
     noise = uniform_noise(pool["uid"].to_list(), chosen.table.resolved.recipe.seed, f"arm {purpose}")
     first = pool.with_columns(pl.Series("noise", noise)).sort("noise", "uid").head(count).sort("uid")
     repeats = first.select("uid", pl.lit(1, pl.Int32).alias("repeats"))
-    return Draws(chosen.table, repeats, Export(samples_per_shard=ARM_SHARD_SAMPLES), {"arm": purpose})
+    return Draws(chosen.table, repeats, ARM, {"arm": purpose})
 
 
 def _tars(folder: Path, manifest: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(str(folder / shard["url"]) for shard in manifest["shards"])
+    """The shards to train on; none where the format has no tars."""
+    shards = [shard for shard in manifest["shards"] if shard["split"] in ("", TRAIN_SPLIT)]
+    return tuple(str(folder / shard["url"]) for shard in shards if shard["url"].endswith(".tar"))
 
 
 def held_out_pairs(chosen: Selected) -> pa.Table:

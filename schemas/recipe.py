@@ -5,6 +5,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+SPLIT = r"^[A-Za-z]\w*$"
+TRAIN_SPLIT = "train"
+"""The part of a split export that the connector is trained on."""
+ROW_COLUMNS = ("key", "image", "image_suffix", "caption", "json")
+"""What stands first in a row of the formats that have columns; no score can be called so."""
 
 
 class Model(BaseModel):
@@ -63,15 +68,30 @@ class Source(Shards):
 
 
 class Export(Model):
-    """What to write: WebDataset shards of an exact number of samples."""
+    """What to write: shards of an exact number of samples."""
 
-    kind: Literal["webdataset"] = "webdataset"
+    kind: Literal["webdataset", "parquet", "mds", "energon", "huggingface"] = "webdataset"
     samples: int | None = Field(
         default=None, gt=0, description="samples drawn, repeats included; default: every survivor once"
     )
     samples_per_shard: int = Field(default=1000, gt=0)
-    columns: tuple[str, ...] = Field(default=(), description="scores added to every sample as KEY.cuvee.json")
+    columns: tuple[str, ...] = Field(
+        default=(), description="scores added to every sample: as KEY.cuvee.json in tars, as columns elsewhere"
+    )
+    split: dict[Annotated[str, Field(pattern=SPLIT)], Annotated[float, Field(gt=0, le=1)]] | None = Field(
+        default=None, description="name -> share of the images, e.g. {train: 0.99, holdout: 0.01}; copies stay together"
+    )
     folder: str | None = Field(default=None, description="default: WORKSPACE/export/<recipe name>")
+
+    @model_validator(mode="after")
+    def _shares(self) -> "Export":
+        if taken := sorted(set(ROW_COLUMNS) & set(self.columns)):
+            raise ValueError(f"`columns` names {taken[0]!r}, which every row has already; rename the score")
+        if self.split is not None and abs(sum(self.split.values()) - 1) > 1e-9:
+            raise ValueError(f"the shares of `split` add up to {sum(self.split.values()):.9g}; make them add up to 1")
+        if self.split is not None and "all" in self.split:
+            raise ValueError("a split cannot be called 'all', which readers take for every split; choose another name")
+        return self
 
 
 class Train(BaseModel):
@@ -133,4 +153,6 @@ class Recipe(Model):
             raise ValueError("`mix` needs `export`: a mixture is drawn for a number of samples")
         if self.train is not None and self.export is None:
             raise ValueError("`train` needs `export`: the connector is trained on the exported shards")
+        if self.train is not None and self.export and TRAIN_SPLIT not in (self.export.split or (TRAIN_SPLIT,)):
+            raise ValueError(f"`train` needs a split called {TRAIN_SPLIT!r}, found {sorted(self.export.split or ())}")
         return self

@@ -11,7 +11,7 @@ from pipeline.fingerprints import fingerprint
 from pipeline.table import ScoreTable
 from schemas.recipe import Export
 
-EXPORT_VERSION = 1
+EXPORT_VERSION = 2
 """Raise it when the same selection is written as other bytes."""
 
 

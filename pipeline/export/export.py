@@ -1,6 +1,6 @@
 """The export: planned and finished by the driver, its shards written by Ray tasks; the folder appears whole."""
 
-import hashlib
+import glob
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +9,14 @@ from typing import Any
 import polars as pl
 
 from pipeline.cluster import Cluster
+from pipeline.export.card import card
 from pipeline.export.draws import Draws
-from pipeline.export.format import Format
-from pipeline.export.plan import DRAWN, PLAN, SPOOL, ExportPlan, make_export_plan
+from pipeline.export.energon import Energon
+from pipeline.export.format import Format, file_sha256
+from pipeline.export.huggingface import HuggingFace
+from pipeline.export.mds import Mds
+from pipeline.export.parquet import Parquet
+from pipeline.export.plan import DRAWN, PLAN, SPOOL, ExportPlan, make_export_plan, read_layout
 from pipeline.export.webdataset import WebDataset
 from pipeline.export.write import WriteShard
 from pipeline.fingerprints import rounded
@@ -20,7 +25,13 @@ from pipeline.tasks import run_tasks
 from schemas.errors import RecipeError
 from schemas.tables import MEMBERS
 
-FORMATS: dict[str, Format] = {"webdataset": WebDataset()}
+FORMATS: dict[str, type[Format]] = {
+    "webdataset": WebDataset,
+    "parquet": Parquet,
+    "mds": Mds,
+    "energon": Energon,
+    "huggingface": HuggingFace,
+}
 
 
 def refuse_foreign(folder: Path, name: str) -> None:
@@ -58,7 +69,7 @@ def export(
 
     Raises:
         RecipeError: see `refuse_foreign`.
-        CuveeError: a worker failed; finished shards are kept for the next run.
+        CuveeError: a worker failed (finished shards are kept for the next run), or a split gets no sample.
     """
     refuse_foreign(folder, name)
     present = _manifest(folder)
@@ -66,8 +77,9 @@ def export(
         return present, True
     staging = folder.parent / f".{folder.name}-{draws.address}.staged"
     sweep(staging)
-    form = FORMATS[draws.settings.kind]
-    plan = make_export_plan(draws, staging, form.ending, cluster)
+    kind = FORMATS[draws.settings.kind]
+    plan = make_export_plan(draws, staging, kind.names, cluster)
+    form = kind(read_layout(staging / PLAN, draws.settings.columns))
     digests = _write_shards(draws, staging, plan, form, cluster, progress)
     manifest = _beside(draws, staging, name, plan, form, digests)
     _appear(staging, folder)
@@ -94,16 +106,11 @@ def _write_shards(
         columns={column: resolved.addresses[writers[column]] for column in draws.settings.columns},
         format=form,
     )
-    digests = {shard: _sha256(staging / shard) for shard in shards if (staging / shard).exists()}
+    digests = {shard: file_sha256(staging / shard) for shard in shards if (staging / shard).exists()}
     for shard, digest in run_tasks(cluster, job, [shard for shard in shards if shard not in digests]):
         digests[shard] = digest
         progress("exporting", len(digests), len(shards))
     return digests
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _beside(
@@ -112,57 +119,62 @@ def _beside(
     """Write members.parquet, manifest.json, the data card and what the format's readers need."""
     members = plan.samples.with_columns(pl.col("digest").alias("shard")).select(MEMBERS.names)
     write_table(members.to_arrow().cast(MEMBERS), staging / "members.parquet")
-    counts = dict(members.group_by("exported_shard").len().iter_rows())
-    shards = [
-        {
-            "url": shard,
-            "nsamples": counts[shard],
-            "filesize": (staging / shard).stat().st_size,
-            "sha256": digests[shard],
-        }
-        for shard in plan.shards
-    ]
+    shards = _shards(plan, staging, digests)
     form.beside(staging, name, shards)
     manifest = {
         "name": name,
         "address": draws.address,
+        "kind": draws.settings.kind,
+        "members": sorted({suffix for suffixes in form.layout.suffixes for suffix in suffixes}),
         "samples": len(members),
         "distinct_samples": members["uid"].n_unique(),
         "sources": dict(members.group_by("source").len().sort("source").iter_rows()),
+        "splits": _splits(plan, draws.settings.split or {}),
         "shards": shards,
         **rounded(draws.facts),
     }
     write_json(manifest, staging / "manifest.json")
     with replacing(staging / "README.md") as temporary:
-        temporary.write_text(_card(manifest))
+        temporary.write_text(form.front_matter(manifest) + card(manifest, form))
     for scaffold in (PLAN, DRAWN):
         (staging / scaffold).unlink(missing_ok=True)
     shutil.rmtree(staging / SPOOL, ignore_errors=True)
     return manifest
 
 
-def _card(manifest: dict[str, Any]) -> str:
-    rows = "\n".join(
-        f"| {source} | {count} | {count / manifest['samples']:.1%} |" for source, count in manifest["sources"].items()
-    )
-    return (
-        f"# {manifest['name']}\n\n"
-        f"{manifest['samples']} image-text samples ({manifest['distinct_samples']} distinct) in "
-        f"{len(manifest['shards'])} WebDataset shards, curated by cuvee.\n\n"
-        f"| source | samples | share |\n| --- | ---: | ---: |\n{rows}\n\n"
-        "Each sample holds the members it had in its source, byte for byte, under the key `UID` or `UID-REPEAT`.\n"
-        "`members.parquet` maps exported keys to source, input shard (by SHA-256) and original key;\n"
-        "`manifest.json` lists every shard's SHA-256 and the fingerprints of recipe and pool;\n"
-        "`index.json` is the shard index that webdataset's indexed readers take.\n\n"
-        f"Recipe fingerprint `{manifest.get('recipe', '')}`, pool fingerprint `{manifest.get('pool', '')}`.\n"
-    )
+def _shards(plan: ExportPlan, staging: Path, digests: dict[str, str]) -> list[dict[str, Any]]:
+    counts = plan.samples.group_by("exported_shard", "split", maintain_order=True).len()
+    return [
+        {
+            "url": shard,
+            "split": split,
+            "nsamples": count,
+            "filesize": (staging / shard).stat().st_size,
+            "sha256": digests[shard],
+        }
+        for shard, split, count in counts.iter_rows()
+    ]
+
+
+def _splits(plan: ExportPlan, shares: dict[str, float]) -> dict[str, dict[str, Any]]:
+    """Per split, the share that was asked for and what came of it; empty without a split."""
+    counts = plan.samples.filter(pl.col("split") != "").group_by("split")
+    found = counts.agg(pl.len(), pl.col("uid").n_unique().alias("distinct")).sort("split")
+    return {
+        split: {"share": shares[split], "samples": samples, "distinct_samples": distinct}
+        for split, samples, distinct in found.iter_rows()
+    }
 
 
 def _appear(staging: Path, folder: Path) -> None:
-    """Swap the finished folder in: the older export stays whole until the new one has its place."""
+    """Swap the finished folder in: the older export stays whole until the new one has its place.
+
+    What an attempt at another export of this name had staged before it was given up goes, too.
+    """
     old = folder.parent / f".writing-{folder.name}-old"
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
     staging.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    for useless in (old, *folder.parent.glob(f".{glob.escape(folder.name)}-*.staged")):
+        shutil.rmtree(useless, ignore_errors=True)

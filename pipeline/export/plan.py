@@ -10,17 +10,23 @@ import pyarrow.parquet as pq
 
 from pipeline.cluster import Cluster
 from pipeline.export.draws import Draws
+from pipeline.export.format import Layout
+from pipeline.export.split import assigned
 from pipeline.export.spool import Spool, needs_spool, spooled_bytes, spooled_index
 from pipeline.shards import Container
 from pipeline.sidecars import read_table, replacing, write_table
 from pipeline.tasks import run_tasks
+from schemas.columns import COLUMNS
 from schemas.errors import CuveeError
+from schemas.recipe import TRAIN_SPLIT
 from schemas.tables import POOL_ROLE
 from stages.noise import uniform_noise
 
 PLAN = "plan.parquet"
-SPOOL = "spool"
+SPOOL = ".spool"
 DRAWN = "drawn.parquet"
+SUFFIX = r"^(?:.*/)?[^/.]+\.([^/]+)$"
+"""Of a member's name, as `split_name` cuts it."""
 PLANNED = ("exported_key", "exported_shard", "uid", "source", "digest", "place", "row", "members", "content_hash")
 
 
@@ -29,7 +35,7 @@ class ExportPlan:
     """The samples in output order, and where each container's members can be read by ranges."""
 
     samples: pl.DataFrame
-    """One line per exported sample: `PLANNED` without the ranges, and the original key."""
+    """One line per exported sample: `PLANNED` without the ranges, the original key, and the split."""
     containers: dict[str, str]
     """Place -> path of a tar or a spool."""
 
@@ -39,9 +45,9 @@ class ExportPlan:
         return self.samples["exported_shard"].unique(maintain_order=True).to_list()
 
 
-def make_export_plan(draws: Draws, staging: Path, ending: str, cluster: Cluster) -> ExportPlan:
+def make_export_plan(draws: Draws, staging: Path, names: str, cluster: Cluster) -> ExportPlan:
     """Order the drawn samples, unpack what cannot be read by ranges, write the plan: one row group an output shard."""
-    samples = ordered(draws, ending)
+    samples = ordered(draws, names)
     places = _places(draws)
     containers = {place: facts["container"]["path"] for place, facts in places.items()}
     spooled = _spool(draws, staging, samples, places, cluster)
@@ -51,26 +57,53 @@ def make_export_plan(draws: Draws, staging: Path, ending: str, cluster: Cluster)
     return ExportPlan(samples, containers)
 
 
-def ordered(draws: Draws, ending: str) -> pl.DataFrame:
-    """The samples in output order: repeats spelled out, shuffled by (seed, uid, repeat), cut into shards."""
+def ordered(draws: Draws, names: str) -> pl.DataFrame:
+    """The samples in output order: repeats spelled out, shuffled by (seed, uid, repeat), cut into shards by split.
+
+    Raises:
+        CuveeError: see `assigned`.
+    """
     identity = draws.table.samples.filter(pl.col("role") == POOL_ROLE)
     drawn = draws.repeats.filter(pl.col("repeats") > 0).join(identity, on="uid", validate="1:1").sort("uid")
+    drawn = drawn.with_columns(assigned(draws, drawn))
     spelled = drawn.with_columns(pl.int_ranges(0, pl.col("repeats")).alias("repeat")).explode("repeat")
     suffix = pl.when(pl.col("repeats") > 1).then(pl.format("-{}", "repeat")).otherwise(pl.lit(""))
     keyed = spelled.with_columns((pl.col("uid") + suffix).alias("exported_key"))
     noise = uniform_noise(keyed["exported_key"].to_list(), draws.seed, "export order")
-    shuffled = keyed.with_columns(pl.Series("order", noise)).sort("order", "exported_key")
-    number = (pl.int_range(pl.len()) // draws.settings.samples_per_shard).cast(pl.String).str.zfill(5)
-    return shuffled.select(
+    shuffled = keyed.with_columns(pl.Series("order", noise)).sort("split", "order", "exported_key")
+    return shuffled.with_columns(_shards(shuffled["split"], names, draws.settings.samples_per_shard)).select(
         "exported_key",
-        (number + ending).alias("exported_shard"),
+        "exported_shard",
         "uid",
         "source",
         "key",
         "digest",
         pl.concat_str("digest", "source", separator="/").alias("place"),
         "row",
+        "split",
     )
+
+
+def _shards(splits: pl.Series, names: str, samples_per_shard: int) -> pl.Series:
+    """(n,) the output shard of each sample, from its split; `splits` is sorted."""
+    shards: list[str] = []
+    for split, samples in splits.value_counts().sort("split").iter_rows():
+        count = -(-samples // samples_per_shard)
+        facts = {"folder": f"{split}/" if split else "", "split": split or TRAIN_SPLIT, "count": count}
+        named = [names.format(number=number, **facts) for number in range(count)]
+        shards += [named[place // samples_per_shard] for place in range(samples)]
+    return pl.Series("exported_shard", shards, pl.String)
+
+
+def read_layout(plan: Path, columns: tuple[str, ...]) -> Layout:
+    """Which members the planned samples have, and how the scores that go along are declared."""
+    with pq.ParquetFile(plan) as file:
+        members = pl.from_arrow(file.read(["members.list.element.name"]))
+    assert isinstance(members, pl.DataFrame)
+    names = pl.element().struct.field("name").str.extract(SUFFIX)
+    found = members.select(pl.col("members").list.eval(names)).unique()["members"].to_list()
+    suffixes = {tuple(sorted(suffix.lower() for suffix in one if suffix is not None)) for one in found}
+    return Layout(tuple(sorted(suffixes)), pa.schema([COLUMNS[column] for column in columns]))
 
 
 def _places(draws: Draws) -> dict[str, dict[str, Any]]:

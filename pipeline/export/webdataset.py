@@ -5,10 +5,11 @@ import json
 import tarfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pipeline.export.format import Sample
+from pipeline.export.format import Format, Sample, by_split
 from pipeline.sidecars import write_json
 
 BLOCK = 512
@@ -19,12 +20,18 @@ BEFORE_SIZE = b"0000444\x00" + b"0000000\x00" * 2
 AFTER_SIZE = (b"00000000000\x00" + b" " * 8 + b"0" + bytes(100) + b"ustar\x0000").ljust(BLOCK - 136, b"\0")
 
 
-class WebDataset:
+@dataclass(frozen=True)
+class WebDataset(Format):
     """Tars whose bytes depend on nothing but names and contents."""
 
-    ending: ClassVar[str] = ".tar"
+    title: ClassVar[str] = "WebDataset"
+    names: ClassVar[str] = "{folder}{number:05d}.tar"
+    reading: ClassVar[str] = (
+        "Each sample holds the members it had in its source, byte for byte, under the key `UID` or `UID-REPEAT`;\n"
+        "`index.json` is the shard index that webdataset's indexed readers (wids) take."
+    )
 
-    def write(self, path: Path, samples: Iterator[Sample]) -> str:
+    def write(self, path: Path, samples: Iterator[Sample], count: int) -> str:
         """Write one tar: fixed names, order, times and padding."""
         digest, size = hashlib.sha256(), 0
         with open(path, "wb", buffering=0) as out:
@@ -39,10 +46,14 @@ class WebDataset:
         return digest.hexdigest()
 
     def beside(self, folder: Path, name: str, shards: list[dict[str, Any]]) -> None:
-        """Write index.json."""
-        index = [{field: shard[field] for field in ("url", "nsamples", "filesize")} for shard in shards]
-        wids = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "name": name, "shardlist": index}
-        write_json(wids, folder / "index.json")
+        """Write an index.json per split."""
+        for split, part in by_split(shards).items():
+            index = [
+                {"url": Path(shard["url"]).name, "nsamples": shard["nsamples"], "filesize": shard["filesize"]}
+                for shard in part
+            ]
+            wids = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "name": name, "shardlist": index}
+            write_json(wids, folder / split / "index.json")
 
 
 def _pieces(samples: Iterator[Sample]) -> Iterator[bytes]:

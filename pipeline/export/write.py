@@ -70,13 +70,15 @@ class WriteShard:
             ShardError: an input changed after it was scored, or cannot be read.
             CuveeError: the disk is full.
         """
-        with replacing(Path(self.staging) / name) as temporary:
-            digest = self.format.write(temporary, self._samples(self.groups[name]))
+        shard = Path(self.staging) / name
+        with pq.ParquetFile(self.plan) as plan:
+            planned = wanted(plan.read_row_group(self.groups[name]))
+        with replacing(shard) as temporary:
+            digest = self.format.write(temporary, self._samples(planned), len(planned))
+            self.format.annotate(temporary, shard)
         yield digest
 
-    def _samples(self, group: int) -> Iterator[Sample]:
-        with pq.ParquetFile(self.plan) as plan:
-            planned = wanted(plan.read_row_group(group))
+    def _samples(self, planned: list[Wanted]) -> Iterator[Sample]:
         scores = self._scores(planned)
         for window in _windows(planned):
             members = self._members(window)

@@ -7,7 +7,7 @@ import polars as pl
 from pydantic import AfterValidator, Field
 
 from schemas.columns import GREY_DEVIATION, PHASH
-from stages.duplicates.perceptual_hash.hamming import Hashes, Places, close_pairs, greedy_partners
+from stages.hamming import Hashes, Places, close_pairs, greedy_partners
 from stages.order import numeric_name, preferred_first, require_numeric
 from stages.rule import Context, Rule, Verdict, drop_lines
 

@@ -10,11 +10,12 @@ from PIL import Image
 from pydantic import ValidationError
 
 from schemas.columns import IMAGE
-from stages.duplicates.perceptual_hash import NearDuplicateImages, PerceptualHash, hamming
-from stages.duplicates.perceptual_hash.hamming import close_pairs
+from stages import hamming
+from stages.duplicates.perceptual_hash import NearDuplicateImages, PerceptualHash
 from stages.duplicates.perceptual_hash.luma import LEAST_PX, jpeg_luma
 from stages.duplicates.perceptual_hash.rule import first_witnesses
 from stages.duplicates.perceptual_hash.stage import grey_pixels, perceptual_hashes
+from stages.hamming import close_pairs
 from stages.rule import DROPPED_SCHEMA, Context, Verdict
 
 # int(str(imagehash.phash(picture(n))), 16) of ImageHash 4.3.2 for n = 0 .. 7.
