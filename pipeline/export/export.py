@@ -25,6 +25,7 @@ from pipeline.tasks import run_tasks
 from schemas.errors import RecipeError
 from schemas.tables import MEMBERS
 
+ADDRESS = "[0-9a-f]" * 16
 FORMATS: dict[str, type[Format]] = {
     "webdataset": WebDataset,
     "parquet": Parquet,
@@ -176,5 +177,5 @@ def _appear(staging: Path, folder: Path) -> None:
     if folder.exists():
         folder.rename(old)
     staging.rename(folder)
-    for useless in (old, *folder.parent.glob(f".{glob.escape(folder.name)}-*.staged")):
+    for useless in (old, *folder.parent.glob(f".{glob.escape(folder.name)}-{ADDRESS}.staged")):
         shutil.rmtree(useless, ignore_errors=True)
