@@ -44,9 +44,9 @@ def with_ray_data() -> Callable[[Path, Path], None]:
     ray.data.DataContext.get_current().enable_progress_bars = False
 
     def copy(pool: Path, out: Path) -> None:
-        # Without a decoder and an encoder it hands raw bytes through, as an identity job has to.
-        data = ray.data.read_webdataset(shards(pool), decoder=False)
-        data.write_webdataset(str(out), encoder=False)
+        # Without a decoder and an encoder bytes go through as they are (with False it decodes and encodes anew).
+        data = ray.data.read_webdataset(shards(pool), decoder=None)
+        data.write_webdataset(str(out), encoder=None)
 
     return copy
 
