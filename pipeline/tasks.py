@@ -4,6 +4,7 @@ Core tasks and not Ray Data wherever all work is of one kind: a graph's start an
 that an incremental run or an export takes. `graph.py` is for what streams between CPUs and GPUs.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 from uuid import uuid4
@@ -41,11 +42,14 @@ def run_tasks(
     Raises:
         CuveeError: a piece failed, with what it said, or was given up; what is finished is kept.
     """
+    waiting = iter(names)
+    if (first := next(waiting, None)) is None:
+        return  # nothing to do is no reason to start Ray
+    waiting = itertools.chain([first], waiting)
     ray = cluster.ray
     task = ray.remote(num_cpus=1, max_retries=RETRIES, num_returns="streaming")(_results)
     key, shared = uuid4().hex, ray.put(job)
     most = IN_FLIGHT_PER_CPU * max(1, int(ray.cluster_resources().get("CPU", 1)))
-    waiting = iter(names)
     running: dict[Any, str] = {}
     while True:
         while len(running) < most and (name := next(waiting, None)) is not None:

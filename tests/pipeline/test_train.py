@@ -139,7 +139,7 @@ def test_a_lost_worker_costs_its_unfinished_job_and_nothing_else(
             workers[0].kill()
             killed.append(workers[0].pid)
 
-    made = settings(budget={"steps": 40}, seeds=3, generated=0)
+    made = settings(budget={"steps": 200}, seeds=3, generated=0)
     twins = [Arm("left", same), Arm("right", same)]
     with Cluster() as cluster:
         result = compare(made, twins, held_out, tmp_path / "run", seed=3, cluster=cluster, progress=kill_one)
