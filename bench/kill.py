@@ -108,7 +108,8 @@ def ground(recipe: Path) -> Iterator[Ground]:
         document = yaml.safe_load(recipe.read_text())
         document["workspace"] = str(folder / "work")
         document["plugins"] = [*document.get("plugins", []), str(folder / "slice_log.py")]
-        document["score"] = [*document.get("score", []), {"kind": "slice_log", "log": str(folder / "slices.log")}]
+        # First of all stages, so that a slice that dies half-way has been counted.
+        document["score"] = [{"kind": "slice_log", "log": str(folder / "slices.log")}, *document.get("score", [])]
         copy.write_text(yaml.safe_dump(document))
         yield Ground(cluster, [cluster.add_node(num_cpus=1) for _ in range(2)], folder, copy)
     finally:
