@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.shards.beside import inside, read_image
+from pipeline.shards.beside import below, inside, read_image
 from pipeline.shards.container import Container
 from pipeline.shards.records import KEY_COLUMNS, Member, fill_hashes, record_members, require_column
 from pipeline.shards.rows import Row, image_suffix, read_caption, split_name
@@ -95,7 +95,7 @@ def _record(values: dict[str, Any], number: int, numbered: str, container: Conta
 def _image_parts(cell: Any, container: Container) -> tuple[bytes | None, str | None, dict[str, Any]]:
     """What stands in the image column as (bytes, path below the root, what else there is)."""
     if isinstance(cell, _Text):
-        return None, cell.decode(errors="surrogateescape") or None, {}
+        return None, below(container.root, cell.decode(errors="surrogateescape")) or None, {}
     if not isinstance(cell, dict):
         return cell, None, {}
     # The layout of Hugging Face datasets: the bytes, and the name the file had.

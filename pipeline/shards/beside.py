@@ -77,6 +77,11 @@ def _local_image(root: str, path: str) -> tuple[bytes | None, str | None]:
         return stream.read(), None
 
 
+def below(root: str, path: str) -> str:
+    """A URL or absolute path that begins with the root, as it stands below it; anything else as it is."""
+    return path.removeprefix(f"{root.rstrip('/')}/") if root else path
+
+
 def inside(root: str, path: str) -> str | None:
     """A path as it stands below a local folder; None where it leads elsewhere.
 

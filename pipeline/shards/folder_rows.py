@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO, cast
 
-from pipeline.shards.beside import ImagesDigest, read_image
+from pipeline.shards.beside import ImagesDigest, below, read_image
 from pipeline.shards.container import Container
 from pipeline.shards.foreign_json import parse_json
 from pipeline.shards.records import KEY_COLUMNS, Member, fill_hashes, record_members, require_column
@@ -79,7 +79,7 @@ def parts(facts: dict[str, Any], container: Container) -> tuple[str | None, byte
         caption = next(iter(caption), None)
     # Bytes that were no UTF-8 in a CSV, and lone surrogates in JSON, stay what they are: no UTF-8.
     text = caption.encode(errors="surrogatepass") if isinstance(caption, str) else None
-    return (path if isinstance(path, str) and path else None), text, others
+    return (below(container.root, path) if isinstance(path, str) and path else None), text, others
 
 
 def members(path: str | None, image: bytes | None, text: bytes | None, others: dict[str, Any]) -> list[Member]:

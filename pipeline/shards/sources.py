@@ -96,7 +96,7 @@ def _checked(found: list[Container], schema: pa.Schema | None) -> list[Container
         _refuse_list(one.path)
         return found
     if _holds_text(schema, one.image):
-        refuse_urls(one.path, _first_paths(found), one.image, one.caption)
+        refuse_urls(one, _first_paths(found))
     checked_schema(schema, one)
     return found
 
@@ -150,7 +150,7 @@ def _check_table(container: Container) -> None:
         first = [line.facts or {} for line in islice(lines(container), LINES_LOOKED_AT)]
     except ShardError:
         return
-    refuse_urls(container.path, [facts.get(container.image) for facts in first], container.image, container.caption)
+    refuse_urls(container, [facts.get(container.image) for facts in first])
 
 
 def _is_folder(path: str) -> bool:

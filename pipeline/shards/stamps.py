@@ -8,6 +8,7 @@ from typing import Any
 import xxhash
 
 from pipeline.shards import arrow_records, parquet_records
+from pipeline.shards.beside import below
 from pipeline.shards.container import Container
 from pipeline.shards.expand import filesystem_of, is_url
 from pipeline.shards.rows import is_unsafe
@@ -56,7 +57,7 @@ def _beside(container: Container, listings: Listings) -> Iterator[Fact]:
 def _listed(container: Container) -> list[str]:
     listed_paths = parquet_records.listed_paths if container.format == "parquet" else arrow_records.listed_paths
     try:
-        return listed_paths(container)
+        return [below(container.root, path) for path in listed_paths(container)]
     except ShardError:  # the scan accounts for it
         return []
 

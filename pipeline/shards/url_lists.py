@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.shards.batch_records import ARROW_FAILS, is_text, text_bytes
+from pipeline.shards.beside import below
+from pipeline.shards.container import Container
 from pipeline.shards.parquet_records import open_parquet
 from pipeline.shards.streams import open_bytes
 from schemas.errors import RecipeError, ShardError
@@ -65,15 +67,16 @@ class UrlList:
         return shlex.join([*words, "--output_format", "webdataset", "--output_folder", "OUT"])
 
 
-def refuse_urls(path: str, values: Sequence[object], url: str, caption: str) -> None:
-    """Refuse a column of image paths that holds URLs.
+def refuse_urls(container: Container, values: Sequence[object]) -> None:
+    """Refuse a column of image paths that holds URLs; those below the container's root are as good as paths.
 
     Raises:
         RecipeError: more than half of the values are URLs.
     """
-    texts = [value for value in values if isinstance(value, str) and value]
+    texts = [below(container.root, value) for value in values if isinstance(value, str) and value]
     if _are_urls(texts):
-        raise UrlList(path, url, caption, next(text for text in texts if URL.match(text))).refusal()
+        example = next(text for text in texts if URL.match(text))
+        raise UrlList(container.path, container.image, container.caption, example).refusal()
 
 
 def url_list(path: str) -> UrlList | None:

@@ -155,6 +155,25 @@ def test_a_url_is_read_like_a_folder(kit, folder):
     assert stamp(remote) != before
 
 
+def test_urls_below_the_root_are_paths(kit, folder, tmp_path):
+    files, lists = fsspec.filesystem("memory"), tmp_path / "lists"
+    lists.mkdir()
+    for number in range(9):
+        files.pipe(f"/bucket/photos/{number}.png", kit.png(number))
+    write(lists, [f"memory://bucket/photos/{number}.png" for number in range(9)])
+    with pytest.raises(RecipeError, match="img2dataset --url_list"):
+        only(lists)
+    with pytest.raises(RecipeError, match="img2dataset --url_list"):
+        only(lists, root=str(tmp_path))
+    container = only(lists, root="memory://bucket/photos")
+    found = kit.scan(container)
+    assert found.reasons == [None] * 9 and found.images == [kit.png(number) for number in range(9)]
+    assert read_images(container, found.index).to_pylist() == found.images
+    before = stamp(container)
+    files.pipe("/bucket/photos/4.png", b"shorter")
+    assert stamp(container) != before
+
+
 def test_refusals(kit, folder, tmp_path):
     mixed = tmp_path / "mixed"
     mixed.mkdir()
