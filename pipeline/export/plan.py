@@ -140,28 +140,27 @@ def _ranges(
     """(place, row, members, content_hash) of every drawn sample; each index is read once."""
     frames = []
     for place, part in samples.select("place", "digest", "row").unique().partition_by("place", as_dict=True).items():
-        name, rows = str(place[0]), part["row"].sort()
+        name, rows = str(place[0]), part["row"].sort().to_arrow()
         path = draws.table.resolved.workspace.sidecar(places[name]["index"], part["digest"][0])
-        index = read_table(path, ["members", "content_hash"]).take(pa.array(rows.to_numpy()))
+        index = read_table(path, ["members", "content_hash"]).take(rows)
         members = index["members"]
         if name in spooled:
             there = read_table(spooled_index(staging / SPOOL, name))
-            if not there["row"].equals(pa.chunked_array([pa.array(rows.to_numpy())])):
+            if not there["row"].equals(pa.chunked_array([rows])):
                 raise CuveeError(f"{staging} holds the leftovers of another export; remove it, then run again")
             members = there["members"]
-        frames.append(
-            pl.DataFrame({"row": rows, "members": members, "content_hash": index["content_hash"]}).with_columns(
-                pl.lit(name).alias("place")
-            )
-        )
-    return pl.concat(frames)
+        columns = [pa.nulls(len(rows), pa.string()).fill_null(name), rows, members, index["content_hash"]]
+        frames.append(pa.table(columns, ["place", "row", "members", "content_hash"]))
+    found = pl.from_arrow(pa.concat_tables(frames))
+    assert isinstance(found, pl.DataFrame)
+    return found
 
 
 def _write(samples: pl.DataFrame, ranges: pl.DataFrame, path: Path) -> None:
     joined = samples.join(ranges, on=["place", "row"], how="left", maintain_order="left", validate="m:1")
     table = joined.select(PLANNED).to_arrow()
     first = 0
-    with replacing(path) as temporary, pq.ParquetWriter(temporary, table.schema, compression="zstd") as writer:
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, table.schema, compression="lz4") as writer:
         for count in samples.group_by("exported_shard", maintain_order=True).len()["len"]:
             writer.write_table(table.slice(first, count), row_group_size=count)
             first += count

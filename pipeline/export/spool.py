@@ -53,7 +53,7 @@ class Spool:
         rows, digest = wanted["row"].unique().sort(), str(wanted["digest"][0])
         facts = self.places[place]
         index = read_table(Workspace(Path(self.workspace)).sidecar(facts["index"], digest))
-        found = read_members(Container(**facts["container"]), index.take(pa.array(rows.to_numpy())))
+        found = read_members(Container(**facts["container"]), index.take(rows.to_arrow()))
         position = len(HEAD)
         members: list[list[dict[str, Any]]] = []
         with replacing(spooled_bytes(Path(self.folder), place)) as temporary, open(temporary, "wb") as out:

@@ -1,5 +1,6 @@
 """One sample on its way into the index, and the slice of many that a scan hands out."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -125,8 +126,14 @@ def split_name(name: str) -> tuple[str, str]:
     return (folder + slash + stem, suffix.lower()) if stem and suffix else (name, "")
 
 
+MAY_LEAD_OUT = re.compile(r"[/\\\0:]|^\.\.$")
+"""A name without any of these is a plain one, as nearly all are."""
+
+
 def is_unsafe(name: str) -> bool:
     """Whether a name would lead out of the folder it is unpacked in."""
+    if name and not MAY_LEAD_OUT.search(name):
+        return False
     parts = name.replace("\\", "/").split("/")
     return not name or "\0" in name or parts[0] == "" or ".." in parts or parts[0].endswith(":")
 

@@ -46,6 +46,8 @@ class Entry:
     """End of the padding."""
     cut: bool = False
     """The file ends inside the data."""
+    suffix: str = ""
+    """What follows the first dot of the name's last part; set by who groups members."""
 
 
 @dataclass

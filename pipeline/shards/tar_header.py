@@ -39,6 +39,10 @@ def parse_header(block: bytes) -> Header | None:
 
 def number(field: bytes) -> int | None:
     """A numeric field: octal text, or base 256 after GNU tar; None when it is neither."""
+    try:
+        return int(field.rstrip(b"\0 ") or b"0", 8)
+    except ValueError:
+        pass
     if field[0] in (0x80, 0xFF):
         return int.from_bytes(field[1:], "big") - (256 ** (len(field) - 1) if field[0] == 0xFF else 0)
     try:

@@ -44,13 +44,15 @@ class Sample:
     """What is wrong with the sample as a whole; the first thing found."""
     cut: bool = False
     """Whether the file ends inside a member that was not kept."""
+    image: tuple[str, Entry] | None = None
+    """The preferred image so far, by suffix."""
 
     def add(self, entry: Entry, suffix: str) -> None:
         """Take the next member in."""
         self.stop = entry.stop
         self.reason = self.reason or self._fault(entry, suffix)
         aside = suffix in self.entries or not entry.regular or entry.cut or len(entry.name) >= MOST_NAME
-        entry.name = _short(entry.name)
+        entry.name, entry.suffix = _short(entry.name), suffix
         if len(self.entries) + len(self.others) >= MOST_MEMBERS:
             self.cut = self.cut or entry.cut
             return
@@ -62,23 +64,17 @@ class Sample:
             self.entries[suffix] = entry
 
     def _looks_at(self, entry: Entry, suffix: str) -> bool:
-        """Whether the data is still needed; of several images only the preferred one's is held."""
+        """Whether the data of a new entry is still needed; of several images only the preferred one's is held."""
         if suffix in TEXTS:
             return entry.size <= MOST_CAPTION_BYTES
         if suffix not in RANKS:
             return False
-        held = self._image()
-        if held is not None and RANKS[held[0]] < RANKS[suffix]:
+        if self.image is not None and RANKS[self.image[0]] < RANKS[suffix]:
             return False
-        if held is not None:
-            held[1].data = None
+        if self.image is not None:
+            self.image[1].data = None
+        self.image = suffix, entry
         return True
-
-    def _image(self) -> tuple[str, Entry] | None:
-        """The preferred image, by suffix."""
-        ranked = self.entries.keys() & RANKS.keys()
-        best = min(ranked, key=RANKS.__getitem__, default=None)
-        return None if best is None else (best, self.entries[best])
 
     def _fault(self, entry: Entry, suffix: str) -> str | None:
         if is_unsafe(entry.name) or len(entry.name) >= MOST_NAME:
@@ -93,19 +89,19 @@ class Sample:
 
     def row(self) -> Row:
         """Its line of the index, from `start` to `stop`."""
-        _, image = self._image() or (None, None)
+        _, image = self.image or (None, None)
         caption, caption_reason = self._caption()
         image_reason = "missing_image" if image is None else "member_too_large" if image.data is None else None
-        whole = [(split_name(entry.name)[1], entry) for entry in self._whole()]
+        whole = self._whole()
         return Row(
             start=self.start,
             stop=self.stop,
             key=self.key,
             caption=caption,
             image_member=image.name if image and image.data is not None else None,
-            members=[(entry.name, entry.offset, entry.size) for _, entry in whole],
+            members=[(entry.name, entry.offset, entry.size) for entry in whole],
             image_hash=image.digest if image and image.data is not None else None,
-            content_hash=content_hash((suffix, entry.size, str(entry.digest)) for suffix, entry in whole),
+            content_hash=content_hash((entry.suffix, entry.size, str(entry.digest)) for entry in whole),
             reason=self.reason or image_reason or caption_reason,
             image=image.data if image else None,
         )
