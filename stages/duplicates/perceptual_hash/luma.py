@@ -11,13 +11,15 @@ from stages.image_ends import JPEG
 
 LEAST_PX = 64
 """Shorter side that is decoded at least, so that Lanczos still has two pixels for one."""
+SCALED_FROM_PX = 2 * LEAST_PX
+"""Shorter side from which the scale is reduced: it would drive near copies of small pictures apart, for little."""
 MOST_PIXELS = 1 << 24
 """Larger ones are left to the decoder that knows every limit."""
 END, SCAN, EXIF = 0xD9, 0xDA, b"Exif\0\0"
 
 
 def jpeg_luma(image: bytes) -> npt.NDArray[np.uint8] | None:
-    """(height, width) luma of a plain JPEG at the smallest scale with `LEAST_PX` a side; None for any other bytes.
+    """(height, width) luma of a plain JPEG, a large one at the smallest scale with `LEAST_PX` a side; else None.
 
     Plain is what is whole, without EXIF, in grey or YCbCr, and decodes without a warning.
     """
@@ -29,7 +31,9 @@ def jpeg_luma(image: bytes) -> npt.NDArray[np.uint8] | None:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(image)
         if height * width > MOST_PIXELS or colours not in ("YCbCr", "Gray"):
             return None
-        luma: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(image, "GRAY", min_height=LEAST_PX, min_width=LEAST_PX)
+        least = LEAST_PX if min(height, width) >= SCALED_FROM_PX else 0
+        full = {"min_height": least or height, "min_width": least or width}
+        luma: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(image, "GRAY", **full)
     except ValueError:
         return None
     return luma[:, :, 0]

@@ -55,7 +55,7 @@ class PerceptualHash(Stage):
 
     kind: Literal["perceptual_hash"] = "perceptual_hash"
 
-    version = 3
+    version = 4
     reads = (IMAGE,)
     writes = (PHASH, GREY_DEVIATION)
 
