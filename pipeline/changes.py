@@ -101,3 +101,15 @@ def version_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list
         for name in sorted({*old, *new})
         if old.get(name) != new.get(name)
     ]
+
+
+def address_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Stages that both runs have under different addresses, so that all their scores were computed anew."""
+    old, new = before.get("addresses", {}), after.get("addresses", {})
+    return [
+        f"score {kind}: its settings, version, model or inputs changed"
+        if not kind.startswith("index")
+        else "the index: ingest, or the way a container is read, changed"
+        for kind in sorted(old.keys() & new.keys())
+        if old[kind] != new[kind]
+    ]

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from pipeline.changes import setting_changes, shard_changes, version_changes
+from pipeline.changes import address_changes, setting_changes, shard_changes, version_changes
 from pipeline.ledger import read_ledger
 from pipeline.sidecars import read_json, read_table
 from schemas.errors import CuveeError
@@ -28,7 +28,9 @@ def diff(before: Path, after: Path) -> dict[str, Any]:
         "runs": [record["run"] for record in records],
         "shards": shard_changes(*pools),
         "settings": setting_changes(records[0]["recipe"], records[1]["recipe"]),
+        "stages": address_changes(*records),
         "versions": version_changes(*records),
+        "until": [record["until"] for record in records],
         "samples": [record["samples"] for record in records],
         "kept": _kept(*ledgers),
         "fates": _fates(*ledgers),
@@ -84,14 +86,16 @@ def diff_text(facts: dict[str, Any]) -> str:
     for kind, paths in facts["shards"].items():
         more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
         lines.append(f"  {len(paths)} shards {kind}: {', '.join(paths[:3])}{more}")
-    lines += [f"  {line}" for line in [*facts["settings"], *facts["versions"]][:MOST_LINES]]
+    lines += [f"  {line}" for line in [*facts["settings"], *facts["stages"], *facts["versions"]][:MOST_LINES]]
     if len(lines) == 1:
         lines.append("  same shards, same settings, same versions")
+    if facts["until"][0] != facts["until"][1]:
+        lines.append(f"  the first went as far as `{facts['until'][0]}`, the second as far as `{facts['until'][1]}`")
     kept = facts["kept"]
     lines.append(f"  kept: {kept['both']} in both, {kept['first only']} only before, {kept['second only']} only now")
     for fate in facts["fates"][:MOST_LINES]:
         lines.append(f"    {fate['samples']:>8}  {fate['was']} -> {fate['is']}   e.g. {fate['examples'][0]}")
-    for source in sorted({*facts["shares"][0], *facts["shares"][1]}):
+    for source in sorted({*facts["shares"][0], *facts["shares"][1]}) if all(facts["shares"]) else ():
         was, now = (shares.get(source, 0.0) for shares in facts["shares"])
         if was != now:
             lines.append(f"  share of {source}: {was:.3f} -> {now:.3f}")

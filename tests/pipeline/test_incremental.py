@@ -153,7 +153,10 @@ def test_a_changed_stage_computes_that_stage_and_a_changed_rule_none(living: tup
     assert computed(ran(recipe)) == {"extra": 5}
     (recipe.parent / "extra.py").write_text(plugin.replace("[1]", "[2]"))
     assert "extra: 5 known shards: settings, version or inputs changed" in plan(recipe)
-    assert computed(ran(recipe)) == {"extra": 5}
+    before = sorted((recipe.parent / "work" / "runs").glob("*/"))[-1]
+    third = ran(recipe)
+    assert computed(third) == {"extra": 5}
+    assert diff(before, third.folder)["stages"] == ["score extra: its settings, version, model or inputs changed"]
 
 
 def test_gc_lists_then_removes_what_no_run_needs(living: tuple[Path, Outcome]) -> None:
