@@ -128,6 +128,13 @@ def tree(workspace: Path) -> dict[str, str]:
     return found
 
 
+def differences(found: dict[str, str], expected: dict[str, str]) -> list[str]:
+    """What a run left behind that the undisturbed one did not, or the other way round, or in other bytes."""
+    names = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+    kinds = {True: "missing", False: "other bytes"}
+    return [f"{name}: {'new' if name not in expected else kinds[name not in found]}" for name in names]
+
+
 def leftovers(workspace: Path) -> list[str]:
     """Hidden names: locks, staged slices, files half written."""
     return [str(path.relative_to(workspace)) for path in workspace.rglob(".*")]
@@ -158,7 +165,7 @@ def kill_loop(recipe: Path, kills: int, seed: int = 0) -> Tally:
             counts = Counter(log.read_text().splitlines())
             tally.again += sum(counts.values()) - len(counts)
             tally.bound += struck * len(place.nodes)
-            assert tree(place.workspace) == expected, "a killed run ended in other bytes"
+            assert not (found := differences(tree(place.workspace), expected)), found
             assert not leftovers(place.workspace), leftovers(place.workspace)
     return tally
 

@@ -254,9 +254,10 @@ def _ran(resolve_recipe: Any, until: Any, address: str | None, workers: int | No
     resolved = resolve_recipe()
 
     def work(progress: "Progress") -> "Outcome":
-        with holding(resolved.workspace.root) as left:
-            if left is not None:
-                _say(f"{left} died while it held {resolved.workspace.root}; going on from what it finished")
+        with holding(resolved.workspace.root) as held:
+            resolved.workspace.held_by = held.run
+            if held.left is not None:
+                _say(f"{held.left} died while it held {resolved.workspace.root}; going on from what it finished")
             with Cluster(address, workers) as cluster:
                 outcome = run_recipe(resolved, cluster, until=until, progress=progress, verify=verify)
             present(outcome)

@@ -26,19 +26,45 @@ class Holder:
 
     host: str
     process: int
+    run: str = ""
+    """A name that no two runs share, by which a worker tells that its own is over."""
 
     @staticmethod
     def here() -> "Holder":
         """This process."""
-        return Holder(platform.node(), os.getpid())
+        return Holder(platform.node(), os.getpid(), uuid.uuid4().hex)
 
     def __str__(self) -> str:
         return f"process {self.process} on {self.host}"
 
 
+@dataclass(frozen=True)
+class Held:
+    """A workspace that is ours."""
+
+    run: str
+    """See `Holder`."""
+    left: Holder | None
+    """Who died holding it before, if anybody did."""
+
+
+def refuse_if_over(root: Path, run: str) -> None:
+    """Stop a worker that outlived its run: killed drivers leave some behind for a moment, and the next run is at work.
+
+    Raises:
+        CuveeError: the workspace is not held by this run any more.
+    """
+    try:
+        found = json.loads((root / ".lock").read_text()).get("run")
+    except (OSError, ValueError):
+        found = None
+    if found != run:
+        raise CuveeError(f"the run that this worker belongs to does not hold {root} any more")
+
+
 @contextmanager
-def holding(root: Path) -> Iterator[Holder | None]:
-    """Hold the folder `root` until the block ends; the value is who died holding it before, if anybody did.
+def holding(root: Path) -> Iterator["Held"]:
+    """Hold the folder `root` until the block ends.
 
     The kernel's lock (flock) goes with its process, however that ends. Where it does not reach other hosts, as on some
     network file systems, the holder's heartbeat decides: the file's modification time by the file server's clock. Two
@@ -59,11 +85,12 @@ def holding(root: Path) -> Iterator[Holder | None]:
     with file:
         file.seek(0)
         file.truncate()
-        file.write(json.dumps(asdict(Holder.here())))
+        holder = Holder.here()
+        file.write(json.dumps(asdict(holder)))
         file.flush()
         try:
             with _beating(path):
-                yield left
+                yield Held(holder.run, left)
         finally:
             path.unlink(missing_ok=True)
 

@@ -51,7 +51,8 @@ class Scored:
 def toolbox(resolved: Resolved) -> Toolbox:
     """What workers need of a resolved recipe."""
     stages = tuple((stage.kind, stage.model_dump(mode="json")) for stage in resolved.stages)
-    return Toolbox(str(resolved.workspace.root), stages, resolved.addresses, resolved.plugins)
+    workspace = resolved.workspace
+    return Toolbox(str(workspace.root), stages, resolved.addresses, resolved.plugins, workspace.held_by)
 
 
 def score(

@@ -29,6 +29,8 @@ class Workspace:
         self.used_fits: set[str] = set()
         """Addresses asked for by this process: what its run rests on, and what gc keeps for it."""
         self.used_arms: set[str] = set()
+        self.held_by: str | None = None
+        """Name of the run that holds it; None: nobody watches."""
 
     @property
     def pool(self) -> Path:

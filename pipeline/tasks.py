@@ -5,6 +5,7 @@ that an incremental run or an export takes. `graph.py` is for what streams betwe
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 from uuid import uuid4
@@ -51,6 +52,7 @@ def run_tasks(
     key, shared = uuid4().hex, ray.put(job)
     most = IN_FLIGHT_PER_CPU * max(1, int(ray.cluster_resources().get("CPU", 1)))
     running: dict[Any, str] = {}
+    lost: Counter[str] = Counter()
     while True:
         while len(running) < most and (name := next(waiting, None)) is not None:
             running[task.remote(key, [shared], name)] = name
@@ -67,6 +69,11 @@ def run_tasks(
             raise
         except ray.exceptions.RayError as error:
             del running[stream]
+            lost[name] += 1
+            if not isinstance(error, ray.exceptions.WorkerCrashedError) and lost[name] <= RETRIES:
+                # Not the piece's fault: its node went away, with or without results that had not been fetched.
+                waiting = itertools.chain([name], waiting)
+                continue
             yield name, (given_up or _refuse)(name, f"{type(error).__name__}: {str(error)[:500]}")
             continue
         if fault is not None:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from pipeline.fingerprints import SLICE_BYTES, SLICE_ROWS, content_address
+from pipeline.lock import refuse_if_over
 from pipeline.plan import Work
 from pipeline.shards import ShardScan, read_images
 from pipeline.sidecars import Workspace, is_whole, join_parts, machine_facts, read_table, write_table
@@ -33,6 +34,8 @@ class Toolbox:
     """(kind, settings) in recipe order."""
     addresses: dict[str, str]
     plugins: tuple[str, ...]
+    held_by: str | None = None
+    """The run that has to hold the workspace while its workers write."""
 
     def reads_images(self, kinds_wanted: Sequence[str]) -> bool:
         """Whether any of these kinds needs image bytes."""
@@ -135,12 +138,18 @@ class SliceWorker:
 
     def assemble(self, item: Work, report: dict[str, Any]) -> None:
         """Put together the sidecars of a shard that was scanned and scored by this worker alone."""
+        self._refuse_if_over()
         place = (item.token, report["digest"], report["slices"])
         assemble_shard(self.workspace, self.toolbox.addresses, self.stages, item, place)
         report["assembled"] = True
         self.workspace.mark(item.token, report)
 
+    def _refuse_if_over(self) -> None:
+        if self.toolbox.held_by is not None:
+            refuse_if_over(self.workspace.root, self.toolbox.held_by)
+
     def _part(self, address: str, token: str, number: int) -> Path:
+        self._refuse_if_over()
         return self.workspace.staged(address, token) / f"{number:06d}.parquet"
 
 

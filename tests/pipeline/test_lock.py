@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.lock import STALE_SECONDS, Holder, holding
+from pipeline.lock import STALE_SECONDS, Holder, holding, refuse_if_over
 from schemas.errors import CuveeError
 
 HOLD = """
@@ -38,8 +38,8 @@ def test_the_second_run_learns_who_holds_it(tmp_path: Path) -> None:
     finally:
         first.kill()
         first.communicate()
-    with holding(tmp_path) as left:
-        assert left == Holder(platform.node(), first.pid)
+    with holding(tmp_path) as held:
+        assert held.left is not None and (held.left.host, held.left.process) == (platform.node(), first.pid)
     assert not list(tmp_path.iterdir())
 
 
@@ -52,15 +52,15 @@ def test_a_live_holder_on_another_host_is_respected(tmp_path: Path) -> None:
 
 def test_a_dead_host_holds_nothing(tmp_path: Path) -> None:
     left_by(tmp_path, "elsewhere", STALE_SECONDS + 30)
-    with holding(tmp_path) as left:
-        assert left == Holder("elsewhere", 4711)
+    with holding(tmp_path) as held:
+        assert held.left == Holder("elsewhere", 4711)
         assert json.loads((tmp_path / ".lock").read_text())["process"] == os.getpid()
 
 
 def test_a_lock_file_of_garbage_is_nobodys(tmp_path: Path) -> None:
     (tmp_path / ".lock").write_bytes(b"\xff\0 not json")
-    with holding(tmp_path) as left:
-        assert left is None
+    with holding(tmp_path) as held:
+        assert held.left is None
 
 
 def test_a_failed_run_gives_the_workspace_back(tmp_path: Path) -> None:
@@ -81,3 +81,12 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CuveeError, match="cannot be written"), holding(tmp_path / "file" / "work"):
         pass
+
+
+def test_a_worker_that_outlives_its_run_is_told(tmp_path: Path) -> None:
+    with holding(tmp_path) as held:
+        refuse_if_over(tmp_path, held.run)
+    with pytest.raises(CuveeError, match="does not hold"):
+        refuse_if_over(tmp_path, held.run)
+    with holding(tmp_path), pytest.raises(CuveeError, match="does not hold"):
+        refuse_if_over(tmp_path, held.run)
