@@ -193,7 +193,9 @@ def _shard_notes(scored: Scored) -> list[str]:
 
 
 def finish(outcome: Outcome) -> None:
-    """Name this run as the newest finished one."""
+    """Name this run as the newest finished one; what workers of a lost node may have written late goes."""
+    outcome.resolved.workspace.drop_staged(set())
+    outcome.resolved.workspace.drop_marks(set(outcome.resolved.workspace.marks()))
     with replacing(outcome.resolved.workspace.root / "runs" / "latest") as temporary:
         temporary.write_text(outcome.name + "\n")
 
