@@ -23,7 +23,7 @@ from pipeline.resolve import Resolved
 from pipeline.score import Progress, Scored, TooManyBadShardsError, score
 from pipeline.select import Selected, select
 from pipeline.shards import Container, img2dataset
-from pipeline.sidecars import machine_facts, replacing, write_json, write_table
+from pipeline.sidecars import machine_facts, replacing, sweep, write_json, write_table
 from pipeline.table import ScoreTable
 from schemas.errors import CuveeError
 from schemas.tables import POOL_ROLE
@@ -193,7 +193,8 @@ def _shard_notes(scored: Scored) -> list[str]:
 
 
 def finish(outcome: Outcome) -> None:
-    """Name this run as the newest finished one; what workers of a lost node may have written late goes."""
+    """Name this run as the newest finished one; what killed workers left half written, or late ones wrote, goes."""
+    sweep(outcome.resolved.workspace.root)
     outcome.resolved.workspace.drop_staged(set())
     outcome.resolved.workspace.drop_marks(set(outcome.resolved.workspace.marks()))
     with replacing(outcome.resolved.workspace.root / "runs" / "latest") as temporary:

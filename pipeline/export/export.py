@@ -172,6 +172,7 @@ def _appear(staging: Path, folder: Path) -> None:
 
     What an attempt at another export of this name had staged before it was given up goes, too.
     """
+    sweep(staging)  # a worker that was killed in the middle of a shard leaves it half written
     old = folder.parent / f".writing-{folder.name}-old"
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
