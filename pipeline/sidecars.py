@@ -110,11 +110,14 @@ class Workspace:
 
 def sweep(folder: Path) -> None:
     """Remove temporary files that a killed run left below a folder; staged slices stay, they are finished work."""
-    for leftover in folder.rglob(".writing-*"):
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
+    # Unlike rglob, os.walk takes it calmly when a folder goes away under its hands.
+    for place, folders, files in os.walk(folder):
+        for name in [name for name in folders if name.startswith(".writing-")]:
+            folders.remove(name)
+            shutil.rmtree(Path(place, name), ignore_errors=True)
+        for name in files:
+            if name.startswith(".writing-"):
+                Path(place, name).unlink(missing_ok=True)
 
 
 @contextmanager
