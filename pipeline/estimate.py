@@ -21,6 +21,7 @@ def estimate(resolved: Resolved, price: str | None = None, *, verify: bool = Fal
     """
     shards, rewritten = look(resolved, verify=verify)
     plan = make_plan(resolved, shards)
+    touched = {item.token for item in plan.work}
     before = _last_run(resolved)
     rates, per_shard = _measured(resolved), _samples_per_shard(plan)
     unit, amount = _price(price)
@@ -37,7 +38,7 @@ def estimate(resolved: Resolved, price: str | None = None, *, verify: bool = Fal
         "recipe": resolved.recipe.name,
         "shards": len(plan.shards),
         "bytes": sum(shard.size for shard in plan.shards),
-        "bytes_to_read": sum(shard.size for shard in plan.shards if _touched(plan, shard.token)),
+        "bytes_to_read": sum(shard.size for shard in plan.shards if shard.token in touched),
         "unreadable": [shard.input.container.path for shard in plan.shards if shard.reason is not None],
         "stages": stages,
         "since": before and before["run"],
@@ -83,10 +84,6 @@ def _why(plan: Plan, kind: str, before: dict[str, Any] | None, resolved: Resolve
         )
         reasons.append(f"{plan.missing[kind] - unseen} known shards: {told}")
     return "; ".join(reasons)
-
-
-def _touched(plan: Plan, token: str) -> bool:
-    return any(item.token == token for item in plan.work)
 
 
 def _samples_per_shard(plan: Plan) -> float | None:

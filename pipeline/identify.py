@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.cluster import Cluster
-from pipeline.plan import Shard, identified, observe
+from pipeline.plan import Memory, Shard
 from pipeline.resolve import Resolved
 from pipeline.shards import Container, shard_digest
 from pipeline.tasks import Task, run_tasks
@@ -22,7 +22,8 @@ def look(resolved: Resolved, cluster: Cluster | None = None, *, verify: bool = F
         cluster: whose workers read, where it is more than this machine; else threads of this process do.
         verify: digest the known shards as well instead of trusting size and time.
     """
-    shards = observe(resolved)
+    memory = Memory(resolved.workspace)
+    shards = [memory.observed(item) for item in resolved.inputs]
     asked = {shard.token: shard.input.container for shard in shards if shard.familiar or (verify and shard.digest)}
     digests = dict(_digests(asked, cluster))
     changed = {
@@ -31,8 +32,11 @@ def look(resolved: Resolved, cluster: Cluster | None = None, *, verify: bool = F
         if verify and shard.digest and digests.get(shard.token, shard.digest) != shard.digest
     }
     shards = [replace(shard, digest=None, samples=0) if shard.token in changed else shard for shard in shards]
-    moved = {shard.token: digests[shard.token] for shard in shards if shard.familiar and shard.token in digests}
-    return identified(resolved, shards, moved), sorted(changed.values())
+    shards = [
+        memory.recognised(shard, digests[shard.token]) if shard.familiar and shard.token in digests else shard
+        for shard in shards
+    ]
+    return shards, sorted(changed.values())
 
 
 def _digests(asked: dict[str, Container], cluster: Cluster | None) -> Iterator[tuple[str, str]]:

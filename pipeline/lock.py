@@ -77,7 +77,11 @@ def holding(root: Path) -> Iterator["Held"]:
     try:
         root.mkdir(parents=True, exist_ok=True)
         file = _locked(path)
-        left = _leftover(root, file)
+        try:
+            left = _leftover(root, file)
+        except BaseException:
+            file.close()  # and with it the kernel's lock
+            raise
     except OSError as error:
         raise CuveeError(
             f"{root} cannot be written: {error.strerror or error}; a workspace needs a folder that this user may write"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -31,13 +32,13 @@ class Shard:
     familiar: bool = False
     """Nothing is remembered of this place and time, but another shard of this size was seen: it may have moved."""
 
-    @property
+    @cached_property
     def reading(self) -> str:
         """Fingerprint of how it is read; a folder that moved with its table is read as before."""
         container = self.input.container
         return fingerprint([INDEX_VERSION, container.format, container.relative_root, container.settings()])
 
-    @property
+    @cached_property
     def token(self) -> str:
         """Name of its staged work while its digest is not known."""
         return fingerprint([self.input.container.path, self.size, self.stamp, self.reading])
@@ -88,26 +89,8 @@ class Plan:
         return sum(shard.reason is None for shard in self.shards) - self.missing.get(kind, 0)
 
 
-def observe(resolved: Resolved) -> list[Shard]:
-    """Every input shard with its size, stamp and, when it was seen before, digest; no content is read."""
-    memory = Memory(resolved.workspace)
-    return [memory.observed(item) for item in resolved.inputs]
-
-
-def identified(resolved: Resolved, shards: list[Shard], digests: Mapping[str, str]) -> list[Shard]:
-    """The shards with those recognised whose content is known: moved, renamed, or touched and left as they were.
-
-    Args:
-        resolved: the recipe.
-        shards: as observed.
-        digests: token -> digest by content, of some of them.
-    """
-    memory = Memory(resolved.workspace)
-    return [memory.recognised(shard, digests[shard.token]) if shard.token in digests else shard for shard in shards]
-
-
 class Memory:
-    """What pool.parquet remembers of shards seen before."""
+    """What pool.parquet remembers of shards seen before; reads no shard's content."""
 
     def __init__(self, workspace: Workspace) -> None:
         rows = workspace.read_pool().to_pylist()
@@ -133,7 +116,7 @@ class Memory:
         return replace(shard, familiar=(shard.size, shard.reading) in self.by_size)
 
     def recognised(self, shard: Shard, digest: str) -> Shard:
-        """A shard whose content has been digested."""
+        """A shard whose content has been digested: moved, renamed, or touched and left as it was; or unknown."""
         known = self.by_size.get((shard.size, shard.reading), {}).get(digest)
         return replace(shard, familiar=False) if known is None else self._with(shard, known)
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class Input:
     source: str
     container: Container
 
-    @property
+    @cached_property
     def index_address(self) -> str:
         """Folder name of its index sidecar."""
         return index_address(self.container.settings())

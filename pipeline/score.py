@@ -104,7 +104,8 @@ def _run(cluster: Cluster, resolved: Resolved, plan: Plan, done: Scored, progres
         if "error" in report:
             raise CuveeError(report["error"])
         job = pending[report["token"]]
-        job.take(report)
+        if not job.take(report):
+            continue  # done again after its node was lost
         for kind, seconds in report.get("seconds", {}).items():
             done.seconds[kind] += seconds
             done.samples[kind] += report["rows"]
@@ -165,8 +166,10 @@ class Pending:
     assembled: bool = False
     settled: bool = False
 
-    def take(self, report: dict[str, Any]) -> None:
-        """Note what a report says."""
+    def take(self, report: dict[str, Any]) -> bool:
+        """Note what a report says; False for a slice that was reported before."""
+        if report.get("slice") in self.slices:
+            return False
         if "bad" in report:
             self.bad = report["bad"]
         elif "digest" in report:
@@ -174,6 +177,7 @@ class Pending:
             self.assembled = report.get("assembled", False)
         else:
             self.slices.add(report["slice"])
+        return True
 
     def complete(self) -> bool:
         """Every slice is staged, or the shard turned out unreadable; true once."""

@@ -5,6 +5,7 @@ that an incremental run or an export takes. `graph.py` is for what streams betwe
 """
 
 import itertools
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
@@ -37,11 +38,11 @@ def run_tasks(
     Args:
         cluster: where.
         job: what the workers do.
-        names: of the pieces.
+        names: of the pieces; one that stands for several things has a line for each.
         given_up: makes a result from the name of a piece whose workers died again and again, and why; default: raise.
 
     Raises:
-        CuveeError: a piece failed, with what it said, or was given up; what is finished is kept.
+        CuveeError: a piece failed, with what it said or where it broke, or was given up; what is finished is kept.
     """
     waiting = iter(names)
     if (first := next(waiting, None)) is None:
@@ -65,8 +66,6 @@ def run_tasks(
         except StopIteration:
             del running[stream]
             continue
-        except ray.exceptions.RayTaskError:
-            raise
         except ray.exceptions.RayError as error:
             del running[stream]
             lost[name] += 1
@@ -77,13 +76,14 @@ def run_tasks(
             yield name, (given_up or _refuse)(name, f"{type(error).__name__}: {str(error)[:500]}")
             continue
         if fault is not None:
-            raise CuveeError(f"{name}: {fault}")
+            raise CuveeError(fault)
         yield name, result
 
 
 def _refuse(name: str, why: str) -> Any:
+    what = ", ".join(name.splitlines())
     raise CuveeError(
-        f"{name}: its workers died {RETRIES + 1} times, last by {why}; give them more memory or have fewer at a time "
+        f"{what}: its workers died {RETRIES + 1} times, last by {why}; give them more memory or have fewer at a time "
         "(--workers), then run again: what is finished is kept"
     )
 
@@ -104,3 +104,5 @@ def _results(key: str, shared: list[Any], name: str) -> Iterator[tuple[Any, str 
             yield result, None
     except CuveeError as error:  # as text: a pickled exception would lose its words to Ray's trace
         yield None, str(error)
+    except Exception as error:
+        yield None, "".join([f"{name}: ", *traceback.format_exception(error)[-4:]])

@@ -37,10 +37,6 @@ class Toolbox:
     held_by: str | None = None
     """The run that has to hold the workspace while its workers write."""
 
-    def reads_images(self, kinds_wanted: Sequence[str]) -> bool:
-        """Whether any of these kinds needs image bytes."""
-        return any(IMAGE in stage.reads for stage in self.open() if stage.kind in kinds_wanted)
-
     def open(self) -> list[Stage]:
         """The stages, built where they will run."""
         known = kinds(Stage, [Path(plugin) for plugin in self.plugins])
@@ -54,7 +50,10 @@ class SliceWorker:
         """`only` restricts it to some kinds, for a cluster where GPU stages run elsewhere."""
         self.toolbox = toolbox
         self.workspace = Workspace(Path(toolbox.workspace))
-        self.stages = [stage for stage in toolbox.open() if only is None or stage.kind in only]
+        stages = toolbox.open()
+        self.stages = [stage for stage in stages if only is None or stage.kind in only]
+        self._of_images = {stage.kind for stage in stages if IMAGE in stage.reads}
+        """Kinds that need image bytes, here or in another worker."""
         self.scorers: dict[str, Scorer] = {}
 
     def work(self, item: Work, *, hand_on: bool = False) -> Iterator[tuple[dict[str, Any], bytes | None]]:
@@ -81,19 +80,23 @@ class SliceWorker:
         return report
 
     def _scan(self, item: Work) -> Iterator[tuple[dict[str, Any], dict[str, pa.Array] | None]]:
-        scan = ShardScan(item.container, SLICE_BYTES, SLICE_ROWS)
+        scan = ShardScan(item.container, SLICE_BYTES, SLICE_ROWS, images=self._reads_images(item))
         number = 0
         for number, piece in enumerate(scan, start=1):
             write_table(piece.index, self._part(item.index_address, item.token, number - 1), durable=False)
-            yield self.score(item, _inputs(piece.index, piece.images), number - 1)
+            report, columns = self.score(item, _inputs(piece.index, piece.images), number - 1)
+            yield report | {"bytes": piece.image_bytes}, columns
         digest = content_address(scan.digest, item.container.settings())
         yield {"token": item.token, "digest": digest, "slices": number, "samples": scan.samples}, None
+
+    def _reads_images(self, item: Work) -> bool:
+        return not self._of_images.isdisjoint(item.stages)
 
     def _rows(self, item: Work) -> Iterator[tuple[dict[str, Any], dict[str, pa.Array]]]:
         index = read_table(self.workspace.sidecar(item.index_address, str(item.digest)))
         rows = index.slice(item.first_row, item.rows)
-        images = pa.nulls(len(rows), pa.large_binary())
-        if self.toolbox.reads_images(item.stages):
+        images = pa.nulls(len(rows), IMAGE.type)
+        if self._reads_images(item):
             images = read_images(item.container, rows)
             _assert_unchanged(item, rows, images)
         yield self.score(item, _inputs(rows, images), item.slice_number)

@@ -31,17 +31,25 @@ def show(folder: Path, pairs: int, plants: bool, workers: int | None, progress: 
     """
     truth = write_corpus(folder / "corpus", pairs=pairs, seed=SEED, plants=plants)
     resolved = resolve(demo_recipe(folder))
-    with holding(resolved.workspace.root), Cluster(workers=workers) as cluster:
-        outcome = run(resolved, cluster, progress=progress)
+    with holding(resolved.workspace.root) as held:
+        resolved.workspace.held_by = held.run
+        with Cluster(workers=workers) as cluster:
+            outcome = run(resolved, cluster, progress=progress)
+        checks = _checks(outcome, truth, plants)
+        present(outcome, checks)
+        finish(outcome)
+    return outcome
+
+
+def _checks(outcome: Outcome, truth: Path, plants: bool) -> list[Check]:
+    """Hold the run against the planted truth; the run's record gets the comparison."""
     scores = outcome.chosen.table.scores(POOL_ROLE, ["clip_score"]).collect()
     found = compare_with_truth(outcome.ledger, scores, pl.read_parquet(truth))
-    checks = [*_planted(found), *_gain(outcome.training, plants)] if plants else list(_gain(outcome.training, plants))
+    checks = [*(_planted(found) if plants else ()), *_gain(outcome.training, plants)]
     outcome.record["truth"] = rounded(found)
     outcome.record["checks"] = [vars(check) for check in checks]
     write_json(rounded(outcome.record), outcome.folder / "run.json")
-    present(outcome, checks)
-    finish(outcome)
-    return outcome
+    return checks
 
 
 def _planted(found: dict[str, Any]) -> Iterable[Check]:

@@ -2,7 +2,7 @@
 
 import glob
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from pipeline.tasks import run_tasks
 from schemas.errors import RecipeError
 from schemas.tables import MEMBERS
 
+MOST_AT_ONCE = 4
+"""Output shards of one task."""
 ADDRESS = "[0-9a-f]" * 16
 FORMATS: dict[str, type[Format]] = {
     "webdataset": WebDataset,
@@ -108,10 +110,19 @@ def _write_shards(
         format=form,
     )
     digests = {shard: file_sha256(staging / shard) for shard in shards if (staging / shard).exists()}
-    for shard, digest in run_tasks(cluster, job, [shard for shard in shards if shard not in digests]):
+    missing = [shard for shard in shards if shard not in digests]
+    for _, (shard, digest) in run_tasks(cluster, job, _pieces(missing, cluster)):
         digests[shard] = digest
         progress("exporting", len(digests), len(shards))
     return digests
+
+
+def _pieces(shards: list[str], cluster: Cluster) -> Iterator[str]:
+    """Some shards for each task, a line each: one is made while another goes to the disk; two tasks a core or more."""
+    if shards:
+        cores = max(1, int(cluster.ray.cluster_resources().get("CPU", 1)))
+        size = max(1, min(MOST_AT_ONCE, len(shards) // (2 * cores)))
+        yield from ("\n".join(shards[start : start + size]) for start in range(0, len(shards), size))
 
 
 def _beside(

@@ -1,7 +1,8 @@
 """Writes one output shard in a worker: byte ranges of the input, checked against what was scored."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -63,20 +64,36 @@ class WriteShard:
         """Nothing is heavy here."""
         return self.write
 
-    def write(self, name: str) -> Iterator[str]:
-        """Write one output shard and hand out its SHA-256.
+    def write(self, names: str) -> Iterator[tuple[str, str]]:
+        """Write some output shards, a line each, and hand out (name, SHA-256) of every one that is safe on the disk.
+
+        While a shard is forced to the disk, which can take as long as its making, the next one is made.
 
         Raises:
             ShardError: an input changed after it was scored, or cannot be read.
             CuveeError: the disk is full.
         """
+        with ThreadPoolExecutor(1) as disk:
+            before: Future[tuple[str, str]] | None = None
+            for name in names.split("\n"):
+                with ExitStack() as place:
+                    digest = self._made(name, place)
+                    settled = disk.submit(_settled, place.pop_all(), (name, digest))
+                if before is not None:
+                    yield before.result()
+                before = settled
+            if before is not None:
+                yield before.result()
+
+    def _made(self, name: str, place: ExitStack) -> str:
+        """Write one output shard under a temporary name, which `place` makes its own; its SHA-256."""
         shard = Path(self.staging) / name
         with pq.ParquetFile(self.plan) as plan:
             planned = wanted(plan.read_row_group(self.groups[name]))
-        with replacing(shard) as temporary:
-            digest = self.format.write(temporary, self._samples(planned), len(planned))
-            self.format.annotate(temporary, shard)
-        yield digest
+        temporary = place.enter_context(replacing(shard))
+        digest = self.format.write(temporary, self._samples(planned), len(planned))
+        self.format.annotate(temporary, shard)
+        return digest
 
     def _samples(self, planned: list[Wanted]) -> Iterator[Sample]:
         scores = self._scores(planned)
@@ -126,6 +143,11 @@ def wanted(planned: pa.Table) -> list[Wanted]:
             zip(*(planned[column].to_pylist() for column in columns), strict=True), pairwise(borders), strict=True
         )
     ]
+
+
+def _settled(place: ExitStack, result: tuple[str, str]) -> tuple[str, str]:
+    place.close()
+    return result
 
 
 def _windows(planned: list[Wanted]) -> Iterator[list[Wanted]]:

@@ -49,27 +49,34 @@ class Slice:
     index: pa.Table
     """Columns as `schemas.tables.INDEX`."""
     images: pa.Array
-    """large_binary, row for row with the index; null exactly where `image_hash` is."""
+    """large_binary, row for row with the index; null exactly where `image_hash` is, or everywhere if not asked for."""
+    image_bytes: int
     first_row: int
 
 
-def cut(rows: Iterable[Row], slice_bytes: int, slice_rows: int) -> Iterator[Slice]:
-    """Rows gathered into slices: one ends when images and text exceed `slice_bytes`, or at `slice_rows` rows."""
+def cut(rows: Iterable[Row], slice_bytes: int, slice_rows: int, *, images: bool = True) -> Iterator[Slice]:
+    """Rows gathered into slices: one ends when images and text exceed `slice_bytes`, or at `slice_rows` rows.
+
+    Without `images` they are counted and let go of at once.
+    """
     held: list[Row] = []
-    size = first = 0
+    size = image_bytes = first = 0
     for row in rows:
         held.append(row)
         size += row.held_bytes
+        image_bytes += len(row.image or b"")
+        if not images:
+            row.image = None
         if size > slice_bytes or len(held) == slice_rows:
-            piece, held, size = _slice(held, first), [], 0
+            piece, held, size, image_bytes = _slice(held, image_bytes, first), [], 0, 0
             first += len(piece.index)
             yield piece
             del piece  # the next slice is gathered without this one in memory
     if held:
-        yield _slice(held, first)
+        yield _slice(held, image_bytes, first)
 
 
-def _slice(rows: list[Row], first: int) -> Slice:
+def _slice(rows: list[Row], image_bytes: int, first: int) -> Slice:
     columns = {
         "key": [row.key for row in rows],
         "caption": [row.caption for row in rows],
@@ -82,7 +89,7 @@ def _slice(rows: list[Row], first: int) -> Slice:
         "index_reason": [row.reason for row in rows],
     }
     index = pa.table([columns[name] for name in INDEX.names], INDEX)
-    return Slice(index, image_array([row.image for row in rows]), first)
+    return Slice(index, image_array([row.image for row in rows]), image_bytes, first)
 
 
 def image_array(images: Sequence[bytes | None]) -> pa.Array:

@@ -34,8 +34,10 @@ class ShardScan:
     one sample are in memory.
     """
 
-    def __init__(self, container: Container, slice_bytes: int, slice_rows: int) -> None:
+    def __init__(self, container: Container, slice_bytes: int, slice_rows: int, *, images: bool = True) -> None:
+        """Without `images` the slices come without them, cut as if they were there."""
         self.container = container
+        self.images = images
         self.slice_bytes = slice_bytes
         self.slice_rows = slice_rows
         self.digest = ""
@@ -56,7 +58,7 @@ class ShardScan:
             ContractError: the rows' ranges do not add up to the container.
         """
         rows = rows_of(self.container)
-        yield from cut(self._accounted(rows), self.slice_bytes, self.slice_rows)
+        yield from cut(self._accounted(rows), self.slice_bytes, self.slice_rows, images=self.images)
         self.digest = rows.digest
 
     def _accounted(self, rows: Rows) -> Iterator[Row]:

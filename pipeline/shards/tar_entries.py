@@ -186,14 +186,16 @@ class TarWalk:
 
     def _data(self, entry: Entry) -> None:
         if entry.size <= CHUNK_BYTES and entry.regular:
-            data, read = self._read(entry.size), self.position - entry.offset
-            entry.data, entry.digest = data, xxhash.xxh3_128_hexdigest(data)
+            # With its padding: a read costs as much as this copy of most members.
+            data = self._read(entry.size + -entry.size % BLOCK)[: entry.size]
+            read, entry.data, entry.digest = len(data), data, xxhash.xxh3_128_hexdigest(data)
         else:
             read = self._large(entry)
+            if read == entry.size:
+                self._skip_padding(entry.size)
         if read < entry.size:
             entry.cut, entry.data, entry.digest = True, None, None
             self.reason = "truncated_shard"
-        self._skip_padding(entry.size)
 
     def _large(self, entry: Entry) -> int:
         """Read chunk by chunk, since a header may promise more than there is."""

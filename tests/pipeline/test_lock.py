@@ -50,6 +50,15 @@ def test_a_live_holder_on_another_host_is_respected(tmp_path: Path) -> None:
     assert json.loads((tmp_path / ".lock").read_text())["host"] == "elsewhere"
 
 
+def test_who_was_refused_holds_nothing_back(tmp_path: Path) -> None:
+    left_by(tmp_path, "elsewhere", STALE_SECONDS / 3)
+    with pytest.raises(CuveeError) as refused, holding(tmp_path):
+        pass
+    left_by(tmp_path, "elsewhere", STALE_SECONDS + 30)
+    with holding(tmp_path):  # while the refusal, and with it what it had open, is still remembered
+        assert refused.traceback
+
+
 def test_a_dead_host_holds_nothing(tmp_path: Path) -> None:
     left_by(tmp_path, "elsewhere", STALE_SECONDS + 30)
     with holding(tmp_path) as held:

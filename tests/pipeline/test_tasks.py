@@ -22,6 +22,8 @@ class Counting:
 
         def task(name: str) -> Iterator[tuple[int, int, int]]:
             opened.append(1)
+            if name == self.fault == "bug":
+                raise ZeroDivisionError("of the code, not of the input")
             if name == self.fault:
                 raise CuveeError(f"{name} is no name")
             yield from ((letter, os.getpid(), len(opened)) for letter in range(len(name)))
@@ -43,8 +45,13 @@ def test_every_piece_is_done_once_and_a_worker_opens_a_job_once(ray_cluster: obj
 
 
 def test_a_failure_keeps_its_words(ray_cluster: object) -> None:
-    with pytest.raises(CuveeError, match=r"^bad: bad is no name$"):
+    with pytest.raises(CuveeError, match=r"^bad is no name$"):
         list(run_tasks(Cluster(), Counting("bad"), ["good", "bad"]))
+
+
+def test_a_bug_names_its_piece_and_its_place(ray_cluster: object) -> None:
+    with pytest.raises(CuveeError, match=r"(?s)^bug: .*in task.*ZeroDivisionError: of the code"):
+        list(run_tasks(Cluster(), Counting("bug"), ["good", "bug"]))
 
 
 def test_nothing_to_do_starts_nothing() -> None:

@@ -10,7 +10,7 @@ import pytest
 import xxhash
 import zstandard
 
-from pipeline.shards import Container, read_images, read_members
+from pipeline.shards import Container, ShardScan, read_images, read_members
 from pipeline.shards.rows import content_hash
 from schemas.errors import ShardError
 
@@ -24,6 +24,19 @@ def linked(name, kind=tarfile.SYMTYPE, target="/etc/passwd"):
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, target
     return info
+
+
+def test_images_that_nobody_asked_for_are_counted_and_cut_no_slice_elsewhere(kit, tmp_path):
+    path = tmp_path / "a.tar"
+    path.write_bytes(
+        kit.tar_bytes([(f"{n}.{s}", c) for n in range(9) for s, c in (("png", kit.png(n)), ("txt", b"x"))])
+    )
+    most = 3 * len(kit.png(0))
+    whole, without = (list(ShardScan(Container(str(path), "tar"), most, 4, images=asked)) for asked in (True, False))
+    assert [piece.index for piece in whole] == [piece.index for piece in without] and len(whole) > 2
+    assert [piece.image_bytes for piece in whole] == [piece.image_bytes for piece in without]
+    assert sum(piece.image_bytes for piece in whole) == sum(len(kit.png(n)) for n in range(9))
+    assert all(piece.images.null_count == len(piece.index) for piece in without)
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
