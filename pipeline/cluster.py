@@ -21,6 +21,7 @@ QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_task_oom_retries": "3",  # without it a task that never fits into memory is tried for ever
 }
 WORKER_ENVIRONMENT = {
     # Workers are many and each owns one core: a thread pool in each would only fight the others, and the number

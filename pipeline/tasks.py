@@ -16,7 +16,7 @@ from schemas.errors import CuveeError
 
 IN_FLIGHT_PER_CPU = 4
 RETRIES = 3
-"""Of a piece whose worker or node died; what runs out of memory is tried again as long as Ray sees fit."""
+"""Of a piece whose worker or node died. Workers that Ray kills for want of memory are counted by Ray, see cluster.py."""
 
 Task = Callable[[str], Iterator[Any]]
 """A piece's name -> results, each sent back at once."""
@@ -69,7 +69,8 @@ def run_tasks(
         except ray.exceptions.RayError as error:
             del running[stream]
             lost[name] += 1
-            if not isinstance(error, ray.exceptions.WorkerCrashedError) and lost[name] <= RETRIES:
+            of_piece = (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError)
+            if not isinstance(error, of_piece) and lost[name] <= RETRIES:
                 # Not the piece's fault: its node went away, with or without results that had not been fetched.
                 waiting = itertools.chain([name], waiting)
                 continue
