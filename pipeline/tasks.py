@@ -16,7 +16,7 @@ from schemas.errors import CuveeError
 
 IN_FLIGHT_PER_CPU = 4
 RETRIES = 3
-"""Of a piece whose worker or node died. Workers that Ray kills for want of memory are counted by Ray, see cluster.py."""
+"""Of a piece whose worker or node died. Workers killed for want of memory are counted by Ray, see cluster.py."""
 
 Task = Callable[[str], Iterator[Any]]
 """A piece's name -> results, each sent back at once."""
