@@ -9,8 +9,8 @@ import pyarrow as pa
 from pydantic import Field, field_validator
 
 from schemas.columns import CAPTION, CLIP_SCORE, IMAGE, IMAGE_EMBEDDING, TEXT_EMBEDDING
-from stages.alignment.clip.model import IMAGES_AT_ONCE, TEXTS_AT_ONCE, ClipModel, Floats, Reasons, load
-from stages.alignment.clip.weights import find_model
+from stages.clip_model.model import IMAGES_AT_ONCE, TEXTS_AT_ONCE, ClipModel, Floats, Reasons, load
+from stages.clip_model.weights import find_model
 from stages.stage import Scorer, Stage
 
 

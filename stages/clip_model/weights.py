@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from schemas.errors import RecipeError
+from stages.file_identity import file_identity
 
 LOCAL, HUB = "local-dir:", "hf-hub:"
 CONFIG = "open_clip_config.json"
@@ -48,8 +48,7 @@ class ModelFiles:
             return "unknown until downloaded"
         total = hashlib.sha256()
         for file in self.files:
-            facts = file.stat()
-            total.update(f"{file.name}\0{_digest(str(file), facts.st_size, facts.st_mtime_ns)}\n".encode())
+            total.update(f"{file.name}\0{file_identity(file)}\n".encode())
         return total.hexdigest()
 
 
@@ -184,10 +183,3 @@ def _hub_files(repository: str) -> tuple[Path, ...] | None:
     """Configuration and weights in the hub's cache; tokenizer files may come later and must not change the identity."""
     config, weights = _cached(repository, [CONFIG]), _cached(repository, list(WEIGHTS))
     return config + weights if config and weights else None
-
-
-@cache
-def _digest(path: str, size: int, modified_ns: int) -> str:
-    """SHA-256 of a file; size and time stand in the key, so that a changed file is read again."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import RecipeError
-from stages.alignment.clip.weights import ModelFiles
+from stages.clip_model.weights import ModelFiles
 from stages.pixels import PixelError, decode, flat_rgb
 
 if TYPE_CHECKING:
