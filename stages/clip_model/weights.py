@@ -42,6 +42,13 @@ class ModelFiles:
     files: tuple[Path, ...] | None
     """Configuration, weights and tokenizer; None while nothing has been downloaded."""
 
+    def width(self) -> int | None:
+        """Numbers of one embedding, as the configuration says; None while a hub model's is not here."""
+        if self.name.startswith((LOCAL, HUB)):
+            found = [file for file in self.files or () if file.name == CONFIG]
+            return int(json.loads(found[0].read_text())["model_cfg"]["embed_dim"]) if found else None
+        return int(json.loads((_configurations() / f"{self.name}.json").read_text())["embed_dim"])
+
     def identity(self) -> str:
         """SHA-256 over the names and contents of the files, free of where they lie."""
         if self.files is None:
@@ -84,9 +91,13 @@ def find_model(model: str, pretrained: str | None = None) -> ModelFiles:
 
 def architectures() -> list[str]:
     """The names of open_clip's built-in configurations, read from its folder: importing it takes seconds."""
+    return sorted(path.stem for path in _configurations().glob("*.json"))
+
+
+def _configurations() -> Path:
     package = find_spec("open_clip")
     assert package is not None and package.origin is not None
-    return sorted(path.stem for path in (Path(package.origin).parent / "model_configs").glob("*.json"))
+    return Path(package.origin).parent / "model_configs"
 
 
 def sound_weights(file: Path) -> Path:

@@ -54,6 +54,11 @@ class Clip(Stage):
         if find_model(self.model, self.pretrained).files is None:
             load(find_model(self.model, self.pretrained))
 
+    def widths(self) -> dict[str, int]:
+        """The length of both embeddings, where the model's configuration is here."""
+        width = find_model(self.model, self.pretrained).width()
+        return {} if width is None else {IMAGE_EMBEDDING.name: width, TEXT_EMBEDDING.name: width}
+
     def identity(self) -> dict[str, object]:
         """The model by the content of its files, and what else decides about bits."""
         found = find_model(self.model, self.pretrained)
