@@ -1,4 +1,4 @@
-"""Embedding columns as matrices."""
+"""Embedding columns as matrices, and back."""
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,12 @@ def unit(rows: Floats64) -> Floats64:
     """Rows divided by their norms; rows of zeros stay."""
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0))
+
+
+def softmax(rows: Floats64) -> Floats64:
+    """exp(row) / sum(exp(row)) of each row, without overflow."""
+    powers = np.exp(rows - rows.max(axis=1, keepdims=True, initial=-np.inf))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def spread(values: Floats64, there: npt.NDArray[np.bool_], dtype: pa.DataType) -> pa.Array:

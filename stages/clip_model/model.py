@@ -46,6 +46,11 @@ class ClipModel:
     dtype: "torch.dtype"
     threads: int
 
+    @property
+    def logit_scale(self) -> float:
+        """What cosines are multiplied with before a softmax: the inverse of the temperature it was trained to."""
+        return float(self.network.logit_scale.detach().exp())
+
     def embed_images(self, images: Sequence[bytes | None]) -> tuple[Floats, Reasons]:
         """Unit-norm embeddings (n, d) and per image None or why its row is zero.
 

@@ -49,6 +49,15 @@ class ModelFiles:
             return int(json.loads(found[0].read_text())["model_cfg"]["embed_dim"]) if found else None
         return int(json.loads((_configurations() / f"{self.name}.json").read_text())["embed_dim"])
 
+    def address(self) -> dict[str, object]:
+        """What an output that depends on this model is addressed by; names only where they say more than the files."""
+        own_files = self.name.startswith(LOCAL)
+        return {
+            "model": None if own_files else self.name,
+            "pretrained": None if own_files or Path(self.pretrained or "").is_file() else self.pretrained,
+            "weights": self.identity(),
+        }
+
     def identity(self) -> str:
         """SHA-256 over the names and contents of the files, free of where they lie."""
         if self.files is None:

@@ -54,6 +54,7 @@ def head_file(*widths: int) -> str:
 
 NEEDED: dict[str, dict[str, Any]] = {
     "linear_head": {"column": "aesthetic_score", "weights": head_file(WIDTH, 1)},
+    "concepts": {"concepts": ("ball", "dog", "something_else")},
     "mlp_head": {"column": "nsfw_probability", "weights": head_file(WIDTH, 6, 1), "activation": "sigmoid"},
 }
 """Settings without which a kind cannot be made, beside a model."""

@@ -61,12 +61,8 @@ class Clip(Stage):
 
     def identity(self) -> dict[str, object]:
         """The model by the content of its files, and what else decides about bits."""
-        found = find_model(self.model, self.pretrained)
-        own_files = found.name.startswith("local-dir:")
         return {
-            "model": None if own_files else found.name,
-            "pretrained": None if own_files or Path(found.pretrained or "").is_file() else found.pretrained,
-            "weights": found.identity(),
+            **find_model(self.model, self.pretrained).address(),
             "device": self.device,
             "dtype": self.dtype,
             "threads": self.threads,

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import RecipeError
-from stages.embeddings import Floats64, unit
+from stages.embeddings import Floats64, softmax, unit
 
 HIDDEN = ("identity", "relu")
 ACTIVATIONS = ("identity", "sigmoid", "softmax")
@@ -51,11 +51,6 @@ class Head:
         return rows
 
 
-def _softmax(rows: Floats64) -> Floats64:
-    powers = np.exp(rows - rows.max(axis=1, keepdims=True, initial=-np.inf))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-
 def _sigmoid(rows: Floats64) -> Floats64:
     return np.asarray(0.5 * (1 + np.tanh(0.5 * rows)))  # no overflow at either end
 
@@ -64,7 +59,7 @@ _FOLLOWS = {
     "identity": lambda rows: rows,
     "relu": lambda rows: np.maximum(rows, 0),
     "sigmoid": _sigmoid,
-    "softmax": _softmax,
+    "softmax": softmax,
 }
 
 
