@@ -137,6 +137,13 @@ def read_fit(path: Path) -> Fit:
         return Fit({name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["cuvee"]))  # noqa: SIM118
 
 
+def read_facts(path: Path) -> dict[str, Any]:
+    """The small part of a fit; its arrays stay on disk."""
+    with safe_open(path, "numpy") as file:
+        facts: dict[str, Any] = json.loads(file.metadata()["cuvee"])
+    return facts
+
+
 def digest(path: Path) -> str:
     """SHA-256 of a file."""
     with open(path, "rb") as file:
