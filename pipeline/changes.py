@@ -106,10 +106,18 @@ def version_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list
 def address_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Stages that both runs have under different addresses, so that all their scores were computed anew."""
     old, new = before.get("addresses", {}), after.get("addresses", {})
-    return [
-        f"score {kind}: its settings, version, model or inputs changed"
-        if not kind.startswith("index")
-        else "the index: ingest, or the way a container is read, changed"
-        for kind in sorted(old.keys() & new.keys())
-        if old[kind] != new[kind]
-    ]
+    changed = [kind for kind in sorted(old.keys() & new.keys()) if old[kind] != new[kind]]
+    fits = [{line["kind"]: line.get("fit") for line in record.get("stages", [])} for record in (before, after)]
+    return list(
+        dict.fromkeys(
+            _address_change(kind, *(of_run.get(kind.split(" of ")[0]) for of_run in fits)) for kind in changed
+        )
+    )
+
+
+def _address_change(kind: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> str:
+    if kind.startswith("index"):
+        return "the index: ingest, or the way a container is read, changed"
+    if before and after and before["method"] == after["method"] and before["sha256"] != after["sha256"]:
+        return f"score {kind.split(' of ')[0]}: it has learned something else of other shards, or was pinned"
+    return f"score {kind.split(' of ')[0]}: its settings, version, model or inputs changed"

@@ -5,10 +5,13 @@ from typing import Any
 
 from pipeline.changes import setting_changes, shard_changes
 from pipeline.identify import look
+from pipeline.learn import foreseen
 from pipeline.plan import Plan, make_plan, snapshot
-from pipeline.resolve import Resolved
+from pipeline.resolve import Resolved, folders
 from pipeline.sidecars import read_json, read_table
+from schemas.columns import IMAGE
 from schemas.errors import RecipeError
+from stages.fitted_stage import FittedStage
 
 
 def estimate(resolved: Resolved, price: str | None = None, *, verify: bool = False) -> dict[str, Any]:
@@ -20,25 +23,26 @@ def estimate(resolved: Resolved, price: str | None = None, *, verify: bool = Fal
         RecipeError: a price that is not NAME=NUMBER with gpu_hour or worker_hour.
     """
     shards, rewritten = look(resolved, verify=verify)
+    resolved = foreseen(resolved, shards)
     plan = make_plan(resolved, shards)
-    touched = {item.token for item in plan.work}
     before = _last_run(resolved)
     rates, per_shard = _measured(resolved), _samples_per_shard(plan)
     unit, amount = _price(price)
-    stages = []
+    stages, readable = [], sum(shard.reason is None for shard in shards)
     for kind in ["index", *(stage.name for stage in resolved.stages)]:
-        missing = plan.missing.get(kind, 0)
+        waits = kind != "index" and kind not in resolved.addresses
+        missing = readable if waits else plan.missing.get(kind, 0)
         samples = round(missing * per_shard) if per_shard is not None else None
         rate = rates.get(kind)
         seconds = 0.0 if not missing else samples / rate if samples is not None and rate else None
-        line = {"kind": kind, "missing": missing, "reused": plan.reused(kind), "samples": samples, "seconds": seconds}
-        line["why"] = _why(plan, kind, before, resolved) if missing else ""
+        line = {"kind": kind, "missing": missing, "reused": readable - missing, "samples": samples, "seconds": seconds}
+        line["why"] = _learning(resolved, kind) if waits else _why(plan, kind, before, resolved) if missing else ""
         stages.append(line | {"cost": seconds / 3600 * amount if unit and seconds is not None else None})
     return {
         "recipe": resolved.recipe.name,
         "shards": len(plan.shards),
         "bytes": sum(shard.size for shard in plan.shards),
-        "bytes_to_read": sum(shard.size for shard in plan.shards if shard.token in touched),
+        "bytes_to_read": sum(plan.shards[number].size for number in _touched(resolved, plan)),
         "unreadable": [shard.input.container.path for shard in plan.shards if shard.reason is not None],
         "stages": stages,
         "since": before and before["run"],
@@ -50,7 +54,7 @@ def estimate(resolved: Resolved, price: str | None = None, *, verify: bool = Fal
         if before
         else [],
         "price": price,
-        "computes": bool(plan.work),
+        "computes": any(line["missing"] for line in stages),
         "addresses": resolved.addresses,
     }
 
@@ -73,17 +77,39 @@ def _why(plan: Plan, kind: str, before: dict[str, Any] | None, resolved: Resolve
     unseen = sum(shard.digest is None and shard.reason is None for shard in plan.shards)
     reasons = [f"{unseen} shards not seen before"] if unseen else []
     if plan.missing[kind] > unseen:
-        was = (before or {}).get("addresses", {}).get(kind)
-        same = was == resolved.addresses.get(kind)
+        was = _of_kind((before or {}).get("addresses", {}), kind)
+        same = was == _of_kind(folders(resolved), kind)
         told = (
             "new step"
-            if was is None
+            if not was
             else "its sidecars are not there"
             if same
+            else "settings, version, inputs or fit changed"
+            if kind in resolved.fits
             else "settings, version or inputs changed"
         )
         reasons.append(f"{plan.missing[kind] - unseen} known shards: {told}")
     return "; ".join(reasons)
+
+
+def _of_kind(addresses: dict[str, str], kind: str) -> dict[str, str]:
+    return {name: address for name, address in addresses.items() if name.split(" of ")[0] == kind}
+
+
+def _learning(resolved: Resolved, kind: str) -> str:
+    """Why nothing is known of a stage's sidecars yet."""
+    stage = next(stage for stage in resolved.stages if stage.name == kind)
+    if not isinstance(stage, FittedStage):
+        return "waits for what another step learns"
+    of = " and ".join(stage.learns_from) or "its inputs' model"
+    return f"to be fitted to the {of}, then computed; where the fit comes out as one before, nothing is computed"
+
+
+def _touched(resolved: Resolved, plan: Plan) -> set[int]:
+    """Numbers of the shards that are opened: new ones, and those that lack a stage that reads images."""
+    seeing = {stage.name for stage in resolved.stages if IMAGE in stage.reads}
+    opened = (item.token for item in plan.work if item.digest is None or not seeing.isdisjoint(item.stages))
+    return {number for token in opened for number in plan.places[token][:1]}
 
 
 def _samples_per_shard(plan: Plan) -> float | None:

@@ -42,7 +42,9 @@ def _scores(workspace: Workspace, record: dict[str, Any], line: dict[str, Any]) 
     pool = workspace.read_pool().to_pylist()
     digests = [row["digest"] for row in pool if row["path"] == line["shard"] and row["digest"]]
     scores: dict[str, Any] = {}
-    for _, address in sorted(record["addresses"].items(), key=lambda item: not item[0].startswith("index ")):
+    for kind, address in sorted(record["addresses"].items(), key=lambda item: not item[0].startswith("index ")):
+        if " of " in kind and not kind.endswith(f" of {line['source']}"):
+            continue
         for digest in digests:
             path = workspace.sidecar(address, digest)
             if path.exists():

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
 import xxhash
 
+from stages.fitted_stage import FittedStage
 from stages.stage import Stage
 
 SLICE_BYTES = 64 << 20
@@ -29,28 +31,60 @@ def index_address(settings: dict[str, str]) -> str:
     return f"index-{fingerprint(facts)}"
 
 
-def stage_addresses(stages: Sequence[Stage], plugins: dict[str, str]) -> dict[str, str]:
-    """Per stage name, the folder name of its sidecars: name, version, settings by content, slicing, inputs.
+def stage_addresses(
+    stages: Sequence[Stage], plugins: Mapping[str, str], fits: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Per kind, the folder name of its sidecars: kind, version, settings by content, slicing, inputs, fit.
 
     Args:
         stages: in recipe order.
         plugins: per kind that comes from a user's file, the file's SHA-256.
+        fits: per kind that learns, its fit's SHA-256; a stage that waits for a fit, its own or an input's, is left out.
+            None: what is asked for, whatever is learned, so that every stage has a name.
     """
     addresses: dict[str, str] = {}
     writers: dict[str, str] = {}
     for stage in stages:
+        inputs = {writers[field.name] for field in inputs_of(stage) if field.name in writers}
+        writers |= {field.name: stage.name for field in stage.writes}
+        waits = fits is not None and isinstance(stage, FittedStage) and stage.name not in fits
+        if waits or not inputs <= addresses.keys():
+            continue
         facts = {
             "kind": stage.kind,
             "version": stage.version,
             "settings": stage.identity(),
             "batch_rows": stage.batch_rows,
             "slice": [SLICE_BYTES, SLICE_ROWS, INDEX_VERSION],
-            "inputs": sorted(addresses[writers[field.name]] for field in stage.reads if field.name in writers),
+            "inputs": sorted(addresses[kind] for kind in inputs),
             "plugin": plugins.get(stage.kind),
         }
+        if fits is not None and stage.name in fits:
+            facts["fit"] = fits[stage.name]
         addresses[stage.name] = f"{stage.name}-{fingerprint(facts)}"
-        writers |= {field.name: stage.name for field in stage.writes}
     return addresses
+
+
+def inputs_of(stage: Stage) -> tuple[pa.Field, ...]:
+    """The columns that a stage scores or learns with, each once."""
+    return tuple(dict.fromkeys((*stage.reads, *(stage.studies() if isinstance(stage, FittedStage) else ()))))
+
+
+def source_address(address: str, source: str) -> str:
+    """Folder name of the sidecars of a stage that scores each source in its own way, for one of them."""
+    return f"{address.rpartition('-')[0]}-{fingerprint([address, source])}"
+
+
+def split_by_source(stages: Sequence[Stage]) -> frozenset[str]:
+    """Kinds whose scores depend on the source: those that say so, and those that read what these write."""
+    found: set[str] = set()
+    written: set[str] = set()
+    for stage in stages:
+        names = {field.name for field in inputs_of(stage)}
+        if (isinstance(stage, FittedStage) and stage.per_source) or names & written:
+            found.add(stage.name)
+            written |= {field.name for field in stage.writes}
+    return frozenset(found)
 
 
 def content_address(digest: str, settings: dict[str, str]) -> str:

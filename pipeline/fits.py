@@ -6,8 +6,8 @@ two workspaces with equal pools and equal pins write equal bytes.
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,23 +49,27 @@ class Pins:
     rules: tuple[Pin | None, ...]
     """Per rule of the recipe; None where the run has no fit for it."""
     mixer: Pin | None
+    stages: Mapping[str, Pin] = field(default_factory=dict)
+    """Per kind that learns; left out where the run has no fit for it."""
 
     def identity(self) -> list[str | None]:
-        """Contents, in the recipe's order; the mixer's last."""
-        return [pin.sha256 if pin else None for pin in (*self.rules, self.mixer)]
+        """Contents, in the recipe's order; the mixer's after the rules', then those of stages."""
+        decided = [pin.sha256 if pin else None for pin in (*self.rules, self.mixer)]
+        return decided + [self.stages[kind].sha256 for kind in sorted(self.stages)]
 
     def refitted(self, name: str) -> str:
         """The note for a method that learned although the recipe pins."""
         return f"fits: {name} was fitted anew: run {self.folder.name} has no fit for its settings, version and scores"
 
 
-def find_pins(folder: Path, rules: Sequence[str], mixer: str | None) -> Pins:
+def find_pins(folder: Path, rules: Sequence[str], mixer: str | None, stages: Mapping[str, str]) -> Pins:
     """Match a recipe's methods with those of a finished run.
 
     Args:
         folder: the run's.
         rules: per rule of the recipe, the key of what it fits; the nth rule with a key takes the run's nth.
         mixer: the mixer's key.
+        stages: kind -> the key of what a stage fits.
 
     Raises:
         RecipeError: the run did not finish, kept no fits, or a fit that is needed is gone or not what was recorded.
@@ -75,7 +79,13 @@ def find_pins(folder: Path, rules: Sequence[str], mixer: str | None) -> Pins:
     left = {key: [line for line in lines if line["method"] == key] for key in {*rules}}
     pinned = tuple(_pin(folder, left[key].pop(0)) if left[key] else None for key in rules)
     mixed = record["mixture"]["fit"] if record["mixture"] else None
-    return Pins(folder, pinned, _pin(folder, mixed) if mixed and mixed["method"] == mixer else None)
+    learned = {line["kind"]: line["fit"] for line in record["stages"] if line.get("fit")}
+    scored = {
+        kind: _pin(folder, learned[kind])
+        for kind, key in stages.items()
+        if kind in learned and learned[kind]["method"] == key
+    }
+    return Pins(folder, pinned, _pin(folder, mixed) if mixed and mixed["method"] == mixer else None, scored)
 
 
 def _record(folder: Path) -> dict[str, Any]:
@@ -125,6 +135,13 @@ def read_fit(path: Path) -> Fit:
     """The inverse of `write_fit`."""
     with safe_open(path, "numpy") as file:
         return Fit({name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["cuvee"]))  # noqa: SIM118
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """The small part of a fit; its arrays stay on disk."""
+    with safe_open(path, "numpy") as file:
+        facts: dict[str, Any] = json.loads(file.metadata()["cuvee"])
+    return facts
 
 
 def digest(path: Path) -> str:

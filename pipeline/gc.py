@@ -9,8 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.identify import look
+from pipeline.learn import foreseen
 from pipeline.lock import holding
-from pipeline.resolve import resolve
+from pipeline.resolve import folders, resolve
 from pipeline.sidecars import Workspace, read_json, read_table, write_table
 from schemas.errors import CuveeError, RecipeError
 
@@ -74,9 +75,11 @@ def _needed(workspace: Workspace, recipes: Sequence[Path], runs: int | None) -> 
             raise RecipeError(f"{recipe} works in {resolved.workspace.root}, not in {workspace.root}; leave it out")
         if resolved.pins is not None:
             _need_run(needed, resolved.pins.folder, workspace)
-        digests = [shard.digest for shard in look(resolved)[0] if shard.digest is not None]
-        addresses = {item.index_address for item in resolved.inputs} | set(resolved.addresses.values())
-        needed.sidecars |= {(address, digest) for address in addresses for digest in digests}
+        shards = look(resolved)[0]
+        resolved = foreseen(resolved, shards)
+        needed.fits |= {line["folder"].removeprefix("fits/") for line in resolved.fits.values()}
+        digests = [shard.digest for shard in shards if shard.digest is not None]
+        needed.sidecars |= {(address, digest) for address in folders(resolved).values() for digest in digests}
     return needed
 
 

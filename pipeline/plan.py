@@ -1,6 +1,6 @@
 """What is missing: each shard's sidecars against the stages of a recipe, before anything is computed."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -64,6 +64,8 @@ class Work:
     slice_number: int = 0
     first_row: int = 0
     rows: int = 0
+    source: str = ""
+    """Whose sidecars are meant, where scores depend on the source."""
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, to travel in a Ray row."""
@@ -83,6 +85,8 @@ class Plan:
     work: list[Work] = field(default_factory=list)
     missing: dict[str, int] = field(default_factory=dict)
     """Per stage kind (and `index`): shards without its sidecar."""
+    places: dict[str, list[int]] = field(default_factory=dict)
+    """Token of work -> which of the shards it serves: a file may stand in two sources, or as pool and target."""
 
     def reused(self, kind: str) -> int:
         """Shards whose sidecar is there already."""
@@ -128,36 +132,40 @@ class Memory:
         return replace(shard, familiar=False, digest=known["digest"], samples=known["samples"])
 
 
-def make_plan(resolved: Resolved, shards: list[Shard]) -> Plan:
-    """Compare what is there with what the recipe needs."""
+def make_plan(resolved: Resolved, shards: list[Shard], kinds: Sequence[str] | None = None) -> Plan:
+    """Compare what is there with what the recipe needs, of some kinds of stages or of all that wait for no fit."""
+    kinds = list(resolved.addresses) if kinds is None else kinds
     plan = Plan(shards)
     seen: set[str] = set()
-    for shard in plan.shards:
+    by_source = not resolved.by_source.isdisjoint(kinds)
+    for number, shard in enumerate(plan.shards):
         if shard.reason is not None:
             continue
-        lacking = _lacking(resolved, shard)
+        source = shard.input.source if by_source else ""
+        token = fingerprint([shard.token, source]) if source else shard.token
+        plan.places.setdefault(token, []).append(number)
+        lacking = _lacking(resolved, shard, kinds)
         for kind in lacking + ([] if shard.digest else ["index"]):
             plan.missing[kind] = plan.missing.get(kind, 0) + 1
         # Twins by content share their sidecars: the first one's work serves all.
-        identity = f"{shard.input.index_address}/{shard.digest or shard.token}"
+        identity = f"{shard.input.index_address}/{shard.digest or shard.token}/{source}"
         if identity not in seen and (lacking or shard.digest is None):
             seen.add(identity)
-            plan.work.extend(_work(resolved.workspace, shard, tuple(lacking)))
+            whole = Work(
+                shard.input.container, token, shard.input.index_address, shard.digest, tuple(lacking), source=source
+            )
+            plan.work.extend(_work(resolved.workspace, shard, whole))
     return plan
 
 
-def _lacking(resolved: Resolved, shard: Shard) -> list[str]:
+def _lacking(resolved: Resolved, shard: Shard, kinds: Sequence[str]) -> list[str]:
     if shard.digest is None:
-        return [stage.name for stage in resolved.stages]
-    return [
-        stage.name
-        for stage in resolved.stages
-        if not resolved.workspace.sidecar(resolved.addresses[stage.name], shard.digest).exists()
-    ]
+        return list(kinds)
+    source, sidecar = shard.input.source, resolved.workspace.sidecar
+    return [kind for kind in kinds if not sidecar(resolved.address(kind, source), shard.digest).exists()]
 
 
-def _work(workspace: Workspace, shard: Shard, lacking: tuple[str, ...]) -> Iterator[Work]:
-    whole = Work(shard.input.container, shard.token, shard.input.index_address, shard.digest, lacking)
+def _work(workspace: Workspace, shard: Shard, whole: Work) -> Iterator[Work]:
     if shard.digest is None:
         yield whole
         return

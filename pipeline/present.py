@@ -198,7 +198,8 @@ class Pictures:
             names = [field.name for field in stage.writes if field.name in self.columns]
             if not names:
                 continue
-            path = self.outcome.resolved.workspace.sidecar(self.outcome.resolved.addresses[stage.name], shard.digest)
+            resolved = self.outcome.resolved
+            path = resolved.workspace.sidecar(resolved.address(stage.name, shard.input.source), shard.digest)
             values = pl.read_parquet(path, columns=names)[part["row"].to_list()]
             for line, row in zip(found, values.iter_rows(named=True), strict=True):
                 line |= {name: float(value) for name, value in row.items() if value is not None}
@@ -309,10 +310,11 @@ def _timings(outcome: Outcome) -> Iterable[StageTiming]:
 
 def _sidecar_bytes(outcome: Outcome, kind: str) -> int:
     total = 0
+    resolved = outcome.resolved
     for shard in outcome.chosen.table.shards:
-        address = shard.input.index_address if kind == "index" else outcome.resolved.addresses[kind]
+        address = shard.input.index_address if kind == "index" else resolved.address(kind, shard.input.source)
         if shard.digest is not None:
-            total += outcome.resolved.workspace.sidecar(address, shard.digest).stat().st_size
+            total += resolved.workspace.sidecar(address, shard.digest).stat().st_size
     return total
 
 

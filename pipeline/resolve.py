@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -12,15 +12,23 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from pipeline.fingerprints import fingerprint, index_address, stage_addresses
+from pipeline.fingerprints import (
+    fingerprint,
+    index_address,
+    inputs_of,
+    source_address,
+    split_by_source,
+    stage_addresses,
+)
 from pipeline.fits import Pins, find_pins
 from pipeline.shards import Container, containers
 from pipeline.shards.expand import is_url
 from pipeline.sidecars import Workspace
-from schemas.columns import COLUMNS, PROVIDED
+from schemas.columns import COLUMNS, IMAGE, PROVIDED
 from schemas.errors import RecipeError
 from schemas.recipe import Recipe, Shards, Step
 from schemas.tables import EVAL_ROLE, POOL_ROLE, TARGET_ROLE
+from stages.fitted_stage import FittedStage
 from stages.kinds import Step as Method
 from stages.kinds import kinds, load_plugin
 from stages.mixer import Mixer
@@ -57,13 +65,17 @@ class Resolved:
     rules: tuple[Rule, ...]
     mixer: Mixer | None
     inputs: tuple[Input, ...]
+    asked: dict[str, str]
+    """Stage kind -> what it is by settings and inputs, whatever is learned: its name in pins and fingerprints."""
     addresses: dict[str, str]
-    """Stage name -> folder name of its sidecars."""
+    """Stage name -> where its sidecars lie, see `address`; those that wait for a fit join when scoring learned it."""
     plugins: tuple[str, ...]
     plugin_digests: dict[str, str]
     """Kind -> SHA-256 of the user's file that defines it."""
     pins: Pins | None = None
     """What `fits: RUN` of the recipe pins."""
+    fits: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Stage kind -> its fit as run.json names it, once it is known."""
 
     @property
     def export_folder(self) -> Path:
@@ -77,6 +89,21 @@ class Resolved:
         named = self.recipe.export.folder if self.recipe.export else None
         return named if named and is_url(named) else None
 
+    @cached_property
+    def by_source(self) -> frozenset[str]:
+        """Kinds whose sidecars are those of one source."""
+        return split_by_source(self.stages)
+
+    def address(self, kind: str, source: str) -> str:
+        """Folder name of a stage's sidecars of a source's shards."""
+        return source_address(self.addresses[kind], source) if kind in self.by_source else self.addresses[kind]
+
+    def with_fit(self, kind: str, line: dict[str, Any]) -> "Resolved":
+        """The same with one fit more, and the addresses that it settles."""
+        fits = {**self.fits, kind: line}
+        known = {name: fit["sha256"] for name, fit in fits.items()}
+        return replace(self, fits=fits, addresses=stage_addresses(self.stages, self.plugin_digests, known))
+
     def roles(self, role: str) -> list[Input]:
         """The shards of one role."""
         return [item for item in self.inputs if item.role == role]
@@ -87,8 +114,11 @@ class Resolved:
         return {"version": method.version, **plugin, **method.model_dump(mode="json")}
 
     def fit_key(self, method: Rule | Mixer) -> str:
-        """What a fit is of: the method with its settings, and the addresses of the scores that it reads."""
-        writers = {field.name: self.addresses[stage.name] for stage in self.stages for field in stage.writes}
+        """What a fit is of: the method with its settings, and what is asked for of the scores that it reads.
+
+        Fits of stages are no part of it: a run that pins has those of the pinned run.
+        """
+        writers = {field.name: self.asked[stage.name] for stage in self.stages for field in stage.writes}
         read = {writers[column] for column in method.columns() if column in writers}
         return fingerprint([self.method_identity(method), sorted(read)])
 
@@ -99,7 +129,7 @@ class Resolved:
         return {
             "name": recipe.name,
             "seed": recipe.seed,
-            "score": self.addresses,
+            "score": self.asked,
             "select": [self.method_identity(rule) for rule in self.rules],
             "mix": self.method_identity(self.mixer) if self.mixer else None,
             "export": export,
@@ -206,11 +236,23 @@ def resolve(path: Path, *, models: bool = True) -> Resolved:
         rules=rules,
         mixer=mixer,
         inputs=inputs,
-        addresses=stage_addresses(stages, digests),
+        asked=stage_addresses(stages, digests),
+        addresses=stage_addresses(stages, digests, {}),
         plugins=plugins,
         plugin_digests=digests,
     )
     return replace(resolved, pins=_pins(resolved)) if recipe.fits else resolved
+
+
+def folders(resolved: Resolved) -> dict[str, str]:
+    """Where sidecars lie: `index N` per way of reading a container, a kind, or `KIND of SOURCE` where they differ."""
+    indexes = sorted({item.index_address for item in resolved.inputs})
+    found = {f"index {number}": name for number, name in enumerate(indexes)}
+    sources = sorted({item.source for item in resolved.inputs})
+    for kind, address in resolved.addresses.items():
+        split = kind in resolved.by_source
+        found |= {f"{kind} of {s}": resolved.address(kind, s) for s in sources} if split else {kind: address}
+    return found
 
 
 def _pins(resolved: Resolved) -> Pins:
@@ -220,7 +262,9 @@ def _pins(resolved: Resolved) -> Pins:
         runs = [path.parent.name for path in folder.parent.glob("*/run.json")]
         raise RecipeError(f"`fits`: there is no run {str(folder)!r}{nearest(folder.name, runs)}")
     mixer = resolved.fit_key(resolved.mixer) if resolved.mixer else None
-    return find_pins(folder, [resolved.fit_key(rule) for rule in resolved.rules], mixer)
+    learning = [stage.name for stage in resolved.stages if isinstance(stage, FittedStage)]
+    keys = {kind: resolved.asked[kind] for kind in learning}
+    return find_pins(folder, [resolved.fit_key(rule) for rule in resolved.rules], mixer, keys)
 
 
 def _refuse_doubled(inputs: Iterable[Input]) -> None:
@@ -267,8 +311,8 @@ def _shared(cls: type[Stage], earlier: Sequence[Stage], place: str) -> dict[str,
     if not cls.shares:
         return {}
     written = {field.name: stage for stage in earlier for field in stage.writes}
-    for field in cls.reads:
-        _require(field.name, {*written, *(column.name for column in PROVIDED)}, f"{place} reads")
+    for read in cls.reads:
+        _require(read.name, {*written, *(column.name for column in PROVIDED)}, f"{place} reads")
     writers = [written[field.name] for field in cls.reads if field.name in written]
     return {name: getattr(stage, name) for stage in writers for name in cls.shares if hasattr(stage, name)}
 
@@ -301,8 +345,9 @@ def _columns_line_up(recipe: Recipe, stages: Sequence[Stage], rules: Sequence[Ru
     if doubled := sorted({name for name in names if names.count(name) > 1}):
         raise RecipeError(f"score step {doubled[0]!r} stands twice; a column has one writer")
     for stage in stages:
-        for field in stage.reads:
-            _require(field.name, written, f"score step {stage.name!r} reads")
+        for read in inputs_of(stage):
+            _require(read.name, written, f"score step {stage.name!r} reads")
+        _may_learn(recipe, stage)
         if twice := written & {field.name for field in stage.writes}:
             raise RecipeError(f"score step {stage.name!r} writes {sorted(twice)[0]!r}, which another step writes too")
         written |= {field.name for field in stage.writes}
@@ -320,6 +365,18 @@ def _columns_line_up(recipe: Recipe, stages: Sequence[Stage], rules: Sequence[Ru
         _require(recipe.train.vision, {stage.name for stage in stages}, "`train.vision` names the score step")
         if recipe.target is None and recipe.train.eval is None:
             raise RecipeError("`train` needs held-out pairs: name `train.eval` or a `target`")
+
+
+def _may_learn(recipe: Recipe, stage: Stage) -> None:
+    if not isinstance(stage, FittedStage):
+        return
+    if IMAGE in inputs_of(stage):
+        raise RecipeError(
+            f"score step {stage.name!r} learns from many rows and reads `image`; expected columns of other steps: "
+            "let an ordinary step write what it needs of the image"
+        )
+    if TARGET_ROLE in stage.learns_from and recipe.target is None:
+        raise RecipeError(f"score step {stage.name!r} needs a target and the recipe names none; add `target: ...`")
 
 
 def _require(name: str, written: set[str], who: str) -> None:

@@ -19,7 +19,7 @@ from pipeline.fingerprints import rounded
 from pipeline.ledger import make_ledger, unreadable, write_ledger
 from pipeline.plan import snapshot
 from pipeline.proof import Evidence, prove, settings
-from pipeline.resolve import Resolved
+from pipeline.resolve import Resolved, folders
 from pipeline.score import Progress, Scored, TooManyBadShardsError, score
 from pipeline.select import Selected, select
 from pipeline.shards import Container, img2dataset
@@ -71,6 +71,7 @@ def run(
     clock = Clock()
     name = _run_name(resolved)
     scored = clock.timed("score", lambda: _scored(resolved, cluster, progress, name, verify))
+    resolved = scored.resolved
     table = ScoreTable(resolved, tuple(scored.shards))
     chosen = clock.timed("select", lambda: select(table, progress, fold=until != "score"))
     outcome = Outcome(name, resolved.workspace.run(name), resolved, scored, chosen)
@@ -136,7 +137,7 @@ def _record(outcome: Outcome, clock: Clock, until: Until, ray_started: bool) -> 
         "recipe_folder": str(resolved.folder),
         "recipe_fingerprint": resolved.recipe_fingerprint(),
         "pool_fingerprint": chosen.table.pool_fingerprint(),
-        "addresses": _addresses(outcome),
+        "addresses": folders(resolved),
         "seed": resolved.recipe.seed,
         "until": until,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -166,7 +167,12 @@ def _record(outcome: Outcome, clock: Clock, until: Until, ray_started: bool) -> 
 
 
 def _input_notes(outcome: Outcome) -> list[str]:
-    return _shard_notes(outcome.scored) + _not_downloaded(outcome.resolved)
+    return _shard_notes(outcome.scored) + _refitted(outcome.resolved) + _not_downloaded(outcome.resolved)
+
+
+def _refitted(resolved: Resolved) -> list[str]:
+    pins = resolved.pins
+    return [pins.refitted(kind) for kind in resolved.fits if kind not in pins.stages] if pins else []
 
 
 def _not_downloaded(resolved: Resolved) -> list[str]:
@@ -210,6 +216,7 @@ def _stage_line(scored: Scored, kind: str) -> dict[str, Any]:
         "samples": samples,
         "seconds": round(seconds, 3),
         "samples_per_s": round(samples / seconds, 3) if seconds else None,
+        "fit": scored.resolved.fits.get(kind),
     }
 
 
@@ -238,9 +245,3 @@ def _export_line(outcome: Outcome) -> dict[str, Any] | None:
     facts = {name: outcome.manifest[name] for name in ("address", "samples", "distinct_samples", "sources")}
     folder = outcome.resolved.export_url or str(outcome.resolved.export_folder)
     return {"folder": folder, "shards": len(outcome.manifest["shards"]), **facts}
-
-
-def _addresses(outcome: Outcome) -> dict[str, str]:
-    """Where each kind's sidecars lie; one index address per way of reading a container."""
-    indexes = sorted({item.index_address for item in outcome.resolved.inputs})
-    return {**{f"index {number}": name for number, name in enumerate(indexes)}, **outcome.resolved.addresses}

@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.cluster import Cluster
 from pipeline.graph import graph_reports, heavy_stages
 from pipeline.identify import look
+from pipeline.learn import learn, waves
 from pipeline.plan import Plan, Shard, Work, make_plan, pool_table
 from pipeline.resolve import Resolved
 from pipeline.sidecars import sweep, write_table
@@ -36,6 +37,8 @@ class TooManyBadShardsError(CuveeError):
 class Scored:
     """What a scoring pass did."""
 
+    resolved: Resolved
+    """The recipe with the fits of its stages, and so with every address."""
     shards: list[Shard]
     computed: dict[str, int] = field(default_factory=dict)
     reused: dict[str, int] = field(default_factory=dict)
@@ -50,9 +53,19 @@ class Scored:
 
 def toolbox(resolved: Resolved) -> Toolbox:
     """What workers need of a resolved recipe."""
-    stages = tuple((stage.kind, stage.model_dump(mode="json")) for stage in resolved.stages)
+    stages = tuple(
+        (stage.kind, stage.model_dump(mode="json")) for stage in resolved.stages if stage.name in resolved.addresses
+    )
     workspace = resolved.workspace
-    return Toolbox(str(workspace.root), stages, resolved.addresses, resolved.plugins, workspace.held_by)
+    return Toolbox(
+        str(workspace.root),
+        stages,
+        resolved.addresses,
+        resolved.by_source,
+        {kind: line["folder"] for kind, line in resolved.fits.items()},
+        resolved.plugins,
+        workspace.held_by,
+    )
 
 
 def score(
@@ -67,20 +80,34 @@ def score(
     """
     sweep(resolved.workspace.root)
     shards, changed = look(resolved, cluster, verify=verify)
-    plan = make_plan(resolved, shards)
-    done = Scored(plan.shards, changed=changed)
-    for kind in ["index", *(stage.name for stage in resolved.stages)]:
-        done.computed[kind], done.reused[kind] = plan.missing.get(kind, 0), plan.reused(kind)
-        done.samples[kind], done.seconds[kind] = 0, 0.0
+    done = Scored(resolved, shards, changed=changed)
+    first, *later = waves(resolved.stages)
     try:
         refuse_too_many_bad(resolved.recipe.max_bad_shards, done.shards)
-        resolved.workspace.drop_staged({item.token for item in plan.work})
-        if plan.work:
-            _run(cluster, resolved, plan, done, progress)
-            resolved.workspace.drop_staged(set())
+        plan = make_plan(resolved, done.shards, first)
+        if not later:  # else slices of later waves may be staged, of shards that lack nothing yet
+            resolved.workspace.drop_staged({item.token for item in plan.work})
+        _wave(cluster, plan, ["index", *first], done, progress)
+        for wave in later:
+            done.resolved = learn(done.resolved, done.shards, wave, progress)
+            _wave(cluster, make_plan(done.resolved, done.shards, wave), wave, done, progress)
     finally:
         _remember(resolved, done)
+    for counts in (done.computed, done.reused, done.samples, done.seconds):
+        in_order = {kind: counts[kind] for kind in ["index", *(stage.name for stage in resolved.stages)]}
+        counts.clear()
+        counts.update(in_order)  # type: ignore[arg-type]
     return done
+
+
+def _wave(cluster: Cluster, plan: Plan, kinds: Sequence[str], done: Scored, progress: Progress) -> None:
+    """Compute what some kinds of stages lack."""
+    for kind in kinds:
+        done.computed[kind], done.reused[kind] = plan.missing.get(kind, 0), plan.reused(kind)
+        done.samples[kind], done.seconds[kind] = 0, 0.0
+    if plan.work:
+        _run(cluster, done.resolved, plan, done, progress)
+        done.resolved.workspace.drop_staged(set())
 
 
 def _remember(resolved: Resolved, done: Scored) -> None:
@@ -94,13 +121,10 @@ def _run(cluster: Cluster, resolved: Resolved, plan: Plan, done: Scored, progres
     for item in plan.work:
         if item.digest is not None:
             pending[item.token].expected = max(pending[item.token].expected or 0, item.slice_number + 1)
-    # One token may stand for several inputs: the same file in two sources, or as pool and target.
-    places: dict[str, list[int]] = {}
-    for number, shard in enumerate(done.shards):
-        places.setdefault(shard.token, []).append(number)
-    total = sum(shard.samples for shard in plan.shards if shard.token in pending)
+    box = toolbox(resolved)
+    total = sum(plan.shards[number].samples for token in pending for number in plan.places[token])
     finished, remember = 0, time.monotonic() + REMEMBER_SECONDS
-    for report in _reports(cluster, resolved, plan.work):
+    for report in _reports(cluster, resolved, box, plan.work):
         if "error" in report:
             raise CuveeError(report["error"])
         job = pending[report["token"]]
@@ -113,8 +137,8 @@ def _run(cluster: Cluster, resolved: Resolved, plan: Plan, done: Scored, progres
         done.bytes += report.get("bytes", 0)
         progress("scoring", finished, max(total, finished))
         if job.complete():
-            outcome = _finish(resolved, job)
-            for number in places[job.item.token]:
+            outcome = _finish(resolved, box, job)
+            for number in plan.places[job.item.token]:
                 done.shards[number] = replace(done.shards[number], **outcome)
             if job.bad is not None:
                 refuse_too_many_bad(resolved.recipe.max_bad_shards, done.shards)
@@ -188,7 +212,7 @@ class Pending:
         return True
 
 
-def _finish(resolved: Resolved, job: Pending) -> dict[str, Any]:
+def _finish(resolved: Resolved, box: Toolbox, job: Pending) -> dict[str, Any]:
     """Assemble a shard's sidecars, unless its worker did; returns what is now known of it."""
     if job.bad is not None:
         return {"digest": None, "samples": 0, "reason": job.bad}
@@ -196,14 +220,15 @@ def _finish(resolved: Resolved, job: Pending) -> dict[str, Any]:
     assert digest is not None and job.expected is not None
     if not job.assembled:
         place = (job.item.token, digest, job.expected)
-        assemble_shard(resolved.workspace, resolved.addresses, resolved.stages, job.item, place)
+        assemble_shard(resolved.workspace, box, resolved.stages, job.item, place)
     return {"digest": digest, "samples": job.samples} if job.item.digest is None else {}
 
 
-def _reports(cluster: Cluster, resolved: Resolved, work: list[Work]) -> Iterator[dict[str, Any]]:
+def _reports(cluster: Cluster, resolved: Resolved, box: Toolbox, work: list[Work]) -> Iterator[dict[str, Any]]:
     """Stream the workers' reports: from tasks where all work is for CPUs, from a graph where GPUs take a part of it."""
-    box = toolbox(resolved)
-    heavy = heavy_stages(resolved) if cluster.ray.cluster_resources().get("GPU", 0) >= 1 else []
+    missing = {kind for item in work for kind in item.stages}
+    wants_gpu = any(stage.uses_gpu for stage in resolved.stages if stage.name in missing)
+    heavy = heavy_stages(resolved) if wants_gpu and cluster.ray.cluster_resources().get("GPU", 0) >= 1 else []
     items = (json.dumps(item.to_json()) for item in work)
     if heavy:
         yield from graph_reports(cluster.ray, box, heavy, list(items))

@@ -97,10 +97,10 @@ class ScoreTable:
 
     def _files(self, shards: Sequence[Shard], kind: str | None) -> list[Path]:
         """Per shard the sidecar of a stage, or its index."""
-        workspace, addresses = self.resolved.workspace, self.resolved.addresses
+        resolved = self.resolved
+        folders = (resolved.address(kind, s.input.source) if kind else s.input.index_address for s in shards)
         return [
-            workspace.sidecar(addresses[kind] if kind else shard.input.index_address, str(shard.digest))
-            for shard in shards
+            resolved.workspace.sidecar(folder, str(shard.digest)) for folder, shard in zip(folders, shards, strict=True)
         ]
 
     def pool_fingerprint(self, role: str = POOL_ROLE) -> str:

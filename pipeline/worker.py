@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from pipeline.fingerprints import SLICE_BYTES, SLICE_ROWS, content_address
+from pipeline.fingerprints import SLICE_BYTES, SLICE_ROWS, content_address, source_address
+from pipeline.fits import FIT, read_fit
 from pipeline.lock import refuse_if_over
 from pipeline.plan import Work
 from pipeline.shards import ShardScan, read_images
@@ -21,6 +22,7 @@ from pipeline.sidecars import Workspace, is_whole, join_parts, machine_facts, re
 from schemas.columns import IMAGE, PROVIDED, bounds
 from schemas.errors import ContractError, CuveeError, ShardError
 from schemas.tables import INDEX
+from stages.fitted_stage import FittedStage
 from stages.kinds import kinds
 from stages.stage import Scorer, Stage
 
@@ -33,9 +35,17 @@ class Toolbox:
     stages: tuple[tuple[str, dict[str, Any]], ...]
     """(kind, settings) in recipe order."""
     addresses: dict[str, str]
+    by_source: frozenset[str]
+    """Kinds whose sidecars are those of one source."""
+    fits: dict[str, str]
+    """Kind -> folder of its fit in the workspace."""
     plugins: tuple[str, ...]
     held_by: str | None = None
     """The run that has to hold the workspace while its workers write."""
+
+    def address(self, kind: str, item: Work) -> str:
+        """Folder name of a stage's sidecars for an item."""
+        return source_address(self.addresses[kind], item.source) if kind in self.by_source else self.addresses[kind]
 
     def open(self) -> list[Stage]:
         """The stages, built where they will run."""
@@ -50,11 +60,11 @@ class SliceWorker:
         """`only` names the stages it runs, for a cluster where GPU stages run elsewhere."""
         self.toolbox = toolbox
         self.workspace = Workspace(Path(toolbox.workspace))
-        stages = toolbox.open()
-        self.stages = [stage for stage in stages if only is None or stage.name in only]
-        self._of_images = {stage.name for stage in stages if IMAGE in stage.reads}
+        self.known = toolbox.open()
+        self.stages = [stage for stage in self.known if only is None or stage.name in only]
+        self._of_images = {stage.name for stage in self.known if IMAGE in stage.reads}
         """Those that need image bytes, here or in another worker."""
-        self.scorers: dict[str, Scorer] = {}
+        self.scorers: dict[tuple[str, str], Scorer] = {}
 
     def work(self, item: Work, *, hand_on: bool = False) -> Iterator[tuple[dict[str, Any], bytes | None]]:
         """Do one item; yields a report per slice and, after a scan, one for the shard.
@@ -107,10 +117,11 @@ class SliceWorker:
         """Run the missing stages on one slice and stage their parts; what is staged already is not computed again."""
         rows = len(columns[IMAGE.name])
         seconds: dict[str, float] = {}
+        wanted = {field.name for stage in self.known if stage.name in item.stages for field in stage.reads}
         for stage in self.stages:
-            part = self._part(self.toolbox.addresses[stage.name], item.token, number)
+            part = self._part(self.toolbox.address(stage.name, item), item.token, number)
             if stage.name not in item.stages:
-                columns |= self._present(stage, item, rows)
+                columns |= self._present(stage, item, rows, wanted)
             elif is_whole(part, rows):
                 columns |= _columns(read_table(part), stage)
             else:
@@ -123,9 +134,7 @@ class SliceWorker:
         return {"token": item.token, "slice": number, "rows": rows, "seconds": seconds, "bytes": size}, columns
 
     def _scored(self, stage: Stage, columns: dict[str, pa.Array], item: Work, rows: int) -> pa.Table:
-        scorer = self.scorers.get(stage.name)
-        if scorer is None:
-            scorer = self.scorers[stage.name] = stage.open()
+        scorer = self._scorer(stage, item.source)
         inputs = pa.table([columns[field.name] for field in stage.reads], pa.schema(stage.reads))
         batches = [
             check_batch(stage, scorer(batch), batch.num_rows, item.container.path)
@@ -134,16 +143,31 @@ class SliceWorker:
         ]
         return pa.Table.from_batches(batches, stage.returns())
 
-    def _present(self, stage: Stage, item: Work, rows: int) -> dict[str, pa.Array]:
+    def _scorer(self, stage: Stage, source: str) -> Scorer:
+        key = (stage.name, source if isinstance(stage, FittedStage) and stage.per_source else "")
+        if key not in self.scorers:
+            self.scorers[key] = self._opened(stage, key[1])
+        return self.scorers[key]
+
+    def _opened(self, stage: Stage, source: str) -> Scorer:
+        if not isinstance(stage, FittedStage):
+            return stage.open()
+        return stage.open_with(read_fit(self.workspace.root / self.toolbox.fits[stage.name] / FIT), source)
+
+    def _present(self, stage: Stage, item: Work, rows: int, wanted: set[str]) -> dict[str, pa.Array]:
+        """Those columns of a finished stage that a missing one reads."""
         assert item.digest is not None
-        table = read_table(self.workspace.sidecar(self.toolbox.addresses[stage.name], item.digest))
-        return _columns(table.slice(item.first_row, rows), stage)
+        names = [field.name for field in stage.writes if field.name in wanted]
+        if not names:
+            return {}
+        table = read_table(self.workspace.sidecar(self.toolbox.address(stage.name, item), item.digest), names)
+        return {name: _combined(table[name].slice(item.first_row, rows)) for name in names}
 
     def assemble(self, item: Work, report: dict[str, Any]) -> None:
         """Put together the sidecars of a shard that was scanned and scored by this worker alone."""
         self._refuse_if_over()
         place = (item.token, report["digest"], report["slices"])
-        assemble_shard(self.workspace, self.toolbox.addresses, self.stages, item, place)
+        assemble_shard(self.workspace, self.toolbox, self.stages, item, place)
         report["assembled"] = True
         self.workspace.mark(item.token, report)
 
@@ -251,19 +275,19 @@ def assemble(workspace: Workspace, address: str, schema: pa.Schema, shard: tuple
 
 
 def assemble_shard(
-    workspace: Workspace, addresses: dict[str, str], stages: Sequence[Stage], item: Work, place: tuple[str, str, int]
+    workspace: Workspace, box: Toolbox, stages: Sequence[Stage], item: Work, place: tuple[str, str, int]
 ) -> None:
     """Assemble every sidecar that an item was to make; the index last, since it stands for the shard.
 
     Args:
         workspace: where they lie.
-        addresses: stage name -> the stage's folder.
+        box: knows the stages' folders.
         stages: those of the recipe.
         item: what was missing.
         place: token, digest and number of slices.
     """
     for stage in stages:
         if stage.name in item.stages:
-            assemble(workspace, addresses[stage.name], stage.returns(), place)
+            assemble(workspace, box.address(stage.name, item), stage.returns(), place)
     if item.digest is None:
         assemble(workspace, item.index_address, INDEX, place)

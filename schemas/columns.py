@@ -125,3 +125,40 @@ GREY_DEVIATION = column(
 IMAGE_EMBEDDING = column("image_embedding", pa.list_(pa.float16()), "unit-norm image embedding, (d,)")
 TEXT_EMBEDDING = column("text_embedding", pa.list_(pa.float16()), "unit-norm caption embedding, (d,)")
 CLIP_SCORE = column("clip_score", pa.float32(), "cosine of image and caption embedding", low=-1.001, high=1.001)
+
+# alignment/negcliploss
+NEGCLIPLOSS = column(
+    "negcliploss",
+    pa.float32(),
+    "negCLIPLoss: the CLIP score less what image and caption score with other pairs; higher is better",
+    high=0,
+)
+
+# alignment/calibrated_clip_score
+CALIBRATED_CLIP_SCORE = column(
+    "calibrated_clip_score",
+    pa.float32(),
+    "CLIP score in robust deviations above the source's own mismatched pairs, whose median is 0",
+)
+
+# alignment/alignment_level
+ALIGNMENT_LEVEL = column(
+    "alignment_level", pa.int8(), "bucket of the CLIP score among the pool's quantiles, 1 is the worst", low=1, high=100
+)
+
+# alignment/visualness
+VISUALNESS = column(
+    "visualness",
+    pa.float32(),
+    "1 less the cosine of the caption's embedding and that of an image of nothing",
+    low=-0.001,
+    high=2.001,
+)
+
+# target/normsim
+NORMSIM_2 = column(
+    "normsim_2", pa.float32(), "root of the sum of squared dot products with the target's image embeddings", low=0
+)
+NORMSIM_INF = column(
+    "normsim_inf", pa.float32(), "largest absolute dot product with a target image's embedding", low=0, high=1.002
+)

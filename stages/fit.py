@@ -10,7 +10,7 @@ import numpy.typing as npt
 from schemas.errors import ContractError
 
 Array = npt.NDArray[Any]
-DTYPES = (np.float64, np.float32, np.int64)
+DTYPES = (np.float64, np.float32, np.float16, np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +18,7 @@ class Fit:
     """Named arrays and small facts: enough to decide about any row without the rows it was learned from.
 
     Raises:
-        ContractError: an array of another type than float64, float32 or int64, or facts that are no JSON.
+        ContractError: an array of another type than float64, float32, float16 or int64, or facts that are no JSON.
     """
 
     arrays: dict[str, Array] = field(default_factory=dict)
@@ -29,7 +29,9 @@ class Fit:
     def __post_init__(self) -> None:
         for name, array in self.arrays.items():
             if array.dtype not in DTYPES:
-                raise ContractError(f"fit array {name!r} holds {array.dtype}; expected float64, float32 or int64")
+                raise ContractError(
+                    f"fit array {name!r} holds {array.dtype}; expected one of float64, float32, float16, int64"
+                )
         try:
             json.dumps(self.facts, allow_nan=False)
         except (TypeError, ValueError) as error:

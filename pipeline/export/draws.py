@@ -1,6 +1,7 @@
 """What to write and under which name: the selected samples of a pool."""
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,8 @@ import polars as pl
 
 from pipeline.blend import Blend
 from pipeline.fingerprints import fingerprint
+from pipeline.fits import FIT, read_facts
+from pipeline.resolve import Resolved
 from pipeline.table import ScoreTable
 from schemas.recipe import Export
 
@@ -41,6 +44,18 @@ class Draws:
         return fingerprint([EXPORT_VERSION, content, settings, addresses, self.facts, self.seed])
 
 
+def _fits(resolved: Resolved, columns: Collection[str]) -> dict[str, Any]:
+    """What the exported scores were learned with, e.g. the cuts of levels; nothing where none of them learns."""
+    kinds = [stage.name for stage in resolved.stages if {field.name for field in stage.writes} & {*columns}]
+    root = resolved.workspace.root
+    found = {
+        kind: {"sha256": line["sha256"], **read_facts(root / line["folder"] / FIT)}
+        for kind, line in resolved.fits.items()
+        if kind in kinds
+    }
+    return {"fits": found} if found else {}
+
+
 def blend_draws(table: ScoreTable, blend: Blend) -> Draws:
     """The recipe's own export."""
     recipe = table.resolved.recipe
@@ -51,5 +66,6 @@ def blend_draws(table: ScoreTable, blend: Blend) -> Draws:
         "seed": recipe.seed,
         "weights": {source: shares["realised"] for source, shares in blend.shares.items()},
         "settings": table.resolved.identity(),
+        **_fits(table.resolved, recipe.export.columns),
     }
     return Draws(table, blend.draws.select("uid", "repeats"), recipe.export, facts)

@@ -100,13 +100,17 @@ def _write_shards(
     """SHA-256 of every output shard; what an earlier run finished is not written again."""
     resolved, shards = draws.table.resolved, plan.shards
     writers = {field.name: stage.name for stage in resolved.stages for field in stage.writes}
+    sources = [source.source for source in resolved.recipe.pool]
     job = WriteShard(
         workspace=str(resolved.workspace.root),
         staging=str(staging),
         plan=str(staging / PLAN),
         groups={shard: number for number, shard in enumerate(shards)},
         containers=plan.containers,
-        columns={column: resolved.addresses[writers[column]] for column in draws.settings.columns},
+        columns={
+            column: {source: resolved.address(writers[column], source) for source in sources}
+            for column in draws.settings.columns
+        },
         format=form,
     )
     digests = {shard: file_sha256(staging / shard) for shard in shards if (staging / shard).exists()}

@@ -56,8 +56,8 @@ class WriteShard:
     """Output shard -> row group of the plan."""
     containers: dict[str, str]
     """Place -> path of a tar or a spool."""
-    columns: dict[str, str]
-    """Score column -> sidecar folder."""
+    columns: dict[str, dict[str, str]]
+    """Score column -> source -> sidecar folder."""
     format: Format
 
     def open(self) -> Task:
@@ -100,7 +100,7 @@ class WriteShard:
         for window in _windows(planned):
             members = self._members(window)
             for sample in window:
-                yield Sample(sample.key, members[sample.key], scores.get((sample.digest, sample.row), {}))
+                yield Sample(sample.key, members[sample.key], scores.get((sample.place, sample.row), {}))
 
     def _members(self, window: list[Wanted]) -> dict[str, list[tuple[str, bytes]]]:
         by_place: dict[str, list[Wanted]] = {}
@@ -113,18 +113,20 @@ class WriteShard:
         return dict(pair for job in jobs for pair in _read(job))
 
     def _scores(self, planned: list[Wanted]) -> dict[tuple[str, int], dict[str, Any]]:
-        """(digest, row) -> the score columns that go along."""
+        """(place, row) -> the score columns that go along."""
         found: dict[tuple[str, int], dict[str, Any]] = {}
         workspace = Workspace(Path(self.workspace))
         rows: dict[str, set[int]] = {}
         for sample in planned if self.columns else ():
-            rows.setdefault(sample.digest, set()).add(sample.row)
-        for digest, of_shard in rows.items():
+            rows.setdefault(sample.place, set()).add(sample.row)
+        for place, of_shard in rows.items():
             numbers = sorted(of_shard)
-            for column, address in sorted(self.columns.items()):
-                values = read_table(workspace.sidecar(address, digest), [column])[column].take(pa.array(numbers))
+            digest, _, source = place.rpartition("/")
+            for column, addresses in sorted(self.columns.items()):
+                path = workspace.sidecar(addresses[source], digest)
+                values = read_table(path, [column])[column].take(pa.array(numbers))
                 for number, value in zip(numbers, values.to_pylist(), strict=True):
-                    found.setdefault((digest, number), {})[column] = rounded(value)
+                    found.setdefault((place, number), {})[column] = rounded(value)
         return found
 
 

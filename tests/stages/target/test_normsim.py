@@ -1,0 +1,34 @@
+"""NormSim against the norm of all dot products."""
+
+import numpy as np
+import pytest
+
+from stages.fitted_stage import Examples
+from stages.target.normsim import NormSim, gram
+from tests.stages.vectors import batch, pairs, unit
+
+
+@pytest.mark.parametrize("size", [1, 16, 17, 5000])
+def test_equals_the_norms_of_all_dot_products(size: int) -> None:
+    target, images = unit(size, 12, 1), unit(30, 12, 2)
+    stage = NormSim()
+    fit = stage.learn(Examples({"target": pairs(target, target)}, 0, {}))
+    found = stage.open_with(fit, "")(batch(pairs(images, images), stage.reads))
+    products = images.astype(np.float64) @ target.astype(np.float64).T
+    assert found["normsim_2"].to_numpy() == pytest.approx(np.linalg.norm(products, axis=1), rel=1e-6)
+    assert found["normsim_inf"].to_numpy() == pytest.approx(np.abs(products).max(axis=1), rel=1e-6)
+
+
+def test_the_gram_matrix_is_exact() -> None:
+    rows = unit(16, 6, 3)
+    whole = [[int(a * 2**24) * int(b * 2**24) for b in row] for row in rows.astype(float) for a in row]
+    exact = np.array(whole, object).reshape(16, 6, 6).sum(axis=0)
+    assert (gram(rows) * 2.0**48).astype(object).tolist() == exact.tolist()
+
+
+def test_a_target_image_is_its_own_nearest() -> None:
+    target = unit(40, 12, 4)
+    stage = NormSim()
+    fit = stage.learn(Examples({"target": pairs(target, target)}, 0, {}))
+    found = stage.open_with(fit, "")(batch(pairs(target, target), stage.reads))["normsim_inf"].to_numpy()
+    assert found == pytest.approx(np.ones(40), abs=2e-3)
