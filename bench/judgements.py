@@ -229,6 +229,21 @@ def mismatches(data: Data, seeds: int = SEEDS) -> dict[str, dict[str, list[float
     return found
 
 
+def one_threshold(data: Data, passing: float = 0.05) -> dict[str, dict[str, float]]:
+    """Share of each source's shuffled pairs above the threshold that lets 5 % of all shuffled pairs pass."""
+    rows, true = shuffled(data.pool, 0)
+    values = {"clip_score": rows[CLIP_SCORE.name].to_numpy().astype(np.float64)}
+    for stage, column in ((NegCLIPLoss(), "negcliploss"), (CalibratedClipScore(), "calibrated_clip_score")):
+        values[column] = scores(stage, rows, data.examples(rows), column)
+    found: dict[str, dict[str, float]] = {}
+    for name, numbers in values.items():
+        threshold = np.quantile(numbers[~true], 1 - passing)
+        for source in rows["source"].unique().sort():
+            chosen = (rows["source"] == source).to_numpy() & ~true
+            found.setdefault(name, {})[source] = float((numbers[chosen] > threshold).mean())
+    return found
+
+
 def batchings(data: Data, size: int = 1024, repeats: int = 10) -> dict[str, float]:
     """Correlations on the real pool of our batches with the authors' partitions, and of these with each other."""
     images, texts = (vectors(data.pool[name].to_arrow()) for name in (IMAGE_EMBEDDING.name, TEXT_EMBEDDING.name))
@@ -313,6 +328,9 @@ def main() -> None:
     for name, by_source in mismatches(data).items():
         cells = "  ".join(f"{source} {np.mean(v):.4f} ({np.std(v):.4f})" for source, v in by_source.items())
         print(f"mismatch  {name:42} {cells}")
+    for name, shares in one_threshold(data).items():
+        cells = "  ".join(f"{source} {share:.3f}" for source, share in shares.items())
+        print(f"passing   {name:42} {cells}")
     for name, value in batchings(data).items():
         print(f"batches   {name:42} correlation {value:.4f}")
     for name, (mean, area) in seen_or_not(data).items():

@@ -66,6 +66,7 @@ def learn(
             assert line is not None
             line = {**line, "learned": pin is None}
         resolved = resolved.with_fit(stage.name, line)
+    progress("learning", len(learning), len(learning))
     return resolved
 
 

@@ -177,6 +177,9 @@ def test_they_are_scored_after_what_they_read_and_read_no_image(made: Made) -> N
     for rows in (pool, target):
         assert rows["above_mean"].to_list() == (rows["grey_deviation"].cast(pl.Float64) - mean).to_list()
     assert facts(first, "above")["uids"] == pool["uid"].to_list()
+    assert first.manifest is not None
+    assert first.manifest["fits"].keys() == {"of_source", "spread"}, "what the exported scores were learned with"
+    assert first.manifest["fits"]["spread"]["largest"] == pytest.approx(facts(first, "spread")["largest"])
     assert len(facts(first, "spread")["uids"]) == 5 and set(facts(first, "spread")["uids"]) < set(target["uid"])
 
 
@@ -344,3 +347,43 @@ def test_gc_keeps_fits_and_their_scores_as_long_as_a_run_or_recipe_needs_them(ma
     new = {line["fit"]["folder"] for line in second.record["stages"] if line["fit"]}
     assert old - new <= listed and not new & listed
     assert computed(ran(recipe)) == {}
+
+
+EMBEDDED = """  - {{kind: clip, model: "local-dir:{model}", device: cpu}}
+  - {{kind: negcliploss}}
+  - {{kind: normsim}}
+  - {{kind: calibrated_clip_score}}
+  - {{kind: alignment_level, levels: 4}}
+  - {{kind: visualness}}
+select:
+  - {{kind: embedding_geometry}}
+  - {{kind: top_fraction, column: negcliploss, fraction: 0.5}}
+export: {{kind: webdataset, samples: 10, columns: [alignment_level, calibrated_clip_score]}}
+"""
+
+
+def test_the_scores_of_the_project_run_from_sidecars_and_stand_in_the_report(
+    make_pool: Made, ray_cluster: object
+) -> None:
+    from pipeline.present import present
+
+    model = Path(__file__).parents[2] / "pipeline/demo/models/encoder"
+    recipe = make_pool(extra=EMBEDDED.format(model=model))
+    outcome = ran(recipe)
+    assert outcome.record["samples"]["in"] == 48 and outcome.record["samples"].get("quarantined", 0) == 0
+    evidence = outcome.record["steps"][0]["evidence"]
+    assert evidence["samples"] == {"alpha": 24, "beta": 24} and outcome.record["steps"][0]["dropped"] == {}
+    assert 0 < evidence["modality_gap"]["alpha"] < 2 and evidence["image_uniformity"]["beta"] < 0
+    columns = ["negcliploss", "normsim_2", "normsim_inf", "calibrated_clip_score", "alignment_level", "visualness"]
+    for role in ("pool", "target"):
+        assert not any(outcome.chosen.table.scores(role, columns).select(columns).null_count().collect().row(0))
+    levels = outcome.chosen.table.scores("pool", ["alignment_level"]).collect()["alignment_level"]
+    assert sorted(levels.value_counts()["count"].to_list()) == [12, 12, 12, 12]
+    present(outcome)
+    page = (outcome.folder / "report.html").read_text()
+    assert all(name in page for name in [*columns, "modality_gap"])
+    assert outcome.manifest is not None and len(outcome.manifest["fits"]["alignment_level"]["cuts"]) == 3
+    again = ran(recipe)
+    assert computed(again) == {} and not again.record["ray_started"] and set(learned(again).values()) == {False}
+    recipe.write_text(recipe.read_text().replace("levels: 4", "levels: 3"))
+    assert computed(ran(recipe)) == {"alignment_level": 5}
