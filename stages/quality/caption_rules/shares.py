@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 UNSEEN, LOWER, UPPER, LETTER, DIGIT, SYMBOL = range(6)
-"""White space and control characters; lower case; upper and title case; letters without case, marks; decimal digits;
-everything else that is shown."""
-CLASSES = {"Ll": LOWER, "Lu": UPPER, "Lt": UPPER, "Nd": DIGIT}
-FIRST_LETTERS = {"L": LETTER, "M": LETTER, "Z": UNSEEN, "C": UNSEEN}
+"""White space, control and format characters; lower case; upper and title case; letters without case, and marks;
+decimal digits; everything else that is shown."""
+CLASSES = {"Cc": UNSEEN, "Cf": UNSEEN, "Ll": LOWER, "Lu": UPPER, "Lt": UPPER, "Nd": DIGIT}
+FIRST_LETTERS = {"L": LETTER, "M": LETTER, "Z": UNSEEN}
 
 TOP_LEVEL = (
     "com|org|net|edu|gov|info|io|co|biz|shop|store|online|site|xyz|me|tv|uk|de|fr|it|es|nl|ru|pl|br|in|jp|cn|au|ca|eu"

@@ -80,7 +80,7 @@ class CaptionRules(Stage):
         """Everything about one caption."""
         if caption is None:
             return CaptionMeasures(reason="missing_caption")
-        text = caption[:CHARACTERS_SEEN].strip()
+        text = caption.strip()[:CHARACTERS_SEEN]
         characters = shares(text)
         if characters is None:
             return CaptionMeasures(reason="empty_caption")

@@ -13,10 +13,15 @@ def plain(caption: str) -> str:
 
     Marks go before the decomposition as well, because their canonical order is found in quadratic time.
     """
-    text = caption[:CHARACTERS_SEEN]
+    text = caption.strip()[:CHARACTERS_SEEN]
     if not text.isascii():
         text = unicodedata.normalize("NFKD", text.translate(_dropped())).translate(_dropped())[:CHARACTERS_SEEN]
     return " ".join(text.split())
+
+
+def shows_nothing(caption: str) -> bool:
+    """Whether it holds nothing but white space, control and format characters; marks alone are something."""
+    return all(letter.isspace() or unicodedata.category(letter) in ("Cc", "Cf") for letter in caption)
 
 
 @cache

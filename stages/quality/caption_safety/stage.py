@@ -8,7 +8,7 @@ from schemas.columns import CAPTION, CAPTION_FINDINGS, CAPTION_FLAGS
 from stages.quality.caption_safety.assistant_talk import talk
 from stages.quality.caption_safety.encoded_runs import encoded_runs
 from stages.quality.caption_safety.personal_data import cards, emails, phones
-from stages.quality.caption_safety.plain import plain
+from stages.quality.caption_safety.plain import plain, shows_nothing
 from stages.stage import Scorer, Stage
 
 Flag = Literal["jailbreak", "pii_card", "pii_email", "pii_phone", "chat_markup", "encoded_run", "instruction_like"]
@@ -24,7 +24,7 @@ def findings(caption: str | None) -> Findings:
     if caption is None:
         return None, None, "missing_caption"
     text = plain(caption)
-    if not text:
+    if not text and shows_nothing(caption):
         return None, None, "empty_caption"
     lowered = text.lower()
     counts: dict[str, int] = dict.fromkeys(FLAGS, 0)
