@@ -11,6 +11,8 @@ WORD = r"\w{1,20}"
 JAILBREAK = rf"""(?:ignore|disregard|forget|override|bypass)(?: {WORD}){{0,3}}
      (?:previous|prior|above|earlier|preceding|system|your|all)(?: {WORD}){{0,2}}
      (?:instructions?|prompts?|rules|guidelines|directives|restrictions|programming|training|safeguards)\b
+    |(?:ignore|disregard|forget)(?: {WORD})? (?:instructions?|prompts?|rules|text) (?:above|before)\b
+    |(?:ignore|disregard|forget) everything (?:above|before|you (?:were|have been|are) told)\b
     |(?:reveal|print|repeat|show|output|leak|display)(?: me)? (?:your|the)(?: {WORD})?
      (?:system|hidden|initial|secret|original) (?:prompt|instructions|message)\b
     |(?:new|updated|begin|end of) (?:system )?(?:instructions?|prompt) ?:|system prompt ?:|do anything now\b

@@ -6,6 +6,7 @@ from functools import cache
 
 CHARACTERS_SEEN = 1 << 20
 """This many leading characters are searched; every pattern takes linear time in them."""
+BLOCK = 1 << 16
 
 
 def plain(caption: str) -> str:
@@ -14,9 +15,19 @@ def plain(caption: str) -> str:
     Marks go before the decomposition as well, because their canonical order is found in quadratic time.
     """
     text = caption.strip()[:CHARACTERS_SEEN]
-    if not text.isascii():
-        text = unicodedata.normalize("NFKD", text.translate(_dropped())).translate(_dropped())[:CHARACTERS_SEEN]
-    return " ".join(text.split())
+    return " ".join((text if text.isascii() else _folded(text)).split())
+
+
+def _folded(text: str) -> str:
+    """Block by block, since one character can have 18 in its compatibility form."""
+    dropped, blocks, length = _dropped(), [], 0
+    for start in range(0, len(text), BLOCK):
+        decomposed = unicodedata.normalize("NFKD", text[start : start + BLOCK].translate(dropped))
+        blocks.append(decomposed.translate(dropped))
+        length += len(blocks[-1])
+        if length >= CHARACTERS_SEEN:
+            break
+    return "".join(blocks)
 
 
 def shows_nothing(caption: str) -> bool:
