@@ -167,6 +167,11 @@ def test_nobody_s_data_is_repeated() -> None:
     assert verdict.dropped["reason"].to_list() == ["pii_card"]
 
 
+def test_every_flag_is_in_the_readme_s_table_of_reasons() -> None:
+    readme = (Path(__file__).resolve().parents[3] / "README.md").read_text()
+    assert all(f"| `{flag}` | `caption_flags` |" in readme for flag in FLAGS)
+
+
 def test_unknown_flags_are_refused() -> None:
     with pytest.raises(ValidationError, match="pii_email"):
         CaptionFlags.model_validate({"flags": ["pii_mail"]})

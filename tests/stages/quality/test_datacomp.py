@@ -20,7 +20,7 @@ from PIL import Image
 
 from schemas.columns import IMAGE
 from stages.kinds import kinds
-from stages.quality.caption_text import facts
+from stages.quality.caption_text import CaptionText, facts
 from stages.quality.image_header import ImageHeader
 from stages.rule import Context, Rule
 
@@ -181,6 +181,13 @@ def test_an_aspect_of_three_is_exact_for_every_image_that_is_opened() -> None:
     above, exact = (3 * sides + 1) / sides, (3 * sides) / sides
     assert (above.astype(np.float32) > np.float32(3)).all()
     assert (exact.astype(np.float32) == np.float32(3)).all()
+
+
+def test_the_starter_s_languages_are_known() -> None:
+    steps = {step["kind"]: step for step in yaml.safe_load(STARTER.read_text())["score"]}
+    stage = CaptionText.model_validate(steps["caption_text"])
+    stage.check()
+    assert "en" in stage.languages
 
 
 def test_rows_with_a_missing_part_are_named() -> None:
