@@ -1,6 +1,6 @@
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -24,6 +24,7 @@ def judge(rule: Rule, rows: pl.DataFrame) -> Verdict:
     return verdict
 
 
+@settings(deadline=None)
 @given(NAMES, st.lists(st.sampled_from(["en", "de", "n", "source", "fr"]), min_size=1, max_size=4))
 def test_names_are_compared_as_plain_python_would(values: list[str | None], wanted: list[str]) -> None:
     rows = table(list(values))

@@ -1,6 +1,6 @@
 """The rule: captions that carry a flag leave, each under the code of its most serious one."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import polars as pl
 from pydantic import Field
@@ -15,6 +15,8 @@ class CaptionFlags(Rule):
 
     Works row by row, so any partition of a larger table gives the same verdicts.
     """
+
+    quotes_captions: ClassVar[bool] = False
 
     kind: Literal["caption_flags"] = "caption_flags"
     flags: tuple[Flag, ...] = Field(FLAGS, min_length=1)

@@ -52,6 +52,7 @@ def grams(tokens: list[str], n: int) -> list[tuple[str, ...]]:
     return [tuple(tokens[start : start + n]) for start in range(len(tokens) - n + 1)]
 
 
+@settings(deadline=None)
 @given(TOKENS, st.integers(2, 6))
 def test_repeated_ngrams_are_those_of_brute_force(tokens: list[str], n: int) -> None:
     twice = {gram for gram in grams(tokens, n) if grams(tokens, n).count(gram) > 1}
