@@ -54,7 +54,10 @@ def _scores(workspace: Workspace, record: dict[str, Any], line: dict[str, Any]) 
 
 
 def _readable(value: Any) -> Any:
-    return f"vector of {len(value)}" if isinstance(value, list) else value
+    if not isinstance(value, list):
+        return value
+    named = all(isinstance(part, str) for part in value)
+    return ", ".join(value) or "none" if named else f"vector of {len(value)}"
 
 
 def story_text(facts: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Fills the report from a finished run: which numbers, which pictures. The page itself is `pipeline.report`."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -210,6 +211,7 @@ def _gallery(pool: pl.DataFrame, pictures: Pictures) -> Iterable[GalleryGroup]:
     named = pool.filter(pl.col("uid").is_not_null()).with_columns(pl.col("reason").fill_null(KEPT).alias("title"))
     order = {KEPT: 0, DROPPED: 1, QUARANTINED: 2}
     groups = named.group_by("status", "title", "decided_by").len().sort("title")
+    silent = {rule.kind for rule in pictures.outcome.resolved.rules if not rule.quotes_captions}
     for status, title, by, total in sorted(
         groups.iter_rows(), key=lambda group: (order[group[0]], -group[3], group[1])
     ):
@@ -219,6 +221,8 @@ def _gallery(pool: pl.DataFrame, pictures: Pictures) -> Iterable[GalleryGroup]:
         shown = part.with_columns(pl.Series("noise", noise)).sort("noise").head(CARDS)
         cards = pictures.cards(shown)
         picked = tuple(cards[uid] for uid in shown["uid"] if uid in cards)
+        if by in silent:
+            picked = tuple(replace(card, caption=None, note="caption not shown") for card in picked)
         yield GalleryGroup(title, total, picked, f"decided by {by}" if by else "", status)
 
 

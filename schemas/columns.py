@@ -111,6 +111,62 @@ CAPTION_BIDI_CONTROLS = column(
 )
 CAPTION_MARKUP = column("caption_markup", pa.int32(), "HTML or XML tags, comments and declarations", low=0)
 
+# quality/caption_rules: shares are of what the caption shows, white space aside
+DIGIT_SHARE = column("digit_share", pa.float32(), "share of the caption's characters that are digits", low=0, high=1)
+SYMBOL_SHARE = column(
+    "symbol_share",
+    pa.float32(),
+    "share of the caption's characters that are neither letters nor digits: punctuation, signs, emoji",
+    low=0,
+    high=1,
+)
+UPPERCASE_SHARE = column(
+    "uppercase_share", pa.float32(), "share of capitals among the caption's letters that have a case", low=0, high=1
+)
+URL_SHARE = column("url_share", pa.float32(), "share of the caption that web addresses take", low=0, high=1)
+TOP_NGRAM_SHARE = column(
+    "top_ngram_share",
+    pa.float32(),
+    "largest share that one repeated run of 2, 3 or 4 words takes of the caption's words",
+    low=0,
+    high=1,
+)
+REPEATED_NGRAM_SHARE = column(
+    "repeated_ngram_share",
+    pa.float32(),
+    "share of the caption's words that stands in runs which occur more than once",
+    low=0,
+    high=1,
+)
+BOILERPLATE = column(
+    "boilerplate",
+    pa.string(),
+    "kind of page furniture in the caption: click, notice, machine, placeholder, share, shop, stock or none",
+)
+BOILERPLATE_SHARE = column(
+    "boilerplate_share", pa.float32(), "share of the caption that page furniture takes", low=0, high=1
+)
+FILE_NAME = column(
+    "file_name",
+    pa.string(),
+    "kind of file name in the caption: camera, screenshot, hash, extension, slug or none",
+)
+FILE_NAME_SHARE = column("file_name_share", pa.float32(), "share of the caption that file names take", low=0, high=1)
+TRUNCATED_ENDING = column(
+    "truncated_ending",
+    pa.string(),
+    "how the caption breaks off: ellipsis, cut_length, open_bracket, dangling or none",
+)
+
+# quality/caption_safety
+CAPTION_FLAGS = column(
+    "caption_flags",
+    pa.list_(pa.string()),
+    "what was found in the caption, most serious first: jailbreak, pii_card, pii_email, pii_phone, chat_markup, "
+    "encoded_run, instruction_like",
+)
+CAPTION_FINDINGS = column("caption_findings", pa.int32(), "passages of the caption that were flagged", low=0)
+
 # duplicates/perceptual_hash
 PHASH = column("phash", pa.uint64(), "64-bit perceptual hash: signs of the low DCT frequencies around their median")
 GREY_DEVIATION = column(

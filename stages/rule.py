@@ -48,6 +48,8 @@ class Rule(BaseModel):
     kind: str
     version: ClassVar[int] = 1
     """Raise it whenever verdicts or fits change for the same settings and rows."""
+    quotes_captions: ClassVar[bool] = True
+    """False: the report shows what this rule dropped without the captions, for they may hold people's data."""
 
     def columns(self) -> tuple[str, ...]:
         """Names of the columns it reads beside uid and source; `needs_target` rules read them of the target too."""

@@ -2,7 +2,9 @@
 
 The normal form is Unicode's toNFKC_Casefold (UAX #31, section 5.1) with whitespace collapsed, so that captions which
 differ in case, width, ligatures or invisible characters compare equal. The language comes from langid.py's naive
-Bayes over byte n-grams (Lui and Baldwin, 2012) as trained for py3langid, with probabilities normalised by length.
+Bayes over byte n-grams (Lui and Baldwin, 2012) as trained for py3langid, with probabilities normalised by length;
+the package, its model included, is under the BSD 3-Clause licence. DataComp used fastText's lid.176 (CC BY-SA 3.0),
+which has to be downloaded and whose library is archived and fails with NumPy 2.
 """
 
 import unicodedata

@@ -1,0 +1,63 @@
+"""Captions that speak to a model, or in its voice: jailbreaks, chat templates, instructions, refusals.
+
+A vision-language model trained on them learns to answer them. The patterns are English, made from how such texts are
+put rather than from a list of known ones; an imperative needs its object (`describe this image`), since alone it is the
+title of many a page.
+"""
+
+import re
+
+WORD = r"\w{1,20}"
+JAILBREAK = rf"""(?:ignore|disregard|forget|override|bypass)(?: {WORD}){{0,3}}
+     (?:previous|prior|above|earlier|preceding|system|your|all)(?: {WORD}){{0,2}}
+     (?:instructions?|prompts?|rules|guidelines|directives|restrictions|programming|training|safeguards)\b
+    |(?:ignore|disregard|forget)(?: {WORD})? (?:instructions?|prompts?|rules|text) (?:above|before)\b
+    |(?:ignore|disregard|forget) everything (?:above|before|you (?:were|have been|are) told)\b
+    |(?:reveal|print|repeat|show|output|leak|display)(?: me)? (?:your|the)(?: {WORD})?
+     (?:system|hidden|initial|secret|original) (?:prompt|instructions|message)\b
+    |(?:new|updated|begin|end of) (?:system )?(?:instructions?|prompt) ?:|system prompt ?:|do anything now\b
+    |you are (?:now |no longer )(?:dan|in developer mode|jailbroken|bound by|restricted
+    |an? (?:ai|unrestricted|unfiltered|uncensored))\b
+    |(?:pretend|imagine)(?: that)? you(?:'re| are) (?:an? )?(?:ai|unrestricted|unfiltered|uncensored|evil)\b
+    |act as (?:an? )?(?:dan|unrestricted|unfiltered|uncensored|evil|jailbroken)\b
+    |without (?:any )?(?:ethical|moral|safety|content|legal)
+     (?:restrictions|guidelines|filters|limitations|constraints|policies)\b
+    |(?:respond|answer|reply)(?: {WORD}){{0,3}} (?:unfiltered|uncensored|without (?:any )?filters?)\b"""
+CHAT_MARKUP = r"""<\|[a-z_]{2,24}\|>|\[/?inst\]|<</?sys>>|<(?:start|end)_of_turn>
+    |</?(?:image|img|video|audio)_?(?:token|start|end|pad|patch)>|^<image>|<image>$
+    |\#{2,4} ?(?:instruction|response|human|assistant|system|user) ?:|(?:^| )(?:human|user) ?: .{1,400}? assistant ?:"""
+PLEASE = r"(?:please |kindly |(?:can|could|would|will) you (?:please )?)?"
+ASKED_ABOUT = r"""(?:images?|pictures?|photos?|photographs?|screenshots?|charts?|figures?|texts?|sentences?|passages?
+    |paragraphs?|articles?|documents?)"""
+ASKED_FOR = r"""(?:captions?|descriptions?|summary|summaries|poems?|essays?|stor(?:y|ies)|paragraphs?|haikus?|prompts?
+    |code) (?:about|for|of|describing|based on|in|that|using|to|with)"""
+INSTRUCTION = rf"""^{PLEASE}(?:describe|caption|summari[sz]e|translate|classify|explain|analy[sz]e|rewrite|paraphrase
+    |interpret|transcribe|look at|based on)(?: {WORD}){{0,3}} (?:the|this|these|that|following|given|provided|above)
+    (?: {WORD}){{0,2}} {ASKED_ABOUT}\b
+    |^{PLEASE}(?:write|generate|compose|give me|provide|produce|tell me)(?: me)? (?:an?|the|one|two|three|\d{{1,2}})
+    (?: {WORD}){{0,3}} {ASKED_FOR}\b
+    |^(?:what|who|where|which|how many)(?: {WORD}){{1,8}} in (?:the|this) (?:image|picture|photo)\b
+    |answer (?:the (?:following )?question (?:using|with|in|based|below)|with (?:yes or no|a single word|the option))
+    |answer using a single word|(?:choose|select) the (?:correct|best|right) (?:answer|option)\b|think step by step
+    |(?:respond|reply|output|answer)(?: only)? (?:with|in) (?:json|one word|a single|only)|your task is to\b
+    |you (?:will be|are) (?:given|provided with|shown) (?:an?|the|some)\b
+    |you are (?:an? )(?:helpful|ai|expert|large language)(?: {WORD}){{0,3}} (?:assistant|model|chatbot)"""
+ASSISTANT = rf"""as an? (?:ai|artificial intelligence|large language|language)(?: language)? (?:model|assistant)\b
+    |(?:i(?:'m| am) sorry,? (?:but )?i(?: can(?:no|')t| can not|'m (?:unable|not able) to| am (?:unable|not able) to)
+    |i(?:'m| am) (?:unable|not able) to) (?:assist|help|identify|provide|fulfill|see|view|generate|describe|comply)\b
+    |i can(?:no|')t (?:assist|fulfill|provide|identify|help with|view|see) (?:with )?
+    (?:that|this|any|the (?:image|request)|images|real people)
+    |as of my (?:last|latest) (?:knowledge|training|update)|(?:sure|certainly|of course)[,!]? here(?:'s| is| are)\b
+    |here(?:'s| is) (?:a|an|the|your)(?: {WORD}){{0,3}} (?:caption|description|summary|translation)(?: of| for|:)
+    |i hope this helps|how (?:can|may) i (?:help|assist) you(?: today)?\b"""
+TALK = re.compile(
+    rf"(?P<chat_markup>{CHAT_MARKUP})|\b(?:(?P<jailbreak>{JAILBREAK})|(?P<instruction_like>{INSTRUCTION}|{ASSISTANT}))".replace(
+        "\n    ", ""
+    )
+)
+"""The parts are one pattern; a line break with four spaces behind it, as they are written above, is nothing."""
+
+
+def talk(lowered: str) -> list[str]:
+    """The kind of each passage found in a lower-cased plain text: jailbreak, chat_markup or instruction_like."""
+    return [str(found.lastgroup) for found in TALK.finditer(lowered)]
