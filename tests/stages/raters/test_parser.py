@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.quality.raters.parser import parse_label, parse_score
+from stages.raters.parser import parse_label, parse_score
 
 ANSWERS = {
     "75": 75,
