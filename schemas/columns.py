@@ -218,3 +218,35 @@ NORMSIM_2 = column(
 NORMSIM_INF = column(
     "normsim_inf", pa.float32(), "largest absolute dot product with a target image's embedding", low=0, high=1.002
 )
+# quality/mlm_filter
+MLM_IMAGE_TEXT_MATCHING = column(
+    "mlm_image_text_matching", pa.float32(), "whether the caption is about what the image shows", low=0, high=100
+)
+MLM_OBJECT_DETAIL = column(
+    "mlm_object_detail", pa.float32(), "whether the details that the caption gives hold in the image", low=0, high=100
+)
+MLM_CAPTION_QUALITY = column(
+    "mlm_caption_quality", pa.float32(), "how good the caption is as a piece of text", low=0, high=100
+)
+MLM_SEMANTIC_UNDERSTANDING = column(
+    "mlm_semantic_understanding", pa.float32(), "what the caption tells beyond what is seen", low=0, high=100
+)
+MLM_INVALID = column("mlm_invalid", pa.int32(), "how many of the four answers were none", low=0, high=4)
+
+# alignment/caption_likelihood
+CAPTION_NLL_IMAGE = column(
+    "caption_nll_image", pa.float32(), "mean loss of the caption's tokens given the image", unit="nats per token", low=0
+)
+CAPTION_NLL_TEXT = column(
+    "caption_nll_text",
+    pa.float32(),
+    "mean loss of the caption's tokens without it",
+    unit="nats per token",
+    low=0,
+)
+VISUAL_DEPENDENCE = column(
+    "visual_dependence", pa.float32(), "what the image tells about the caption, per token", unit="nats per token"
+)
+CAPTION_PMI = column("caption_pmi", pa.float32(), "what the image tells about the whole caption", unit="nats")
+CAL_WEIGHT = column("cal_weight", pa.float32(), "mean of CAL's clamped token weights", low=1, high=5)
+CAPTION_TOKENS = column("caption_tokens", pa.int32(), "tokens of the caption that were scored", low=1)

@@ -1,0 +1,107 @@
+"""Scores and labels out of what a language model wrote: MLM-Filter's generate-and-parse path (arXiv:2403.02677).
+
+The released scorer stores whatever two tokens came back, unchecked. Here an answer is a number of the scale or it is
+none: a wrong score costs more than a missing one, which has a reason and can be counted.
+
+What counts is the first line with a digit, since the prompt asks for the score first. In it
+
+- the scale itself, echoed (`0-100`, `from 1 to 100`), and a denominator (`/100`, `out of 100`) are no answers;
+- neither is a number that is part of a word (`GPT4`, `75th`) or that counts something (`3 dogs`);
+- what is left has to be one number, however often it is said: `70 or 80`, `70-80`, `-5`, `75.5` and `101` are refused;
+- a line of nothing but single digits set apart, `7 5`, is one number: that is how tokens of one digit each look when
+  they are decoded one by one, while nobody asks for two scores in one answer.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+MAY_FOLLOW = frozenset("out of on points point pts percent because since as due given but and or".split())
+"""Words that may come right after a score; before any other word, a number counts things."""
+POINTS = ("分", "点", "점")
+"""Units that are written to the number without a space."""
+_THOUGHT = re.compile(r"<think>.*?(</think>|\Z)", re.S | re.I)
+_MARKS = re.compile(r"[*_`#\"'“”‘’\[\](){}<>|\\]")  # noqa: RUF001
+_SPLIT_DIGITS = re.compile(r"\s*\d(?:\s\d)+\s*[.!]?\s*")
+_RANGE = re.compile(r"(?<![\w.,-])(\d{1,9})\s*(?:-|to|and|~|\.\.+)\s*(\d{1,9})(?![\w%]|[.,]\d)")
+_DENOMINATOR = re.compile(r"(?:/|\b(?:out\s+)?of\b)\s*(\d{1,9})(?![\w%]|[.,]\d)", re.I)
+_NUMBER = re.compile(r"(?<![\w.,])(-?)(\d+)((?:[.,]\d+)*)")
+_NEXT_WORD = re.compile(r"\s*([^\W\d]+)")
+
+
+def parse_score(text: str, low: int, high: int) -> int | None:
+    """The one integer in [low, high] that `text` gives as its answer; None where it gives none, or several.
+
+    Digits of any script count; `75.0` is 75; `75%` is 75 on a scale that ends at 100.
+    """
+    line = next((line for line in _plain(text).splitlines() if any(map(str.isdecimal, line))), "")
+    if _SPLIT_DIGITS.fullmatch(line):
+        line = re.sub(r"\s", "", line)
+    line = _without_scale(line, low, high)
+    found = {_value(number, line, high) for number in _NUMBER.finditer(line) if not _counts(line[number.end() :])}
+    score = found.pop() if len(found) == 1 else None
+    return score if score is not None and low <= score <= high else None
+
+
+def parse_label(text: str, labels: Sequence[str]) -> str | None:
+    """The one label that the first line of `text` with any label in it names, whatever its case; None otherwise.
+
+    A label inside a longer one (`science` in `computer science`) is not named by it.
+    """
+    for line in _folded(text).splitlines():
+        named = []
+        for label in sorted(labels, key=len, reverse=True):
+            rest = re.sub(rf"(?<!\w){re.escape(_folded(label))}(?!\w)", "\0", line)
+            if rest != line:
+                named.append(label)
+            line = rest
+        if named:
+            return named[0] if len(named) == 1 else None
+    return None
+
+
+def _plain(text: str) -> str:
+    """Without thoughts, markup and invisible characters; every minus sign and dash as one hyphen."""
+    shown = _MARKS.sub("", _THOUGHT.sub("", text))
+    return "".join(_plain_character(character) for character in shown)
+
+
+def _plain_character(character: str) -> str:
+    kind = unicodedata.category(character)
+    if kind == "Pd" or character == "−":  # noqa: RUF001
+        return "-"
+    return "" if kind == "Cf" else character
+
+
+def _folded(text: str) -> str:
+    lines = (" ".join(line.split()) for line in _plain(text).casefold().splitlines())
+    return "\n".join(lines)
+
+
+def _without_scale(line: str, low: int, high: int) -> str:
+    def ranged(found: re.Match[str]) -> str:
+        echoed = int(found[2]) == high and int(found[1]) in {0, 1, low}
+        return " " if echoed else found[0]
+
+    def divided(found: re.Match[str]) -> str:
+        return "," if int(found[1]) == high else found[0]
+
+    return _DENOMINATOR.sub(divided, _RANGE.sub(ranged, line))
+
+
+def _counts(rest: str) -> bool:
+    """Whether what follows a number makes it part of a word, or a number of things."""
+    if rest and unicodedata.category(rest[0]) in ("No", "Nl", "Mn", "Me"):
+        return True
+    word = _NEXT_WORD.match(rest)
+    return word is not None and word[1].casefold() not in MAY_FOLLOW and not word[1].startswith(POINTS)
+
+
+def _value(number: re.Match[str], line: str, high: int) -> int | None:
+    """An integer, or None for what looks like an answer and is none."""
+    sign, digits, fraction = number.groups()
+    percent = line[number.end() :].lstrip().startswith("%")
+    whole = re.fullmatch(r"\.0+|,0{1,2}|", fraction) is not None
+    if not whole or len(digits) > 9 or (percent and high != 100):
+        return None
+    return int(sign + digits)

@@ -1,0 +1,139 @@
+"""What models write in place of a score, and what may be made of it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.raters.parser import parse_label, parse_score
+
+ANSWERS = {
+    "75": 75,
+    " 75\n": 75,
+    "75.": 75,
+    "75.0": 75,
+    "**75**": 75,
+    "`75`": 75,
+    "Score: 75": 75,
+    "Score: 75/100": 75,
+    "75 / 100": 75,
+    "75 out of 100.": 75,
+    "75%": 75,
+    "Score - 75": 75,
+    "I would give it 75 points.": 75,
+    "I rate this 75, since 3 dogs are named": 75,
+    "Score (0-100): 75": 75,
+    "On a scale from 1 to 100: 75": 75,
+    "75/100 (75%)": 75,
+    "75\nThe caption names 3 dogs and 2 cats.": 75,
+    "Here is my rating.\n75": 75,
+    '{"score": 75}': 75,
+    "<think>maybe 60, maybe 80</think>75": 75,
+    "７５": 75,
+    "٧٥": 75,
+    "७५": 75,
+    "得分：75分": 75,  # noqa: RUF001
+    "7\u200b5": 75,
+    "075": 75,
+    "100": 100,
+    "100/100": 100,
+    "0": 0,
+    "0/100": 0,
+    "7 5": 75,
+    "1 0 0": 100,
+    "1 0": 10,
+}
+NO_ANSWERS = [
+    "",
+    " \n",
+    "seventy-five",
+    "A dog on the grass.",
+    "0-100",
+    "1 to 100",
+    "between 0 and 100",
+    "out of 100",
+    "101",
+    "1000",
+    "9" * 5000,
+    "-5",
+    "−5",  # noqa: RUF001
+    "Score: -5",
+    "75.5",
+    "75,5",
+    "7,500",
+    "75/10",
+    "70-80",
+    "70–80",  # noqa: RUF001
+    "70 or 80",
+    "7 5 5",
+    "72 81",
+    "3 dogs",
+    "There are 3 dogs",
+    "GPT4",
+    "1e2",
+    "75²",
+    "75½",
+    "<think>it is 75",
+]
+
+
+@pytest.mark.parametrize(("text", "score"), ANSWERS.items())
+def test_an_answer_is_read(text: str, score: int) -> None:
+    assert parse_score(text, 0, 100) == score
+
+
+@pytest.mark.parametrize("text", NO_ANSWERS, ids=lambda text: text[:20])
+def test_what_is_no_answer_is_none(text: str) -> None:
+    assert parse_score(text, 0, 100) is None
+
+
+def test_a_short_scale() -> None:
+    assert [parse_score(text, 1, 5) for text in ("4", "4/5", "Rating (1-5): 4", "5", "1")] == [4, 4, 4, 5, 1]
+    assert [parse_score(text, 1, 5) for text in ("0", "6", "4 5", "80%", "1-5", "4/100")] == [None] * 6
+    assert parse_score("-2", -3, 3) == -2
+
+
+@given(st.text(max_size=80), st.integers(-3, 3), st.integers(4, 1000))
+def test_any_text_gives_a_score_of_the_scale_or_none(text: str, low: int, high: int) -> None:
+    score = parse_score(text, low, high)
+    assert score is None or low <= score <= high
+
+
+@given(
+    st.integers(0, 100),
+    st.sampled_from(["{}", "Score: {}", "{}/100", "{} out of 100", "**{}**.", "The score is {}.", "{}\nwhy: 3 dogs"]),
+)
+def test_every_score_of_the_scale_can_be_said(score: int, form: str) -> None:
+    assert parse_score(form.format(score), 0, 100) == score
+
+
+@given(st.lists(st.integers(0, 100), min_size=2, max_size=3, unique=True))
+def test_several_numbers_are_no_answer(scores: list[int]) -> None:
+    assert parse_score(", ".join(map(str, scores)), 0, 100) is None
+
+
+LABELS = ["Science", "Computer Science", "Law", "C++", "Other/None"]
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    {
+        "Law": "Law",
+        "law.": "Law",
+        "**Law**": "Law",
+        "Domain: computer  science": "Computer Science",
+        "Sure.\nScience\nnot Law": "Science",
+        "c++": "C++",
+        "other/none": "Other/None",
+        "Lawn": None,
+        "": None,
+        "Law or Science": None,
+        "Cooking": None,
+    }.items(),
+)
+def test_a_label_is_read(text: str, label: str | None) -> None:
+    assert parse_label(text, LABELS) == label
+
+
+@given(st.text(max_size=60))
+def test_any_text_gives_a_known_label_or_none(text: str) -> None:
+    assert parse_label(text, LABELS) in {*LABELS, None}
