@@ -25,7 +25,7 @@ def estimate(resolved: Resolved, price: str | None = None, *, verify: bool = Fal
     rates, per_shard = _measured(resolved), _samples_per_shard(plan)
     unit, amount = _price(price)
     stages = []
-    for kind in ["index", *(stage.kind for stage in resolved.stages)]:
+    for kind in ["index", *(stage.name for stage in resolved.stages)]:
         missing = plan.missing.get(kind, 0)
         samples = round(missing * per_shard) if per_shard is not None else None
         rate = rates.get(kind)

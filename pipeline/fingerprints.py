@@ -30,7 +30,7 @@ def index_address(settings: dict[str, str]) -> str:
 
 
 def stage_addresses(stages: Sequence[Stage], plugins: dict[str, str]) -> dict[str, str]:
-    """Per kind, the folder name of its sidecars: kind, version, settings by content, slicing, inputs.
+    """Per stage name, the folder name of its sidecars: name, version, settings by content, slicing, inputs.
 
     Args:
         stages: in recipe order.
@@ -48,8 +48,8 @@ def stage_addresses(stages: Sequence[Stage], plugins: dict[str, str]) -> dict[st
             "inputs": sorted(addresses[writers[field.name]] for field in stage.reads if field.name in writers),
             "plugin": plugins.get(stage.kind),
         }
-        addresses[stage.kind] = f"{stage.kind}-{fingerprint(facts)}"
-        writers |= {field.name: stage.kind for field in stage.writes}
+        addresses[stage.name] = f"{stage.name}-{fingerprint(facts)}"
+        writers |= {field.name: stage.name for field in stage.writes}
     return addresses
 
 

@@ -19,7 +19,7 @@ def graph_reports(ray: Any, box: Toolbox, heavy: list[str], items: list[str]) ->
     """Stream the workers' reports; each slice's compressed bytes go from CPU to GPU actors as one row."""
     gpus = int(ray.cluster_resources()["GPU"])
     cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
-    light = [kind for kind, _ in box.stages if kind not in heavy]
+    light = [stage.name for stage in box.open() if stage.name not in heavy]
     reading = ray.data.from_items([{"work": item} for item in items], override_num_blocks=len(items)).map_batches(
         Reading,
         batch_size=None,
@@ -46,7 +46,7 @@ def heavy_stages(resolved: Resolved) -> list[str]:
     heavy, written = [], set[str]()
     for stage in resolved.stages:
         if stage.uses_gpu or written & {field.name for field in stage.reads}:
-            heavy.append(stage.kind)
+            heavy.append(stage.name)
             written |= {field.name for field in stage.writes}
     return heavy
 
@@ -54,8 +54,8 @@ def heavy_stages(resolved: Resolved) -> list[str]:
 class Reading:
     """The first operator: reads work items and runs the CPU stages."""
 
-    def __init__(self, box: Toolbox, kinds: list[str]) -> None:
-        self.worker = SliceWorker(box, kinds)
+    def __init__(self, box: Toolbox, names: list[str]) -> None:
+        self.worker = SliceWorker(box, names)
 
     def __call__(self, batch: pa.Table) -> Iterator[dict[str, list[Any]]]:
         """One row of JSON in; a row per slice and shard out, at once when it is done."""
@@ -75,8 +75,8 @@ def _row(report: dict[str, Any], payload: bytes | None = None) -> dict[str, list
 class Inferring:
     """The second operator on a GPU cluster: runs the model stages on slices that were read before."""
 
-    def __init__(self, box: Toolbox, kinds: list[str]) -> None:
-        self.worker = SliceWorker(box, kinds)
+    def __init__(self, box: Toolbox, names: list[str]) -> None:
+        self.worker = SliceWorker(box, names)
 
     def __call__(self, batch: pa.Table) -> Iterator[dict[str, list[Any]]]:
         """Slices in, reports out; a shard's closing report passes through."""

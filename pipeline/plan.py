@@ -165,11 +165,11 @@ def make_plan(resolved: Resolved, shards: list[Shard]) -> Plan:
 
 def _lacking(resolved: Resolved, shard: Shard) -> list[str]:
     if shard.digest is None:
-        return [stage.kind for stage in resolved.stages]
+        return [stage.name for stage in resolved.stages]
     return [
-        stage.kind
+        stage.name
         for stage in resolved.stages
-        if not resolved.workspace.sidecar(resolved.addresses[stage.kind], shard.digest).exists()
+        if not resolved.workspace.sidecar(resolved.addresses[stage.name], shard.digest).exists()
     ]
 
 

@@ -198,7 +198,7 @@ class Pictures:
             names = [field.name for field in stage.writes if field.name in self.columns]
             if not names:
                 continue
-            path = self.outcome.resolved.workspace.sidecar(self.outcome.resolved.addresses[stage.kind], shard.digest)
+            path = self.outcome.resolved.workspace.sidecar(self.outcome.resolved.addresses[stage.name], shard.digest)
             values = pl.read_parquet(path, columns=names)[part["row"].to_list()]
             for line, row in zip(found, values.iter_rows(named=True), strict=True):
                 line |= {name: float(value) for name, value in row.items() if value is not None}

@@ -57,9 +57,9 @@ def settings(resolved: Resolved) -> TrainSettings:
     """
     train = resolved.recipe.train
     assert train is not None
-    stage = next(stage for stage in resolved.stages if stage.kind == train.vision)
+    stage = next(stage for stage in resolved.stages if stage.name == train.vision)
     if not hasattr(stage, "model"):
-        towers = [stage.kind for stage in resolved.stages if hasattr(stage, "model")]
+        towers = [stage.name for stage in resolved.stages if hasattr(stage, "model")]
         raise RecipeError(f"`train.vision` names {train.vision!r}, which has no model{nearest(train.vision, towers)}")
     vision = {"vision_model": stage.model, "vision_pretrained": getattr(stage, "pretrained", None)}
     given = {key: _rooted(value, resolved.folder) for key, value in train.settings().items()}

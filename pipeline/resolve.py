@@ -57,7 +57,7 @@ class Resolved:
     mixer: Mixer | None
     inputs: tuple[Input, ...]
     addresses: dict[str, str]
-    """Stage kind -> folder name of its sidecars."""
+    """Stage name -> folder name of its sidecars."""
     plugins: tuple[str, ...]
     plugin_digests: dict[str, str]
     """Kind -> SHA-256 of the user's file that defines it."""
@@ -87,7 +87,7 @@ class Resolved:
 
     def fit_key(self, method: Rule | Mixer) -> str:
         """What a fit is of: the method with its settings, and the addresses of the scores that it reads."""
-        writers = {field.name: self.addresses[stage.kind] for stage in self.stages for field in stage.writes}
+        writers = {field.name: self.addresses[stage.name] for stage in self.stages for field in stage.writes}
         read = {writers[column] for column in method.columns() if column in writers}
         return fingerprint([self.method_identity(method), sorted(read)])
 
@@ -184,7 +184,7 @@ def resolve(path: Path, *, models: bool = True) -> Resolved:
     plugins = tuple(str((folder / plugin).resolve()) for plugin in recipe.plugins)
     own = [Path(plugin) for plugin in plugins]
     files = {load_plugin(path).__name__: path for path in own}
-    stages = tuple(_methods(kinds(Stage, own), "score", recipe.score, folder))
+    stages = _stages(kinds(Stage, own), recipe.score, folder)
     rules = tuple(_methods(kinds(Rule, own), "select", recipe.select, folder))
     mixer = next(iter(_methods(kinds(Mixer, own), "mix", [recipe.mix], folder))) if recipe.mix else None
     _columns_line_up(recipe, stages, rules, mixer)
@@ -193,6 +193,7 @@ def resolve(path: Path, *, models: bool = True) -> Resolved:
     if models:  # last: a check may load or fetch a model
         for stage in stages:
             stage.check()
+        _widths_agree(stages)
     methods: list[Stage | Rule | Mixer] = [*stages, *rules, *([mixer] if mixer else [])]
     origin = {method.kind: files.get(type(method).__module__) for method in methods}
     digests = {kind: hashlib.sha256(file.read_bytes()).hexdigest() for kind, file in origin.items() if file}
@@ -233,10 +234,54 @@ def _refuse_doubled(inputs: Iterable[Input]) -> None:
 
 def _methods(known: dict[str, type[Method]], place: str, steps: Iterable[Step], folder: Path) -> Iterable[Method]:
     for number, step in enumerate(steps):
-        if step.kind not in known:
-            raise RecipeError(f"{place}[{number}]: unknown kind {step.kind!r}{nearest(step.kind, known)}")
-        settings = {name: _rooted(value, folder) for name, value in step.settings().items()}
-        yield validated(known[step.kind], {"kind": step.kind, **settings}, f"{place}[{number}] ({step.kind})")
+        yield _method(known, f"{place}[{number}]", step, folder, {})
+
+
+def _method(known: dict[str, type[Method]], place: str, step: Step, folder: Path, shared: dict[str, Any]) -> Method:
+    if step.kind not in known:
+        raise RecipeError(f"{place}: unknown kind {step.kind!r}{nearest(step.kind, known)}")
+    settings = {name: _rooted(value, folder) for name, value in step.settings().items()}
+    made: Method = validated(known[step.kind], {"kind": step.kind, **shared, **settings}, f"{place} ({step.kind})")
+    return made
+
+
+def _stages(known: dict[str, type[Stage]], steps: Iterable[Step], folder: Path) -> tuple[Stage, ...]:
+    """The score steps; settings shared with the step whose columns one reads are filled in, or have to agree."""
+    stages: list[Stage] = []
+    for number, step in enumerate(steps):
+        place = f"score[{number}]"
+        shared = _shared(known[step.kind], stages, place) if step.kind in known else {}
+        stage = _method(known, place, step, folder, shared)
+        for name, value in shared.items():
+            if (found := getattr(stage, name)) != value:
+                raise RecipeError(
+                    f"{place} ({step.kind}): `{name}` is {found!r}, but the step whose columns it reads has {value!r}; "
+                    "leave it out here"
+                )
+        stages.append(stage)
+    return tuple(stages)
+
+
+def _shared(cls: type[Stage], earlier: Sequence[Stage], place: str) -> dict[str, Any]:
+    if not cls.shares:
+        return {}
+    written = {field.name: stage for stage in earlier for field in stage.writes}
+    for field in cls.reads:
+        _require(field.name, {*written, *(column.name for column in PROVIDED)}, f"{place} reads")
+    writers = [written[field.name] for field in cls.reads if field.name in written]
+    return {name: getattr(stage, name) for stage in writers for name in cls.shares if hasattr(stage, name)}
+
+
+def _widths_agree(stages: Sequence[Stage]) -> None:
+    """Refuse a reader that expects longer or shorter lists than the column's writer makes."""
+    known: dict[str, int] = {}
+    for stage in stages:
+        for name, width in stage.widths().items():
+            if known.setdefault(name, width) != width:
+                raise RecipeError(
+                    f"score step {stage.name!r} expects {width} numbers in {name!r}, which has {known[name]}; "
+                    "name weights made for this model"
+                )
 
 
 def _rooted(value: Any, folder: Path) -> Any:
@@ -251,11 +296,14 @@ def _rooted(value: Any, folder: Path) -> Any:
 
 def _columns_line_up(recipe: Recipe, stages: Sequence[Stage], rules: Sequence[Rule], mixer: Mixer | None) -> None:
     written = {field.name for field in PROVIDED}
+    names = [stage.name for stage in stages]
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise RecipeError(f"score step {doubled[0]!r} stands twice; a column has one writer")
     for stage in stages:
         for field in stage.reads:
-            _require(field.name, written, f"score step {stage.kind!r} reads")
+            _require(field.name, written, f"score step {stage.name!r} reads")
         if twice := written & {field.name for field in stage.writes}:
-            raise RecipeError(f"score step {stage.kind!r} writes {sorted(twice)[0]!r}, which another step writes too")
+            raise RecipeError(f"score step {stage.name!r} writes {sorted(twice)[0]!r}, which another step writes too")
         written |= {field.name for field in stage.writes}
     readable = written - {"image"}
     readers = [(f"rule {rule.kind!r}", rule) for rule in rules] + ([(f"mixer {mixer.kind!r}", mixer)] if mixer else [])
@@ -268,7 +316,7 @@ def _columns_line_up(recipe: Recipe, stages: Sequence[Stage], rules: Sequence[Ru
     for column in recipe.export.columns if recipe.export else ():
         _require(column, scores, "`export.columns` names")
     if recipe.train is not None:
-        _require(recipe.train.vision, {stage.kind for stage in stages}, "`train.vision` names the score step")
+        _require(recipe.train.vision, {stage.name for stage in stages}, "`train.vision` names the score step")
         if recipe.target is None and recipe.train.eval is None:
             raise RecipeError("`train` needs held-out pairs: name `train.eval` or a `target`")
 

@@ -69,7 +69,7 @@ def score(
     shards, changed = look(resolved, cluster, verify=verify)
     plan = make_plan(resolved, shards)
     done = Scored(plan.shards, changed=changed)
-    for kind in ["index", *(stage.kind for stage in resolved.stages)]:
+    for kind in ["index", *(stage.name for stage in resolved.stages)]:
         done.computed[kind], done.reused[kind] = plan.missing.get(kind, 0), plan.reused(kind)
         done.samples[kind], done.seconds[kind] = 0, 0.0
     try:

@@ -95,7 +95,7 @@ def _quarantined(table: ScoreTable) -> pl.DataFrame:
         for role in table.samples["role"].unique().sort():
             rows = table.scores(role, [column]).filter(pl.col(column).is_not_null())
             found.append(
-                rows.select("uid", pl.lit(stage.kind).alias("decided_by"), pl.col(column).alias("reason")).collect()
+                rows.select("uid", pl.lit(stage.name).alias("decided_by"), pl.col(column).alias("reason")).collect()
             )
     return pl.concat(found).unique("uid", keep="first", maintain_order=True).sort("uid")
 
@@ -126,7 +126,7 @@ def _origin(table: ScoreTable) -> str:
     facts = {
         "pool": {role: table.pool_fingerprint(role) for role in roles},
         "scores": table.resolved.addresses,
-        "optional": sorted(stage.kind for stage in table.resolved.stages if stage.optional),
+        "optional": sorted(stage.name for stage in table.resolved.stages if stage.optional),
         "seed": recipe.seed,
         "held_out": [recipe.train is not None, HELD_OUT_SHARE, MATCH_DISTANCE],
     }

@@ -82,7 +82,7 @@ class ScoreTable:
         shards = [shard for shard in self._readable if shard.input.role == role]
         if not shards:
             return pl.LazyFrame(schema={"uid": pl.String, "source": pl.String})
-        writers = {name: stage.kind for stage in self.resolved.stages for name in _written(stage)}
+        writers = {name: stage.name for stage in self.resolved.stages for name in _written(stage)}
         wanted: dict[str | None, list[str]] = {}
         for column in columns:
             wanted.setdefault(None if column in INDEX_COLUMNS else writers[column], []).append(column)

@@ -37,9 +37,9 @@ class Toolbox:
     held_by: str | None = None
     """The run that has to hold the workspace while its workers write."""
 
-    def reads_images(self, kinds_wanted: Sequence[str]) -> bool:
-        """Whether any of these kinds needs image bytes."""
-        return any(IMAGE in stage.reads for stage in self.open() if stage.kind in kinds_wanted)
+    def reads_images(self, wanted: Sequence[str]) -> bool:
+        """Whether any of these stages needs image bytes."""
+        return any(IMAGE in stage.reads for stage in self.open() if stage.name in wanted)
 
     def open(self) -> list[Stage]:
         """The stages, built where they will run."""
@@ -51,10 +51,10 @@ class SliceWorker:
     """Scores work items; models are loaded once, when the first slice needs them."""
 
     def __init__(self, toolbox: Toolbox, only: Sequence[str] | None = None) -> None:
-        """`only` restricts it to some kinds, for a cluster where GPU stages run elsewhere."""
+        """`only` names the stages it runs, for a cluster where GPU stages run elsewhere."""
         self.toolbox = toolbox
         self.workspace = Workspace(Path(toolbox.workspace))
-        self.stages = [stage for stage in toolbox.open() if only is None or stage.kind in only]
+        self.stages = [stage for stage in toolbox.open() if only is None or stage.name in only]
         self.scorers: dict[str, Scorer] = {}
 
     def work(self, item: Work, *, hand_on: bool = False) -> Iterator[tuple[dict[str, Any], bytes | None]]:
@@ -105,8 +105,8 @@ class SliceWorker:
         rows = len(columns[IMAGE.name])
         seconds: dict[str, float] = {}
         for stage in self.stages:
-            part = self._part(self.toolbox.addresses[stage.kind], item.token, number)
-            if stage.kind not in item.stages:
+            part = self._part(self.toolbox.addresses[stage.name], item.token, number)
+            if stage.name not in item.stages:
                 columns |= self._present(stage, item, rows)
             elif is_whole(part, rows):
                 columns |= _columns(read_table(part), stage)
@@ -115,14 +115,14 @@ class SliceWorker:
                 scores = self._scored(stage, columns, item, rows)
                 write_table(scores, part, machine_facts(), durable=False)
                 columns |= _columns(scores, stage)
-                seconds[stage.kind] = time.perf_counter() - began
+                seconds[stage.name] = time.perf_counter() - began
         size = int(pc.sum(pc.binary_length(columns[IMAGE.name])).as_py() or 0)
         return {"token": item.token, "slice": number, "rows": rows, "seconds": seconds, "bytes": size}, columns
 
     def _scored(self, stage: Stage, columns: dict[str, pa.Array], item: Work, rows: int) -> pa.Table:
-        scorer = self.scorers.get(stage.kind)
+        scorer = self.scorers.get(stage.name)
         if scorer is None:
-            scorer = self.scorers[stage.kind] = stage.open()
+            scorer = self.scorers[stage.name] = stage.open()
         inputs = pa.table([columns[field.name] for field in stage.reads], pa.schema(stage.reads))
         batches = [
             check_batch(stage, scorer(batch), batch.num_rows, item.container.path)
@@ -133,7 +133,7 @@ class SliceWorker:
 
     def _present(self, stage: Stage, item: Work, rows: int) -> dict[str, pa.Array]:
         assert item.digest is not None
-        table = read_table(self.workspace.sidecar(self.toolbox.addresses[stage.kind], item.digest))
+        table = read_table(self.workspace.sidecar(self.toolbox.addresses[stage.name], item.digest))
         return _columns(table.slice(item.first_row, rows), stage)
 
     def assemble(self, item: Work, report: dict[str, Any]) -> None:
@@ -200,7 +200,7 @@ def check_batch(stage: Stage, scores: pa.RecordBatch, rows: int, shard: str) -> 
     Raises:
         ContractError: naming the stage, the shard, the column, what was found and what was promised.
     """
-    who = f"stage {stage.kind!r} on {shard}"
+    who = f"stage {stage.name!r} on {shard}"
     if scores.num_rows != rows:
         raise ContractError(f"{who}: got {rows} rows and returned {scores.num_rows}; a stage never drops a row")
     if not scores.schema.equals(stage.returns()):
@@ -254,13 +254,13 @@ def assemble_shard(
 
     Args:
         workspace: where they lie.
-        addresses: kind -> the stage's folder.
+        addresses: stage name -> the stage's folder.
         stages: those of the recipe.
         item: what was missing.
         place: token, digest and number of slices.
     """
     for stage in stages:
-        if stage.kind in item.stages:
-            assemble(workspace, addresses[stage.kind], stage.returns(), place)
+        if stage.name in item.stages:
+            assemble(workspace, addresses[stage.name], stage.returns(), place)
     if item.digest is None:
         assemble(workspace, item.index_address, INDEX, place)

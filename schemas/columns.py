@@ -4,6 +4,8 @@ A column is a `pa.Field`, so `pa.schema(stage.writes)` is the schema of what a s
 Null means "could not be computed"; the stage's reason column says why. NaN is never a value.
 """
 
+import re
+
 import pyarrow as pa
 
 COLUMNS: dict[str, pa.Field] = {}
@@ -23,16 +25,35 @@ def column(
     Raises:
         ValueError: the name is already declared with another type or meaning.
     """
+    field = _field(name, dtype, meaning, unit, low, high)
+    known = COLUMNS.setdefault(name, field)
+    if not known.equals(field, check_metadata=True):
+        raise ValueError(f"column {name!r} is declared twice, as {known} and as {field}")
+    return known
+
+
+def named_column(
+    name: str, dtype: pa.DataType, meaning: str, *, low: float | None = None, high: float | None = None
+) -> pa.Field:
+    """A column whose name a recipe chooses, so that it is declared by the stage that writes it and not here.
+
+    Raises:
+        ValueError: the name is one that is declared here, or not made of lower-case letters, digits and `_`.
+    """
+    if name in COLUMNS:
+        raise ValueError(f"column {name!r} is one of cuvee's own; choose another name")
+    if re.fullmatch("[a-z][a-z0-9_]*", name) is None:
+        raise ValueError(f"column {name!r}: expected lower-case letters, digits and `_`, a letter first")
+    return _field(name, dtype, meaning, "", low, high)
+
+
+def _field(name: str, dtype: pa.DataType, meaning: str, unit: str, low: float | None, high: float | None) -> pa.Field:
     facts = {"meaning": meaning, "unit": unit}
     if low is not None:
         facts["low"] = repr(low)
     if high is not None:
         facts["high"] = repr(high)
-    field = pa.field(name, dtype, nullable=True, metadata=facts)
-    known = COLUMNS.setdefault(name, field)
-    if not known.equals(field, check_metadata=True):
-        raise ValueError(f"column {name!r} is declared twice, as {known} and as {field}")
-    return known
+    return pa.field(name, dtype, nullable=True, metadata=facts)
 
 
 def bounds(field: pa.Field) -> tuple[float | None, float | None]:

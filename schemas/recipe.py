@@ -146,9 +146,6 @@ class Recipe(Model):
             raise ValueError(f"source {twice[0]!r} stands twice in the pool; give each source its own name")
         if reserved := sorted({"target", "eval"} & set(names)):
             raise ValueError(f"source name {reserved[0]!r} is reserved; choose another")
-        kinds = [step.kind for step in self.score]
-        if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
-            raise ValueError(f"score step {twice[0]!r} stands twice; a column has one writer")
         if self.mix is not None and self.export is None:
             raise ValueError("`mix` needs `export`: a mixture is drawn for a number of samples")
         if self.train is not None and self.export is None:

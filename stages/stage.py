@@ -16,7 +16,7 @@ class Stage(BaseModel):
     """One scoring method: its settings are its fields, its work is what `open()` returns.
 
     The engine cuts batches of `batch_rows` rows inside a slice, calls `open()` once per worker and
-    writes what comes back to `scores/<kind>-<fingerprint>/`. What cannot be computed of a
+    writes what comes back to `scores/<name>-<fingerprint>/`. What cannot be computed of a
     sample is null, with a short code in the reason column; an exception is a bug of the stage.
     """
 
@@ -28,11 +28,20 @@ class Stage(BaseModel):
 
     reads: ClassVar[tuple[pa.Field, ...]]
     writes: ClassVar[tuple[pa.Field, ...]]
+    """A stage whose columns are named by its settings makes `reads`, `writes` and `name` properties."""
+    shares: ClassVar[tuple[str, ...]] = ()
+    """Settings that have to be those of the stage whose columns it reads, e.g. the model of an embedding: a recipe may
+    leave them out, and cannot contradict them."""
     version: ClassVar[int] = 1
     """Raise it whenever outputs change for the same settings and input."""
     batch_rows: ClassVar[int] = 256
     uses_gpu: ClassVar[bool] = False
     """True: the engine places it in GPU actors where the cluster has GPUs."""
+
+    @property
+    def name(self) -> str:
+        """What it goes by in a run: its kind, unless a recipe may hold several of one kind, told apart by a column."""
+        return self.kind
 
     def open(self) -> Scorer:
         """Load what is heavy (models, libraries) and return the scorer; called once per worker."""
@@ -42,6 +51,10 @@ class Stage(BaseModel):
         """What addresses the outputs beside kind and version: settings, with files replaced by their content."""
         return self.model_dump(mode="json", exclude={"kind", "optional"})
 
+    def widths(self) -> dict[str, int]:
+        """Lengths of list columns that it reads or writes, as far as the files behind its settings tell them."""
+        return {}
+
     def check(self) -> None:
         """Refuse what cannot work before anything starts, e.g. a model that does not load.
 
@@ -49,12 +62,10 @@ class Stage(BaseModel):
             RecipeError: with what was found, what was expected and what to do.
         """
 
-    @classmethod
-    def reason_column(cls) -> pa.Field:
-        """The column that says why a row has nulls: `<kind>_reason`, null when all is well."""
-        return pa.field(f"{cls.model_fields['kind'].default}_reason", pa.string())
+    def reason_column(self) -> pa.Field:
+        """The column that says why a row has nulls: `<name>_reason`, null when all is well."""
+        return pa.field(f"{self.name}_reason", pa.string())
 
-    @classmethod
-    def returns(cls) -> pa.Schema:
+    def returns(self) -> pa.Schema:
         """What the scorer returns: the written columns and the reason column."""
-        return pa.schema([*cls.writes, cls.reason_column()])
+        return pa.schema([*self.writes, self.reason_column()])

@@ -97,7 +97,7 @@ def _write_shards(
 ) -> dict[str, str]:
     """SHA-256 of every output shard; what an earlier run finished is not written again."""
     resolved, shards = draws.table.resolved, plan.shards
-    writers = {field.name: stage.kind for stage in resolved.stages for field in stage.writes}
+    writers = {field.name: stage.name for stage in resolved.stages for field in stage.writes}
     job = WriteShard(
         workspace=str(resolved.workspace.root),
         staging=str(staging),

@@ -147,7 +147,7 @@ class TestContract:
         stage, scorer, _ = opened(kind, settings)
         inputs = pa.record_batch([pa.nulls(3, field.type) for field in stage.reads], pa.schema(stage.reads))
         scores = scorer(inputs)
-        assert scores[f"{kind}_reason"].null_count == 0
+        assert scores[stage.reason_column().name].null_count == 0
         assert all(scores[field.name].null_count == 3 for field in stage.writes)
 
     def test_what_is_wrong_has_a_reason_and_what_is_sound_has_none(
@@ -237,7 +237,7 @@ def test_a_broken_promise_is_caught_at_the_edge(wrong: list[float]) -> None:
     from stages.quality.image_header import ImageHeader
 
     def returned(ratios: list[float]) -> pa.RecordBatch:
-        schema = ImageHeader.returns()
+        schema = ImageHeader().returns()
         columns = [
             pa.array(ratios, f.type) if f.name == "aspect_ratio" else pa.nulls(len(ratios), f.type) for f in schema
         ]

@@ -117,7 +117,7 @@ def test_flat_images_have_no_deviation() -> None:
 def test_a_broken_image_is_a_null_with_a_reason() -> None:
     whole = encoded(picture(1))
     found = scored([None, b"", b"no image", whole[:-40], whole])
-    assert found.schema == PerceptualHash.returns()
+    assert found.schema == PerceptualHash().returns()
     assert found["perceptual_hash_reason"].to_pylist() == [
         "missing_image",
         "empty_image",

@@ -1,0 +1,5 @@
+"""Every backend, for the `backend:` of a stage."""
+
+from stages.raters.transformers_rater import TransformersBackend
+
+Backend = TransformersBackend

@@ -1,0 +1,178 @@
+"""A rater in this process: any folder that transformers loads as an image-and-text model.
+
+The score of a scale is its expectation under the probabilities of all its integers (see `answers`), after at most three
+passes: image and caption once, the ends of all questions, and, where numbers have several tokens, their beginnings.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, field_validator
+
+from schemas.errors import RecipeError
+from stages.alignment.clip.stage import device_kind
+from stages.pixels import PixelError, decode, flat_rgb
+from stages.raters.answers import AnswerTrie, Logs, expectation
+from stages.raters.backend import UNPARSEABLE, Answer, BackendSettings, RaterSample
+from stages.raters.multimodal_model import MultimodalModel, Prompts, UnfitError, load_model
+from stages.raters.prompt import VERSION, prompt
+from stages.raters.rubric import Question
+from stages.train.model_files import folder_identity, local_folder
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+AGREEMENT = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 5e-2}
+"""How far a probability may differ between prompts with a shared beginning and separate ones, by number format."""
+FOREIGN = (ValueError, TypeError, RuntimeError, AttributeError, NotImplementedError, IndexError, KeyError)
+"""What models raise that cannot be asked this way."""
+
+
+class TransformersBackend(BackendSettings):
+    """A model folder, run by transformers; no code from the folder is ever run."""
+
+    kind: Literal["transformers"] = "transformers"
+    model: str
+    """Folder of an image-and-text model with its processor, or a hub name in the local cache."""
+    answer: Literal["expectation", "generate"] = "expectation"
+    """`generate` writes an answer, greedily, and reads the number in it: the published path, slower and coarser."""
+    least_mass: float = Field(0.5, ge=0, le=1)
+    """Probability that all admissible answers must have together; below it the model would rather say something else,
+    and the answer counts as unparseable. For `expectation`."""
+    new_tokens: int = Field(8, gt=0)
+    """Most tokens that `generate` writes; two, as in the original, cut a 100 that is spelled digit by digit."""
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", validate_default=True)
+    dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
+    threads: int = Field(default=1, gt=0)
+    """Torch threads of one CPU worker; another number gives other last bits and another address."""
+
+    @field_validator("device")
+    @classmethod
+    def _resolved(cls, device: str) -> str:
+        return device_kind() if device == "auto" else device
+
+    @property
+    def local(self) -> bool:
+        """It runs here."""
+        return True
+
+    def check(self) -> None:
+        """Refuse a folder that holds no image-and-text model.
+
+        Raises:
+            RecipeError: with what was found and what was expected.
+        """
+        from transformers import AutoConfig
+        from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
+
+        folder = local_folder(self.model)
+        try:
+            found = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).model_type
+        except (OSError, ValueError, KeyError) as error:
+            raise RecipeError(f"model {self.model!r} has no configuration that loads: {error!s:.400}") from error
+        if found not in KNOWN:
+            raise RecipeError(f"model {self.model!r} is a {found!r}, not one that takes an image and a text")
+        folder_identity(folder)
+
+    def identity(self) -> dict[str, object]:
+        """Settings, the words around a sample, and the model by its files' content."""
+        settings = self.model_dump(mode="json", exclude={"model"})
+        return {**settings, "weights": folder_identity(local_folder(self.model)), "prompt": VERSION}
+
+    def open(self) -> "TransformersRater":
+        """Load the model, and find out whether prompts may share their beginning."""
+        model = load_model(local_folder(self.model), device=self.device, dtype=self.dtype, threads=self.threads)
+        rater = TransformersRater(model, self)
+        if self.answer == "expectation":
+            rater.once = rater.beginnings_can_be_shared()
+        return rater
+
+
+@dataclass
+class TransformersRater:
+    """A loaded model that answers questions."""
+
+    model: MultimodalModel
+    settings: TransformersBackend
+    once: bool = True
+    """Image and caption are encoded once for all questions. Not for models whose image sees what comes after it."""
+    tries: dict[Question, AnswerTrie] = field(default_factory=dict)
+
+    def rate(self, samples: Sequence[RaterSample], questions: Sequence[Question]) -> list[list[Answer]]:
+        """Per sample, one answer per question; samples do not touch each other."""
+        return [self._rated(sample, questions) for sample in samples]
+
+    def beginnings_can_be_shared(self) -> bool:
+        """Whether shared and separate prompts give the same probabilities, tried on a grey picture.
+
+        Raises:
+            RecipeError: the model does not continue a prompt token by token, with or without sharing.
+        """
+        from PIL import Image
+
+        asked = [Question(name="a", text="How good is it?"), Question(name="b", text="Is it?", labels=("yes", "no"))]
+        prompts = self._prompts(Image.new("RGB", (64, 48), (128, 128, 128)), "a grey picture", asked)
+        tries = [self._trie(question) for question in asked]
+        chains = [trie.chains() for trie in tries]
+        try:
+            separate = self.model.after(prompts, chains, once=False)
+        except FOREIGN as error:
+            raise RecipeError(
+                f"model {self.settings.model!r} does not continue a prompt as a decoder with a cache does ({error!s:.200}); "
+                "choose another model, or `answer: generate`"
+            ) from error
+        try:
+            shared = self.model.after(prompts, chains, once=True)
+        except FOREIGN:
+            return False
+        pairs = [
+            (t.probabilities(one), t.probabilities(all_)) for t, one, all_ in zip(tries, separate, shared, strict=True)
+        ]
+        return max(float(abs(one - all_).max()) for one, all_ in pairs) <= AGREEMENT[self.settings.dtype]
+
+    def _rated(self, sample: RaterSample, questions: Sequence[Question]) -> list[Answer]:
+        try:
+            picture = None if sample.image is None else flat_rgb(decode(sample.image))
+            prompts = self._prompts(picture, sample.caption, questions)
+            self.model.refuse_longer(prompts, self.settings.new_tokens)
+        except PixelError as error:
+            return [Answer(None, error.reason)] * len(questions)
+        except UnfitError as error:
+            return [Answer(None, error.reason)] * len(questions)
+        if self.settings.answer == "generate":
+            return self._generated(prompts, questions)
+        tries = [self._trie(question) for question in questions]
+        after = self.model.after(prompts, [trie.chains() for trie in tries], once=self.once)
+        return [
+            self._answer(question, trie.probabilities(logs))
+            for question, trie, logs in zip(questions, tries, after, strict=True)
+        ]
+
+    def _answer(self, question: Question, chances: Logs) -> Answer:
+        if float(chances.sum()) < max(self.settings.least_mass, 1e-12):
+            return Answer(None, UNPARSEABLE)
+        if question.labels:
+            return Answer(question.labels[int(chances.argmax())])
+        return Answer(expectation(range(question.low, question.high + 1), chances)[0])
+
+    def _generated(self, prompts: Prompts, questions: Sequence[Question]) -> list[Answer]:
+        texts = self.model.generate(prompts, self.settings.new_tokens)
+        return [parsed(text, question) for text, question in zip(texts, questions, strict=True)]
+
+    def _prompts(self, picture: "Image.Image | None", caption: str, questions: Sequence[Question]) -> Prompts:
+        special = self.model.special_tokens
+        return self.model.prompts(picture, [prompt(caption, question, special) for question in questions])
+
+    def _trie(self, question: Question) -> AnswerTrie:
+        if question not in self.tries:
+            self.tries[question] = AnswerTrie.of(question.answers(), self.model.tokenize, self.model.digits)
+        return self.tries[question]
+
+
+def parsed(text: str, question: Question) -> Answer:
+    """The answer that a generated text gives, or `unparseable_score`."""
+    from stages.raters.parser import parse_label, parse_score
+
+    value = parse_label(text, question.labels) if question.labels else parse_score(text, question.low, question.high)
+    return Answer(None, UNPARSEABLE) if value is None else Answer(value)

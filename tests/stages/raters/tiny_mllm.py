@@ -1,0 +1,127 @@
+"""Folders of tiny multimodal language models with random weights, of several architectures: for mechanics only."""
+
+from pathlib import Path
+from typing import Any
+
+SENTENCES = [
+    "Answer with one integer from 0 to 100 and nothing else.",
+    "Below is a caption that was found beside this image, written as one JSON string.",
+    "a red circle above a green square on the table",
+    "How well do image and caption belong together?",
+]
+PAD, BEGIN, END, IMAGE = "<pad>", "<s>", "</s>", "<image>"
+CHAT = (
+    "{% for message in messages %}{{ message.role.upper() }}: {% for part in message.content %}"
+    "{% if part.type == 'image' %}<image>\n{% else %}{{ part.text }}{% endif %}{% endfor %}{{ '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+
+
+def tokenizer(specials: tuple[str, ...] = (), *, whole_numbers: bool = False, **named: str) -> Any:
+    """A byte-level BPE; integers are one token a digit, or one token each with `whole_numbers`."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    inner = Tokenizer(models.BPE())
+    digits = [] if whole_numbers else [pre_tokenizers.Digits(individual_digits=True)]
+    inner.pre_tokenizer = pre_tokenizers.Sequence([*digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    inner.decoder = decoders.ByteLevel()
+    numbers = [f"{n} {n}\n{n}" for n in range(101)] * 40 if whole_numbers else []
+    trainer = trainers.BpeTrainer(
+        vocab_size=800,
+        special_tokens=[PAD, BEGIN, END, IMAGE, *specials],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    inner.train_from_iterator([*SENTENCES * 50, *numbers], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token=PAD, bos_token=BEGIN, eos_token=END, extra_special_tokens=named or None
+    )
+
+
+def text_config(vocabulary: int, **changed: Any) -> dict[str, Any]:
+    return {
+        "vocab_size": vocabulary, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 2048, "bos_token_id": 1,
+        "eos_token_id": 2, "pad_token_id": 0, **changed,
+    }  # fmt: skip
+
+
+def write_llava(folder: Path, *, whole_numbers: bool = False, side: int = 32, text: dict[str, Any] | None = None) -> Path:
+    """LLaVA: a CLIP tower, a projector, a Llama."""
+    import torch
+    from transformers import (
+        CLIPImageProcessor,
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        LlavaProcessor,
+    )
+
+    words = tokenizer(whole_numbers=whole_numbers)
+    shape = {"height": side, "width": side}
+    pictures = CLIPImageProcessor(size={"shortest_edge": side}, crop_size=shape)
+    LlavaProcessor(
+        pictures, words, patch_size=8, vision_feature_select_strategy="default", chat_template=CHAT,
+        image_token=IMAGE, num_additional_image_tokens=1,
+    ).save_pretrained(folder)  # fmt: skip
+    tower = CLIPVisionConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, image_size=side, patch_size=8
+    )
+    language = LlamaConfig(**text_config(len(words), **(text or {})))
+    torch.manual_seed(0)
+    config = LlavaConfig(vision_config=tower, text_config=language, image_token_index=3)
+    LlavaForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
+def write_qwen2_vl(folder: Path) -> Path:
+    """Qwen2-VL: patches of any resolution, rotary positions in three dimensions."""
+    import torch
+    from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor, Qwen2VLProcessor
+
+    names = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+    words = tokenizer(names)
+    words.image_token, words.video_token = names[2:]
+    pictures = Qwen2VLImageProcessor(size={"shortest_edge": 56 * 56, "longest_edge": 112 * 112})
+    chat = CHAT.replace("<image>", "".join((names[0], names[2], names[1])))
+    try:
+        from transformers import Qwen2VLVideoProcessor
+
+        processor = Qwen2VLProcessor(pictures, words, Qwen2VLVideoProcessor(), chat_template=chat)
+    except ImportError:
+        processor = Qwen2VLProcessor(pictures, words, chat_template=chat)
+    processor.save_pretrained(folder)
+    ids = words.convert_tokens_to_ids(list(names))
+    config = Qwen2VLConfig(
+        text_config=text_config(
+            len(words), rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]}
+        ),
+        vision_config={"depth": 2, "embed_dim": 32, "num_heads": 4, "hidden_size": 32, "mlp_ratio": 2},
+        vision_start_token_id=ids[0], vision_end_token_id=ids[1], image_token_id=ids[2], video_token_id=ids[3],
+    )  # fmt: skip
+    torch.manual_seed(0)
+    Qwen2VLForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
+def write_idefics3(folder: Path) -> Path:
+    """Idefics3, of which SmolVLM is a descendant: a SigLIP tower, pixel shuffle, a Llama."""
+    import torch
+    from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3ImageProcessor, Idefics3Processor
+
+    names = ("<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
+    words = tokenizer(names)
+    pictures = Idefics3ImageProcessor(
+        size={"longest_edge": 64}, max_image_size={"longest_edge": 32}, do_image_splitting=False
+    )
+    Idefics3Processor(pictures, words, image_seq_len=4, chat_template=CHAT).save_pretrained(folder)
+    tower = {
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 32,
+        "patch_size": 8,
+    }  # fmt: skip
+    language = {"model_type": "llama", **text_config(len(words))}
+    torch.manual_seed(0)
+    config = Idefics3Config(vision_config=tower, text_config=language, image_token_id=3, scale_factor=2, pad_token_id=0)
+    Idefics3ForConditionalGeneration(config).save_pretrained(folder)
+    return folder
