@@ -10,6 +10,7 @@ from functools import cache
 from itertools import product
 from typing import Any
 
+from schemas.errors import CuveeError
 from stages.pixels import PixelError
 from stages.raters import prompt
 from stages.raters.backend import Answer, RaterSample
@@ -61,17 +62,17 @@ class Batch:
         self._urls: dict[int, str | None] = {}
         self._to_go = len(samples) * len(questions)
         self._lease: Lease | None = None
-        self._overrun: str | None = None
+        self._stop: CuveeError | None = None
 
     def answers(self) -> list[list[Answer]]:
         """Per sample, one per question."""
         return [[self._found[row, place] for place in range(len(self.questions))] for row in range(len(self.samples))]
 
     async def work(self) -> None:
-        """Ask everything that is not known already.
+        """Ask everything that is not known already; what is under way when something stops the run is awaited and kept.
 
         Raises:
-            ExceptionGroup: of the first fault that stops the run, and of others beside it.
+            CuveeError: the first fault that stops the run.
         """
         import aiohttp
 
@@ -81,22 +82,32 @@ class Batch:
         cookies = aiohttp.DummyCookieJar()
         try:
             async with aiohttp.ClientSession(connector=connections, cookie_jar=cookies) as session:
-                call = Call(session, self.terms.endpoint, began=self._began, sleep=self.terms.sleep)
+                call = Call(
+                    session,
+                    self.terms.endpoint,
+                    began=self._began,
+                    stopped=lambda: self._stop is not None,
+                    sleep=self.terms.sleep,
+                )
                 async with asyncio.TaskGroup() as group:
                     for _ in range(min(self.terms.concurrency, self._to_go)):
                         group.create_task(self._go_through(jobs, call))
         finally:
             if self._lease is not None:
                 self._lease.give_back()
+        if self._stop is not None:
+            raise self._stop
 
     async def _go_through(self, jobs: Iterator[tuple[int, int]], call: Call) -> None:
         for row, place in jobs:  # shared by all: each takes the next one when it is free
             try:
-                body = self._body(row, place)
+                self._found[row, place] = await self._answer(self._body(row, place), self.questions[place], call)
             except PixelError as error:
                 self._found[row, place] = Answer(None, error.reason)
-            else:
-                self._found[row, place] = await self._answer(body, self.questions[place], call)
+            except CuveeError as error:
+                self._stop = self._stop or error
+            if self._stop is not None:
+                return
             self._to_go -= 1
 
     def _body(self, row: int, place: int) -> dict[str, Any]:
@@ -122,8 +133,6 @@ class Batch:
         except SampleError as error:
             given = await self._blamed(error, question, call)
         self.terms.journal.add(key, given)
-        if self._overrun is not None:
-            raise RunError(self._overrun)
         return given
 
     def _complete(self, reply: Reply) -> Reply:
@@ -141,6 +150,8 @@ class Batch:
             RunError: the plain one fails as well, or too many samples fail.
         """
         self.failed += 1
+        if self._stop is not None:
+            raise self._stop
         if self.failed > max(A_FEW, self.terms.max_failed * self.asked):
             raise RunError(
                 f"{error}; that makes {self.failed} of {self.asked} requests, more than `max_failed` allows; {GOES_ON}"
@@ -172,7 +183,7 @@ class Batch:
             return Spent(1, self.terms.most_nano)
         cost = self.terms.cost_nano(usage.input_tokens, usage.output_tokens)
         if cost > self.terms.most_nano and self.terms.ledger.budget.cost is not None:
-            self._overrun = (
+            self._stop = self._stop or RunError(
                 f"{self.terms.endpoint.url}: a request of {usage.input_tokens} input and {usage.output_tokens} output "
                 f"tokens cost {cost / NANO:.6g}, more than the {self.terms.most_nano / NANO:.6g} that the budget "
                 f"counts with; raise `max_input_tokens` or `max_answer_tokens`, then {GOES_ON}"

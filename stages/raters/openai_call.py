@@ -5,7 +5,6 @@ key, an address, a model's name), and after `attempts` tries for what should hav
 may be the sample's own fault (an image that the server cannot take) is left to the caller to decide.
 """
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -102,12 +101,17 @@ class Call:
         endpoint: Endpoint,
         *,
         began: Callable[[], Callable[[Usage | None, bool], None]],
-        sleep: Sleep = asyncio.sleep,
+        stopped: Callable[[], bool],
+        sleep: Sleep,
     ) -> None:
-        """`began()` is called before each try and gives what is called after it with usage and whether it may cost."""
+        """`began()` is called before each try and gives what is called after it with usage and whether it may cost.
+
+        Once `stopped()` says so, nothing is tried again.
+        """
         self.session = session
         self.endpoint = endpoint
         self.began = began
+        self.stopped = stopped
         self.sleep = sleep
 
     async def ask(self, body: dict[str, Any]) -> Reply:
@@ -119,9 +123,11 @@ class Call:
         """
         attempt = 1
         while isinstance(outcome := await self._try(body), Failure):
-            if not outcome.again or attempt == self.endpoint.attempts:
+            if not outcome.again or attempt == self.endpoint.attempts or self.stopped():
                 raise self._given_up(outcome, attempt)
             await self.sleep(wait_seconds(attempt, outcome.wait_seconds))
+            if self.stopped():
+                raise self._given_up(outcome, attempt)
             attempt += 1
         return outcome
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from schemas.errors import CuveeError, RecipeError
+from schemas.errors import RecipeError
 from stages.raters import prompt
 from stages.raters.backend import Answer, BackendSettings, Rater, RaterSample
 from stages.raters.journal import Journal
@@ -153,9 +153,6 @@ class OpenAIRater:
         batch = Batch(self.terms, samples, questions, (self.asked, self.failed))
         try:
             asyncio.run(batch.work())
-        except ExceptionGroup as group:
-            ours = (error for error in group.exceptions if isinstance(error, CuveeError))
-            raise next(ours, group.exceptions[0]) from None
         finally:
             self.asked, self.failed = batch.asked, batch.failed
         return batch.answers()

@@ -46,7 +46,9 @@ def text_config(vocabulary: int, **changed: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write_llava(folder: Path, *, whole_numbers: bool = False, side: int = 32, text: dict[str, Any] | None = None) -> Path:
+def write_llava(
+    folder: Path, *, whole_numbers: bool = False, side: int = 32, text: dict[str, Any] | None = None
+) -> Path:
     """LLaVA: a CLIP tower, a projector, a Llama."""
     import torch
     from transformers import (
