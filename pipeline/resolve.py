@@ -286,6 +286,8 @@ def _widths_agree(stages: Sequence[Stage]) -> None:
 
 def _rooted(value: Any, folder: Path) -> Any:
     """A relative `local-dir:` or `./` path in a setting is relative to the recipe, like every path in it."""
+    if isinstance(value, dict):
+        return {name: _rooted(part, folder) for name, part in value.items()}
     if not isinstance(value, str):
         return value
     prefix, path = ("local-dir:", value[10:]) if value.startswith("local-dir:") else ("", value)

@@ -125,3 +125,18 @@ GREY_DEVIATION = column(
 IMAGE_EMBEDDING = column("image_embedding", pa.list_(pa.float16()), "unit-norm image embedding, (d,)")
 TEXT_EMBEDDING = column("text_embedding", pa.list_(pa.float16()), "unit-norm caption embedding, (d,)")
 CLIP_SCORE = column("clip_score", pa.float32(), "cosine of image and caption embedding", low=-1.001, high=1.001)
+
+# quality/mlm_filter
+MLM_IMAGE_TEXT_MATCHING = column(
+    "mlm_image_text_matching", pa.float32(), "whether the caption is about what the image shows", low=0, high=100
+)
+MLM_OBJECT_DETAIL = column(
+    "mlm_object_detail", pa.float32(), "whether the details that the caption gives hold in the image", low=0, high=100
+)
+MLM_CAPTION_QUALITY = column(
+    "mlm_caption_quality", pa.float32(), "how good the caption is as a piece of text", low=0, high=100
+)
+MLM_SEMANTIC_UNDERSTANDING = column(
+    "mlm_semantic_understanding", pa.float32(), "what the caption tells beyond what is seen", low=0, high=100
+)
+MLM_INVALID = column("mlm_invalid", pa.int32(), "how many of the four answers were none", low=0, high=4)

@@ -52,7 +52,7 @@ class AnswerTrie:
         return found
 
     def chains(self) -> list[Path]:
-        """The fewest paths to feed a model so that it is asked after every inner path; none if single tokens suffice."""
+        """The fewest paths after which a model is asked about every inner path; none if single tokens suffice."""
         inner = {path for path in self.inner() if path}
         shorter = {path[:depth] for path in inner for depth in range(1, len(path))}
         return sorted(inner - shorter)

@@ -180,7 +180,7 @@ class MultimodalModel:
         return dict(made)
 
     def _cut(self, prompts: Prompts, row: Sequence[int], length: int) -> dict[str, Any]:
-        """The processor's inputs with the first `length` ids of `row`; what has a value per token is cut or prolonged."""
+        """The processor's inputs with the first `length` ids of `row`; what has a value per token is as long."""
         import torch
 
         size = prompts.inputs["input_ids"].shape[1]
@@ -283,12 +283,12 @@ def load_model(folder: Path, *, device: str = "cpu", dtype: str = "fp32", thread
     numbers = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[dtype]
     own = {"local_files_only": True, "trust_remote_code": False}
     try:
-        model = AutoModelForImageTextToText.from_pretrained(folder, dtype=numbers, **own)
-        processor = AutoProcessor.from_pretrained(folder, **own)
+        model: torch.nn.Module = AutoModelForImageTextToText.from_pretrained(folder, dtype=numbers, **own)
+        processor: Any = AutoProcessor.from_pretrained(folder, **own)  # type: ignore[no-untyped-call]
         processor.tokenizer.convert_ids_to_tokens([0])
     except (OSError, ValueError, KeyError, AttributeError, ImportError, RuntimeError) as error:
         raise RecipeError(f"model {str(folder)!r} does not load as an image-and-text model: {error!s:.800}") from error
-    return MultimodalModel(model.eval().requires_grad_(False).to(device), processor, device, threads)
+    return MultimodalModel(model.train(False).requires_grad_(False).to(device), processor, device, threads)
 
 
 def _logs(logits: "torch.Tensor") -> Logs:

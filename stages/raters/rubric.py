@@ -22,8 +22,8 @@ class Question(BaseModel):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     text: str = Field(min_length=1)
     """The criterion and what the ends of its scale, or its labels, mean."""
-    low: int = Field(0, ge=0)
-    high: int = Field(100, ge=0)
+    low: int = Field(default=0, ge=0)
+    high: int = Field(default=100, ge=0)
     """Inclusive ends of the scale; without meaning where there are labels."""
     labels: tuple[str, ...] = ()
     """What may be answered instead of a number."""

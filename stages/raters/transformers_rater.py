@@ -119,17 +119,17 @@ class TransformersRater:
             separate = self.model.after(prompts, chains, once=False)
         except FOREIGN as error:
             raise RecipeError(
-                f"model {self.settings.model!r} does not continue a prompt as a decoder with a cache does ({error!s:.200}); "
+                f"model {self.settings.model!r} does not continue a prompt as a decoder does ({error!s:.200}); "
                 "choose another model, or `answer: generate`"
             ) from error
         try:
             shared = self.model.after(prompts, chains, once=True)
         except FOREIGN:
             return False
-        pairs = [
-            (t.probabilities(one), t.probabilities(all_)) for t, one, all_ in zip(tries, separate, shared, strict=True)
-        ]
-        return max(float(abs(one - all_).max()) for one, all_ in pairs) <= AGREEMENT[self.settings.dtype]
+        return all(
+            float(abs(trie.probabilities(one) - trie.probabilities(other)).max()) <= AGREEMENT[self.settings.dtype]
+            for trie, one, other in zip(tries, separate, shared, strict=True)
+        )
 
     def _rated(self, sample: RaterSample, questions: Sequence[Question]) -> list[Answer]:
         try:

@@ -1,5 +1,9 @@
 """Folders of tiny multimodal language models with random weights, of several architectures: for mechanics only."""
 
+import atexit
+import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +131,19 @@ def write_idefics3(folder: Path) -> Path:
     config = Idefics3Config(vision_config=tower, text_config=language, image_token_id=3, scale_factor=2, pad_token_id=0)
     Idefics3ForConditionalGeneration(config).save_pretrained(folder)
     return folder
+
+
+@cache
+def made(name: str) -> Path:
+    """A folder with the model of that name, written once per process and removed at its end."""
+    folder = Path(tempfile.mkdtemp(prefix="cuvee-tiny-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return WRITERS[name](folder)
+
+
+WRITERS: dict[str, Any] = {
+    "llava": write_llava,
+    "llava_whole_numbers": lambda folder: write_llava(folder, whole_numbers=True),
+    "qwen2_vl": write_qwen2_vl,
+    "idefics3": write_idefics3,
+}

@@ -1,0 +1,157 @@
+"""The transformers rater on real, tiny, untrained models of three architectures."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from schemas.errors import RecipeError
+from stages.raters.answers import AnswerTrie
+from stages.raters.backend import RaterSample
+from stages.raters.prompt import prompt
+from stages.raters.rubric import Question, load_rubric
+from stages.raters.transformers_rater import TransformersBackend, TransformersRater
+from tests.stages.raters.tiny_mllm import made, write_llava
+
+MODELS = ("llava", "llava_whole_numbers", "qwen2_vl", "idefics3")
+QUESTIONS = (*load_rubric("mlm_filter").questions, *load_rubric("dataman").questions[-2:])
+
+
+@cache
+def rater(name: str, **settings: object) -> TransformersRater:
+    backend = TransformersBackend.model_validate(
+        {"model": str(made(name)), "device": "cpu", "least_mass": 0.0, **settings}
+    )
+    backend.check()
+    return backend.open()
+
+
+def probabilities(of: TransformersRater, sample: RaterSample, *, once: bool) -> list[np.ndarray]:
+    prompts = of._prompts(_picture(sample), sample.caption, QUESTIONS)
+    tries = [of._trie(question) for question in QUESTIONS]
+    after = of.model.after(prompts, [trie.chains() for trie in tries], once=once)
+    return [trie.probabilities(logs) for trie, logs in zip(tries, after, strict=True)]
+
+
+def _picture(sample: RaterSample):
+    from stages.pixels import decode, flat_rgb
+
+    assert sample.image is not None
+    return flat_rgb(decode(sample.image))
+
+
+@pytest.mark.parametrize("name", MODELS)
+class TestSharing:
+    def test_prompts_that_share_their_beginning_give_what_separate_ones_give(
+        self, name: str, samples: list[RaterSample]
+    ) -> None:
+        assert rater(name).once
+        for sample in samples:
+            pairs = [probabilities(rater(name), sample, once=once) for once in (True, False)]
+            for one, other in zip(*pairs, strict=True):
+                assert one == pytest.approx(other, abs=1e-6)
+
+    def test_scores_equal_separate_ones(self, name: str, samples: list[RaterSample]) -> None:
+        shared = rater(name).rate(samples, QUESTIONS)
+        separate = TransformersRater(rater(name).model, rater(name).settings, once=False).rate(samples, QUESTIONS)
+        for ours, theirs in zip(shared, separate, strict=True):
+            assert [a.value for a in ours[:-1]] == pytest.approx([a.value for a in theirs[:-1]], abs=1e-4)
+            assert ours[-1] == theirs[-1]
+
+    def test_equal_to_whole_forward_passes_without_any_cache(self, name: str, samples: list[RaterSample]) -> None:
+        """One number's probability, token by token, each from a pass over the whole text by the processor itself."""
+        import torch
+
+        model, asked = rater(name).model, QUESTIONS[0]
+        found = probabilities(rater(name), samples[0], once=True)[0]
+        words = prompt(samples[0].caption, asked, model.special_tokens)
+        turn, chance = model._turn(words, True), 0.0
+        for spelling in ("37", " 37"):
+            inputs = model.processor(text=[turn], images=[_picture(samples[0])], return_tensors="pt")
+            path, size, log = model.tokenize(spelling), inputs["input_ids"].shape[1], 0.0
+            for token in path:
+                with torch.inference_mode():
+                    log += float(model.model(**inputs).logits[0, -1].double().log_softmax(-1)[token])
+                for key, value in list(inputs.items()):
+                    if value.shape == (1, size):
+                        more = {"input_ids": token, "attention_mask": 1}.get(key, 0)
+                        inputs[key] = torch.cat([value, torch.tensor([[more]])], dim=1)
+                size += 1
+            chance += float(np.exp(log))
+        assert found[37] == pytest.approx(chance, rel=1e-4)
+
+    def test_a_sample_is_not_touched_by_its_neighbours(self, name: str, samples: list[RaterSample]) -> None:
+        together = rater(name).rate(samples, QUESTIONS)
+        assert [rater(name).rate([sample], QUESTIONS)[0] for sample in samples[::-1]] == together[::-1]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_image_and_caption_both_count(name: str, samples: list[RaterSample]) -> None:
+    first, second = samples[:2]
+    mixed = RaterSample(second.image, first.caption)
+    one, other, third = (probabilities(rater(name), sample, once=True)[0] for sample in (first, mixed, second))
+    assert abs(one - other).max() > 1e-9 and abs(other - third).max() > 1e-9
+
+
+def test_digits_by_single_tokens_take_one_pass_less() -> None:
+    whole, split = rater("llava_whole_numbers"), rater("llava")
+    assert whole._trie(QUESTIONS[0]).chains() == []
+    assert split._trie(QUESTIONS[0]).chains() != []
+
+
+def test_what_is_no_answer_has_a_reason(samples: list[RaterSample]) -> None:
+    strict = rater("llava", least_mass=1.0)
+    assert {(a.value, a.reason) for a in strict.rate(samples, QUESTIONS)[0]} == {(None, "unparseable_score")}
+
+
+def test_an_image_that_does_not_decode_and_a_caption_without_end(samples: list[RaterSample]) -> None:
+    broken, endless = RaterSample(b"no image", "a dog"), RaterSample(samples[0].image, "\x00" * 100_000)
+    answers = rater("llava").rate([broken, endless, samples[0]], QUESTIONS)
+    assert {answer.reason for answer in answers[0]} == {"not_an_image"}
+    assert {answer.reason for answer in answers[1]} == {"prompt_too_long"}
+    assert all(answer.reason is None for answer in answers[2])
+
+
+def test_generated_answers_are_parsed(samples: list[RaterSample], monkeypatch: pytest.MonkeyPatch) -> None:
+    from stages.raters.multimodal_model import MultimodalModel
+
+    writer = rater("llava", answer="generate")
+    assert {answer.reason for answer in writer.rate(samples[:1], QUESTIONS)[0]} <= {None, "unparseable_score"}
+    monkeypatch.setattr(MultimodalModel, "generate", lambda *_: ["75", "Score: 30/100", "no idea", "101", "4", "art."])
+    values = [answer.value for answer in writer.rate(samples[:1], QUESTIONS)[0]]
+    assert values == [75, 30, None, None, 4, "art"]
+
+
+class TestCheck:
+    def test_a_folder_that_is_no_such_model_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(RecipeError, match="neither a folder"):
+            TransformersBackend(model=str(tmp_path / "absent")).check()
+        (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+        with pytest.raises(RecipeError, match="'bert'"):
+            TransformersBackend(model=str(tmp_path)).check()
+        (tmp_path / "config.json").write_text('{"model_type": "llava", "auto_map": {"AutoConfig": "evil.Config"}}')
+        with pytest.raises(RecipeError, match="does not load"):
+            TransformersBackend(model=str(tmp_path)).open()
+
+    def test_the_identity_is_the_content(self, tmp_path: Path) -> None:
+        first, second = (TransformersBackend(model=str(write_llava(tmp_path / name))) for name in ("a", "b"))
+        assert first.identity() == second.identity()
+        assert str(tmp_path) not in str(first.identity())
+        config = tmp_path / "b" / "config.json"
+        config.write_text(config.read_text() + "\n")
+        assert first.identity() != second.identity()
+
+
+def test_a_trie_of_every_rubric_can_be_made() -> None:
+    model = rater("llava").model
+    for question in QUESTIONS:
+        trie = AnswerTrie.of(question.answers(), model.tokenize, model.digits)
+        assert {number for _, number in trie.paths} == set(range(len(question.answers())))
+
+
+def test_a_question_alone_shares_nothing_and_is_answered(samples: list[RaterSample]) -> None:
+    alone = rater("qwen2_vl").rate(samples[:1], QUESTIONS[:1])[0][0]
+    among = rater("qwen2_vl").rate(samples[:1], QUESTIONS)[0][0]
+    assert alone.value == pytest.approx(among.value, abs=1e-4)
+    assert Question(name="x", text="y").answers()[-1] == "100"
