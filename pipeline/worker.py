@@ -22,6 +22,7 @@ from schemas.columns import IMAGE, PROVIDED, bounds
 from schemas.errors import ContractError, CuveeError, ShardError
 from schemas.tables import INDEX
 from stages.kinds import kinds
+from stages.spending import ledger_in
 from stages.stage import Scorer, Stage
 
 
@@ -122,7 +123,8 @@ class SliceWorker:
     def _scored(self, stage: Stage, columns: dict[str, pa.Array], item: Work, rows: int) -> pa.Table:
         scorer = self.scorers.get(stage.name)
         if scorer is None:
-            scorer = self.scorers[stage.name] = stage.open()
+            with ledger_in(self.workspace.spending(self.toolbox.addresses[stage.name])):
+                scorer = self.scorers[stage.name] = stage.open()
         inputs = pa.table([columns[field.name] for field in stage.reads], pa.schema(stage.reads))
         batches = [
             check_batch(stage, scorer(batch), batch.num_rows, item.container.path)
