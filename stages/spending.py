@@ -145,6 +145,10 @@ class Ledger:
             if _appears(file, json.dumps(asdict(most))):
                 return Lease(file, most)
 
+    def spent(self) -> Spent:
+        """By all workers so far; open leases at their most."""
+        return self._sum()[1]
+
     def _sum(self) -> tuple[int, Spent]:
         """The first free number, and what is spent or may be."""
         number, total = 0, Spent()
@@ -178,7 +182,7 @@ class Ledger:
 
 def spent_in(folder: Path) -> Spent:
     """Everything the leases of a folder say."""
-    return Ledger(None, folder)._sum()[1]
+    return Ledger(None, folder).spent()
 
 
 def _part(left: int, at_least: int) -> int:

@@ -85,7 +85,7 @@ class OpenAI(BackendSettings):
         parts = urlsplit(self.base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise RecipeError("`base_url` is no http or https address; expected e.g. http://localhost:8000/v1")
-        if parts.username or parts.password or parts.query or parts.fragment:
+        if "@" in self.base_url or parts.query or parts.fragment:
             raise RecipeError("`base_url` holds more than host, port and path; keys come from `api_key_env`")
         if self.api_key_env is not None and not re.fullmatch("[A-Z_][A-Z0-9_]*", self.api_key_env):
             raise RecipeError(
