@@ -140,3 +140,21 @@ MLM_SEMANTIC_UNDERSTANDING = column(
     "mlm_semantic_understanding", pa.float32(), "what the caption tells beyond what is seen", low=0, high=100
 )
 MLM_INVALID = column("mlm_invalid", pa.int32(), "how many of the four answers were none", low=0, high=4)
+
+# alignment/caption_likelihood
+CAPTION_NLL_IMAGE = column(
+    "caption_nll_image", pa.float32(), "mean loss of the caption's tokens given the image", unit="nats per token", low=0
+)
+CAPTION_NLL_TEXT = column(
+    "caption_nll_text",
+    pa.float32(),
+    "mean loss of the caption's tokens without it",
+    unit="nats per token",
+    low=0,
+)
+VISUAL_DEPENDENCE = column(
+    "visual_dependence", pa.float32(), "what the image tells about the caption, per token", unit="nats per token"
+)
+CAPTION_PMI = column("caption_pmi", pa.float32(), "what the image tells about the whole caption", unit="nats")
+CAL_WEIGHT = column("cal_weight", pa.float32(), "mean of CAL's clamped token weights", low=1, high=5)
+CAPTION_TOKENS = column("caption_tokens", pa.int32(), "tokens of the caption that were scored", low=1)

@@ -98,6 +98,10 @@ class MultimodalModel:
         rows = tuple(first[:end] + row[shared:] for row in plain)
         return Prompts(rows, min(end, *map(_but_one, rows)), inputs)
 
+    def turn_ends_in_space(self) -> bool:
+        """Whether an answer begins a line of its own; else it follows a word and begins with a space."""
+        return self._turn("", False)[-1:].isspace()
+
     def refuse_longer(self, prompts: Prompts, more: int) -> None:
         """Refuse prompts that do not fit the model with `more` tokens behind them.
 
@@ -137,12 +141,13 @@ class MultimodalModel:
                 found.append(str(self.tokenizer.decode(ids[0][len(row) :], skip_special_tokens=True)))
         return found
 
-    def label_logits(self, prompts: Prompts) -> "torch.Tensor":
-        """(tokens of the row - 1, vocabulary) logits of every next token of the first prompt, float32."""
+    def label_logits(self, prompts: Prompts, answer: Sequence[int]) -> "torch.Tensor":
+        """(t, vocabulary) float32 logits of each token of an answer to the first prompt, given those before it."""
+        row = (*prompts.rows[0], *answer)
         with self._pinned():
-            row = prompts.rows[0]
-            logits: torch.Tensor = self.model(**self._cut(prompts, row, len(row)), use_cache=False).logits
-        return logits[0, -len(row) : -1].float()
+            inputs = self._cut(prompts, row, len(row))
+            logits: torch.Tensor = self.model(**inputs, use_cache=False, **self._keep(len(answer) + 1)).logits
+        return logits[0, -len(answer) - 1 : -1].float()
 
     @contextmanager
     def _pinned(self) -> Iterator[None]:

@@ -61,23 +61,30 @@ class LanguageModel:
     def token_losses(self, visual: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
         """(n, t) cross entropy in nats of each label after the visual tokens and the labels before it; 0 where ignored.
 
-        The sequence is `[visual][begin, if the model has one][caption]`, padded at its end: causal attention keeps the
-        padding out of everything before it, so that no mask is needed.
-
         Args:
             visual: (n, v, width) input embeddings of the visual tokens.
             labels: (n, t) from `labels`.
         """
         import torch
 
+        flat = torch.nn.functional.cross_entropy(
+            self.logits(visual, labels).flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
+        )
+        return flat.view_as(labels)
+
+    def logits(self, visual: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
+        """(n, t, vocabulary) float32 logits of each label, given the visual tokens and the labels before it.
+
+        The sequence is `[visual][begin, if the model has one][caption]`, padded at its end: causal attention keeps the
+        padding out of everything before it, so that no mask is needed.
+        """
+        import torch
+
         text = labels[:, :-1].clamp(min=0)
         embedded = torch.cat([visual, self._begin(len(labels)), self._embed(text)], dim=1)
         count = labels.shape[1]
-        logits = self.model(inputs_embeds=embedded, use_cache=False, logits_to_keep=count).logits[:, -count:]
-        flat = torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="none"
-        )
-        return flat.view_as(labels)
+        logits: torch.Tensor = self.model(inputs_embeds=embedded, use_cache=False, logits_to_keep=count).logits
+        return logits[:, -count:].float()
 
     def generate(self, visual: "torch.Tensor", most: int) -> list[list[int]]:
         """Greedy continuation of visual tokens (n, v, width): at most `most` ids per row, the end token left out."""

@@ -27,6 +27,7 @@ RATER = {"kind": "transformers", "model": "made:llava", "least_mass": 0.0, "devi
 MADE: dict[str, dict[str, Any]] = {
     "mlm_filter": {"backend": RATER},
     "rater": {"backend": RATER, "rubric": "dataman"},
+    "caption_likelihood": {"captioner": {"kind": "transformers", "model": "made:llava", "device": "cpu"}},
 }
 """Settings of stages whose models are made here, small and untrained: `made:` names a folder of `tiny_mllm`."""
 GOLDEN = Path(__file__).with_name("golden.json")
@@ -239,7 +240,8 @@ class TestContract:
 def golden_name(stage: Stage) -> str:
     """Kind, and for a model the beginning of its weights' digest."""
     identity: dict[str, Any] = stage.identity()
-    weights = identity.get("backend", identity).get("weights")
+    parts = [identity, *(part for part in identity.values() if isinstance(part, dict))]
+    weights = next((part["weights"] for part in parts if "weights" in part), None)
     return f"{stage.kind}-{str(weights)[:12]}" if weights else stage.kind
 
 

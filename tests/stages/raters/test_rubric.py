@@ -19,7 +19,7 @@ def test_what_comes_along() -> None:
 
 def test_one_of_your_own(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text("questions:\n  - {name: fit, text: Does it fit?, low: 1, high: 3}\n")
+    file.write_text("questions:\n  - {name: fit, text: 'Does it fit?', low: 1, high: 3}\n")
     assert load_rubric(str(file)).questions[0].answers() == ("1", "2", "3")
 
 
