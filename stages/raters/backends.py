@@ -6,5 +6,6 @@ from pydantic import Field
 
 from stages.raters.openai_rater import OpenAI
 from stages.raters.transformers_rater import TransformersBackend
+from stages.raters.vllm_rater import VLLM
 
-Backend = Annotated[TransformersBackend | OpenAI, Field(discriminator="kind")]
+Backend = Annotated[TransformersBackend | OpenAI | VLLM, Field(discriminator="kind")]
