@@ -51,11 +51,9 @@ class AnswerTrie:
                 found.setdefault(path[:depth], set()).add(token)
         return found
 
-    def chains(self) -> list[Path]:
-        """The fewest paths after which a model is asked about every inner path; none if single tokens suffice."""
-        inner = {path for path in self.inner() if path}
-        shorter = {path[:depth] for path in inner for depth in range(1, len(path))}
-        return sorted(inner - shorter)
+    def asked(self) -> list[Path]:
+        """What a model has to be asked after beside the prompt itself, shortest first; none where answers are tokens."""
+        return sorted((path for path in self.inner() if path), key=lambda path: (len(path), path))
 
     def probabilities(self, after: Mapping[Path, Logs]) -> Logs:
         """(answers,) the probability of each; their sum is that of answering at all, at most 1.

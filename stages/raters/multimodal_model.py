@@ -1,9 +1,10 @@
 """Any image-and-text model that transformers loads, asked for next-token probabilities; knows nothing of rubrics.
 
-A pass holds one sample, so that no neighbour can change a bit of another's score; its questions are the rows. The KV
-cache of what they share (image and caption) is computed once and repeated for the rows.
+A pass holds one sample, so that no neighbour can change a bit of another's score. What its questions share (image and
+caption) is encoded once; their ends, and the beginnings of answers, continue its KV cache (see `tree_pass`).
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,11 +12,11 @@ from functools import cached_property
 from inspect import signature
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from schemas.errors import RecipeError
-from stages.raters.answers import Logs
 from stages.raters.answers import Path as TokenPath
+from stages.raters.tree_pass import After, Branch, in_turn, packed
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +33,18 @@ class UnfitError(Exception):
         """`reason` is one of those above."""
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
+
+
+class Way(NamedTuple):
+    """How several prompts about one sample are asked; all ways give the same, as far as a model takes them."""
+
+    shared: bool = True
+    """What they have in common (image and caption) is encoded once. Not where the image sees what comes after it."""
+    packed: bool = True
+    """They stand in one row, with a mask; else one after the other. Not where attention is not by such a mask."""
+
+
+ALL_AT_ONCE, SEPARATE = Way(shared=True, packed=True), Way(shared=False, packed=False)
 
 
 @dataclass(frozen=True)
@@ -113,22 +126,21 @@ class MultimodalModel:
         if longest is not None and needed > longest:
             raise UnfitError("prompt_too_long", f"{needed} tokens for {longest} places")
 
-    def after(
-        self, prompts: Prompts, chains: Sequence[Sequence[TokenPath]], *, once: bool = True
-    ) -> list[dict[TokenPath, Logs]]:
-        """Per prompt, log-probabilities of the next token after it and after every beginning of its chains.
+    def after(self, prompts: Prompts, paths: Sequence[Sequence[TokenPath]], way: Way) -> After:
+        """Per prompt, log-probabilities of the next token after it and after each of its paths.
 
         Args:
             prompts: from `prompts`.
-            chains: per prompt, token paths that may follow it.
-            once: False encodes the image and what follows anew for every prompt.
+            paths: per prompt, what may be said after it; of each path every beginning, and that before it.
+            way: how.
         """
         with self._pinned():
-            if once:
-                return self._shared(prompts, prompts.shared, chains)
+            if way.shared:
+                tails = [row[prompts.shared :] for row in prompts.rows]
+                return self._after(prompts, prompts.rows[0][: prompts.shared], tails, paths, way)
             return [
-                self._shared(Prompts((row,), len(row), prompts.inputs), len(row), [chain])[0]
-                for row, chain in zip(prompts.rows, chains, strict=True)
+                self._after(prompts, row[:-1], [row[-1:]], [mine], way)[0]
+                for row, mine in zip(prompts.rows, paths, strict=True)
             ]
 
     def generate(self, prompts: Prompts, most: int) -> list[str]:
@@ -201,27 +213,29 @@ class MultimodalModel:
         cut["input_ids"] = torch.tensor([row[:length]], device=self.device)
         return cut
 
-    def _shared(
-        self, prompts: Prompts, length: int, chains: Sequence[Sequence[TokenPath]]
-    ) -> list[dict[TokenPath, Logs]]:
-        """One pass over the beginning, one over the rest of all rows, one over all chains."""
-        first = self.model(**self._cut(prompts, prompts.rows[0], length), use_cache=True, **self._keep(1))
-        run = _Continued(self, first.past_key_values, length, self._offset())
-        tails = [row[length:] for row in prompts.rows]
-        found: list[dict[TokenPath, Logs]]
-        if any(tails):
-            places = [len(tail) - 1 for tail in tails]
-            logits = run.feed([0] * len(tails), tails, sorted(set(places)))
-            found = [{(): _logs(logits[n, sorted(set(places)).index(place)])} for n, place in enumerate(places)]
-        else:
-            found = [{(): _logs(first.logits[0, -1])}]
-        owners = [number for number, mine in enumerate(chains) for _ in mine]
-        fed = [chain for mine in chains for chain in mine]
-        if fed:
-            logits = run.feed(owners, fed, list(range(max(map(len, fed)))))
-            for number, (owner, chain) in enumerate(zip(owners, fed, strict=True)):
-                found[owner] |= {chain[: depth + 1]: _logs(logits[number, depth]) for depth in range(len(chain))}
-        return found
+    def _after(
+        self,
+        prompts: Prompts,
+        beginning: TokenPath,
+        tails: Sequence[TokenPath],
+        paths: Sequence[Sequence[TokenPath]],
+        way: Way,
+    ) -> After:
+        length = len(beginning)
+        first = self.model(**self._cut(prompts, beginning, length), use_cache=True, **self._keep(1))
+        branches = [Branch(tail, tuple(mine)) for tail, mine in zip(tails, paths, strict=True)]
+        cache = first.past_key_values
+        if way.packed:
+            return packed(self.model, cache, length, self._offset(), branches, self._keep)
+        return [
+            in_turn(self.model, copy.deepcopy(cache) if len(branches) > 1 else cache, branch) for branch in branches
+        ]
+
+    @cached_property
+    def may_pack(self) -> bool:
+        """False for layers that see no further than a window: a mask of our own would lift it."""
+        config = self.model.config.get_text_config()
+        return not any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or ())
 
     def _keep(self, what: Any) -> dict[str, Any]:
         """Only these positions' logits, where the model can."""
@@ -232,42 +246,6 @@ class MultimodalModel:
         inner = getattr(self.model, "model", self.model)
         deltas = getattr(inner, "rope_deltas", None)
         return 0 if deltas is None else int(deltas.flatten()[0])
-
-
-@dataclass
-class _Continued:
-    """Rows that go on from one cached beginning; each `feed` multiplies and prolongs them."""
-
-    owner: MultimodalModel
-    cache: Any
-    width: int
-    """Cached positions per row, padding included."""
-    offset: int
-    mask: "torch.Tensor | None" = None
-    """(rows, width) 1 where a token stands."""
-
-    def feed(self, sources: Sequence[int], rows: Sequence[Sequence[int]], places: list[int]) -> "torch.Tensor":
-        """(rows, places, vocabulary) logits at `places` of `rows`, each of which continues the cached row it names."""
-        import torch
-
-        model, device = self.owner.model, self.owner.device
-        index = torch.tensor(list(sources), device=device)
-        before = torch.ones(1, self.width, dtype=torch.long, device=device) if self.mask is None else self.mask
-        self.cache.batch_select_indices(index)
-        lengths = torch.tensor([len(row) for row in rows], device=device)
-        widest = int(lengths.max())
-        ids = torch.tensor([[*row, *[row[-1]] * (widest - len(row))] for row in rows], device=device)
-        steps = torch.arange(widest, device=device)
-        own = (steps[None] < lengths[:, None]).long()
-        self.mask = torch.cat([before[index], own], dim=1)
-        positions = before[index].sum(dim=1, keepdim=True) + self.offset + steps[None]
-        self.width += widest
-        keep = self.owner._keep(torch.tensor(places, device=device))
-        logits: torch.Tensor = model(
-            input_ids=ids, attention_mask=self.mask, position_ids=positions, past_key_values=self.cache,
-            use_cache=True, **keep,
-        ).logits  # fmt: skip
-        return logits if keep else logits[:, places]
 
 
 def load_model(folder: Path, *, device: str = "cpu", dtype: str = "fp32", threads: int = 1) -> MultimodalModel:
@@ -294,11 +272,6 @@ def load_model(folder: Path, *, device: str = "cpu", dtype: str = "fp32", thread
     except (OSError, ValueError, KeyError, AttributeError, ImportError, RuntimeError) as error:
         raise RecipeError(f"model {str(folder)!r} does not load as an image-and-text model: {error!s:.800}") from error
     return MultimodalModel(model.train(False).requires_grad_(False).to(device), processor, device, threads)
-
-
-def _logs(logits: "torch.Tensor") -> Logs:
-    found: Logs = logits.double().log_softmax(dim=-1).cpu().numpy()
-    return found
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:

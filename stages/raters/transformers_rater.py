@@ -1,7 +1,7 @@
 """A rater in this process: any folder that transformers loads as an image-and-text model.
 
-The score of a scale is its expectation under the probabilities of all its integers (see `answers`), after at most three
-passes: image and caption once, the ends of all questions, and, where numbers have several tokens, their beginnings.
+The score of a scale is its expectation under the probabilities of all its integers (see `answers`), after two passes:
+one over image and caption, one over the ends of all questions and, where numbers have several tokens, their beginnings.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from stages.alignment.clip.stage import device_kind
 from stages.pixels import PixelError, decode, flat_rgb
 from stages.raters.answers import AnswerTrie, Logs, expectation
 from stages.raters.backend import UNPARSEABLE, Answer, BackendSettings, RaterSample
-from stages.raters.multimodal_model import MultimodalModel, Prompts, UnfitError, load_model
+from stages.raters.multimodal_model import ALL_AT_ONCE, SEPARATE, MultimodalModel, Prompts, UnfitError, Way, load_model
 from stages.raters.prompt import VERSION, prompt
 from stages.raters.rubric import Question
 from stages.train.model_files import folder_identity, local_folder
@@ -85,7 +85,7 @@ class TransformersBackend(BackendSettings):
         model = load_model(local_folder(self.model), device=self.device, dtype=self.dtype, threads=self.threads)
         rater = TransformersRater(model, self)
         if self.answer == "expectation":
-            rater.once = rater.beginnings_can_be_shared()
+            rater.way = rater.best_way()
         return rater
 
 
@@ -95,41 +95,49 @@ class TransformersRater:
 
     model: MultimodalModel
     settings: TransformersBackend
-    once: bool = True
-    """Image and caption are encoded once for all questions. Not for models whose image sees what comes after it."""
+    way: Way = ALL_AT_ONCE
     tries: dict[Question, AnswerTrie] = field(default_factory=dict)
 
     def rate(self, samples: Sequence[RaterSample], questions: Sequence[Question]) -> list[list[Answer]]:
         """Per sample, one answer per question; samples do not touch each other."""
         return [self._rated(sample, questions) for sample in samples]
 
-    def beginnings_can_be_shared(self) -> bool:
-        """Whether shared and separate prompts give the same probabilities, tried on a grey picture.
+    def best_way(self) -> Way:
+        """The fastest way that gives what separate prompts give, tried on a grey picture.
 
         Raises:
-            RecipeError: the model does not continue a prompt token by token, with or without sharing.
+            RecipeError: the model does not continue a prompt token by token in any way.
         """
         from PIL import Image
 
         asked = [Question(name="a", text="How good is it?"), Question(name="b", text="Is it?", labels=("yes", "no"))]
         prompts = self._prompts(Image.new("RGB", (64, 48), (128, 128, 128)), "a grey picture", asked)
-        tries = [self._trie(question) for question in asked]
-        chains = [trie.chains() for trie in tries]
         try:
-            separate = self.model.after(prompts, chains, once=False)
+            plain = self._chances(prompts, asked, SEPARATE)
         except FOREIGN as error:
             raise RecipeError(
                 f"model {self.settings.model!r} does not continue a prompt as a decoder does ({error!s:.200}); "
                 "choose another model, or `answer: generate`"
             ) from error
+        ways = [ALL_AT_ONCE, Way(True, False), Way(False, True)]
+        good = (way for way in ways if self._agrees(prompts, asked, way, plain))
+        return next(good, SEPARATE)
+
+    def _agrees(self, prompts: Prompts, asked: Sequence[Question], way: Way, plain: list[Logs]) -> bool:
+        if way.packed and not self.model.may_pack:
+            return False
         try:
-            shared = self.model.after(prompts, chains, once=True)
+            found = self._chances(prompts, asked, way)
         except FOREIGN:
             return False
-        return all(
-            float(abs(trie.probabilities(one) - trie.probabilities(other)).max()) <= AGREEMENT[self.settings.dtype]
-            for trie, one, other in zip(tries, separate, shared, strict=True)
-        )
+        most = AGREEMENT[self.settings.dtype]
+        return all(float(abs(one - other).max()) <= most for one, other in zip(found, plain, strict=True))
+
+    def _chances(self, prompts: Prompts, questions: Sequence[Question], way: Way) -> list[Logs]:
+        """Per question, the probabilities of all its answers."""
+        tries = [self._trie(question) for question in questions]
+        after = self.model.after(prompts, [trie.asked() for trie in tries], way)
+        return [trie.probabilities(logs) for trie, logs in zip(tries, after, strict=True)]
 
     def _rated(self, sample: RaterSample, questions: Sequence[Question]) -> list[Answer]:
         try:
@@ -142,12 +150,8 @@ class TransformersRater:
             return [Answer(None, error.reason)] * len(questions)
         if self.settings.answer == "generate":
             return self._generated(prompts, questions)
-        tries = [self._trie(question) for question in questions]
-        after = self.model.after(prompts, [trie.chains() for trie in tries], once=self.once)
-        return [
-            self._answer(question, trie.probabilities(logs))
-            for question, trie, logs in zip(questions, tries, after, strict=True)
-        ]
+        chances = self._chances(prompts, questions, self.way)
+        return [self._answer(question, mine) for question, mine in zip(questions, chances, strict=True)]
 
     def _answer(self, question: Question, chances: Logs) -> Answer:
         if float(chances.sum()) < max(self.settings.least_mass, 1e-12):

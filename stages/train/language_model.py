@@ -76,12 +76,16 @@ class LanguageModel:
         """(n, t, vocabulary) float32 logits of each label, given the visual tokens and the labels before it.
 
         The sequence is `[visual][begin, if the model has one][caption]`, padded at its end: causal attention keeps the
-        padding out of everything before it, so that no mask is needed.
+        padding out of everything before it, so that no mask is needed. Without visual tokens a model that has no begin
+        token starts from its end token, which is what stood before a text in its training.
         """
         import torch
 
         text = labels[:, :-1].clamp(min=0)
-        embedded = torch.cat([visual, self._begin(len(labels)), self._embed(text)], dim=1)
+        begin = self._begin(len(labels))
+        if not visual.shape[1] and not begin.shape[1]:
+            begin = self._embed(torch.full_like(labels[:, :1], self.eos))
+        embedded = torch.cat([visual, begin, self._embed(text)], dim=1)
         count = labels.shape[1]
         logits: torch.Tensor = self.model(inputs_embeds=embedded, use_cache=False, logits_to_keep=count).logits
         return logits[:, -count:].float()

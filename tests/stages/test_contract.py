@@ -28,6 +28,7 @@ MADE: dict[str, dict[str, Any]] = {
     "mlm_filter": {"backend": RATER},
     "rater": {"backend": RATER, "rubric": "dataman"},
     "caption_likelihood": {"captioner": {"kind": "transformers", "model": "made:llava", "device": "cpu"}},
+    "loss_difference": {"reference": "made:words", "teacher": "made:other_words"},
 }
 """Settings of stages whose models are made here, small and untrained: `made:` names a folder of `tiny_mllm`."""
 GOLDEN = Path(__file__).with_name("golden.json")

@@ -37,8 +37,7 @@ def read(said: Path, high: int) -> int | None:
 @pytest.mark.parametrize("high", [5, 12, 100])
 def test_equal_to_enumerating_everything_that_can_be_said(high: int) -> None:
     trie = AnswerTrie.of([str(n) for n in range(high + 1)], digit_by_digit, range(10))
-    asked = {(), *(chain[:depth] for chain in trie.chains() for depth in range(1, len(chain) + 1))}
-    found = trie.probabilities({path: model(path) for path in asked})
+    found = trie.probabilities({path: model(path) for path in ((), *trie.asked())})
     expected = np.zeros(high + 1)
     for said in product(range(len(TOKENS)), repeat=5 if high == 100 else 4):
         number = read(said, high)
@@ -48,19 +47,18 @@ def test_equal_to_enumerating_everything_that_can_be_said(high: int) -> None:
     assert 0 < found.sum() <= 1
 
 
-def test_one_token_each_needs_no_chain_but_for_the_end() -> None:
+def test_one_token_each_needs_nothing_more() -> None:
     """ "7" is no beginning of "75" where both are one token."""
     trie = AnswerTrie.of([str(n) for n in range(101)], lambda text: [int(text) + 101 * text.startswith(" ")], ())
-    assert trie.chains() == []
+    assert trie.asked() == []
     after = np.log(np.full(202, 1 / 202))
     assert trie.probabilities({(): after}) == pytest.approx(np.full(101, 1 / 101))
 
 
-def test_chains_cover_every_inner_path_once() -> None:
-    trie = AnswerTrie.of([str(n) for n in range(101)], digit_by_digit, range(10))
-    chains = trie.chains()
-    assert len(chains) == 2 * 9  # 10 and 2 to 9, at once and after a space
-    assert {chain[:depth] for chain in chains for depth in range(1, len(chain) + 1)} == set(trie.inner()) - {()}
+def test_beginnings_are_asked_about_before_what_goes_on_from_them() -> None:
+    asked = AnswerTrie.of([str(n) for n in range(101)], digit_by_digit, range(10)).asked()
+    assert len(asked) == 10 + 1 + 10  # 1 to 9 and 10, a space, and the same after it
+    assert all(path[:-1] in asked[:place] for place, path in enumerate(asked) if len(path) > 1)
 
 
 def test_a_label_that_begins_another_keeps_only_what_ends_there() -> None:

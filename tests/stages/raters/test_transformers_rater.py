@@ -9,6 +9,7 @@ import pytest
 from schemas.errors import RecipeError
 from stages.raters.answers import AnswerTrie
 from stages.raters.backend import RaterSample
+from stages.raters.multimodal_model import ALL_AT_ONCE, SEPARATE, Way
 from stages.raters.prompt import prompt
 from stages.raters.rubric import Question, load_rubric
 from stages.raters.transformers_rater import TransformersBackend, TransformersRater
@@ -27,11 +28,8 @@ def rater(name: str, **settings: object) -> TransformersRater:
     return backend.open()
 
 
-def probabilities(of: TransformersRater, sample: RaterSample, *, once: bool) -> list[np.ndarray]:
-    prompts = of._prompts(_picture(sample), sample.caption, QUESTIONS)
-    tries = [of._trie(question) for question in QUESTIONS]
-    after = of.model.after(prompts, [trie.chains() for trie in tries], once=once)
-    return [trie.probabilities(logs) for trie, logs in zip(tries, after, strict=True)]
+def probabilities(of: TransformersRater, sample: RaterSample, way: Way = ALL_AT_ONCE) -> list[np.ndarray]:
+    return of._chances(of._prompts(_picture(sample), sample.caption, QUESTIONS), QUESTIONS, way)
 
 
 def _picture(sample: RaterSample):
@@ -46,15 +44,16 @@ class TestSharing:
     def test_prompts_that_share_their_beginning_give_what_separate_ones_give(
         self, name: str, samples: list[RaterSample]
     ) -> None:
-        assert rater(name).once
+        assert rater(name).way == ALL_AT_ONCE
         for sample in samples:
-            pairs = [probabilities(rater(name), sample, once=once) for once in (True, False)]
-            for one, other in zip(*pairs, strict=True):
-                assert one == pytest.approx(other, abs=1e-6)
+            expected = probabilities(rater(name), sample, SEPARATE)
+            for way in (ALL_AT_ONCE, Way(True, False), Way(False, True)):
+                for one, other in zip(probabilities(rater(name), sample, way), expected, strict=True):
+                    assert one == pytest.approx(other, abs=1e-6)
 
     def test_scores_equal_separate_ones(self, name: str, samples: list[RaterSample]) -> None:
         shared = rater(name).rate(samples, QUESTIONS)
-        separate = TransformersRater(rater(name).model, rater(name).settings, once=False).rate(samples, QUESTIONS)
+        separate = TransformersRater(rater(name).model, rater(name).settings, way=SEPARATE).rate(samples, QUESTIONS)
         for ours, theirs in zip(shared, separate, strict=True):
             assert [a.value for a in ours[:-1]] == pytest.approx([a.value for a in theirs[:-1]], abs=1e-4)
             assert ours[-1] == theirs[-1]
@@ -64,7 +63,7 @@ class TestSharing:
         import torch
 
         model, asked = rater(name).model, QUESTIONS[0]
-        found = probabilities(rater(name), samples[0], once=True)[0]
+        found = probabilities(rater(name), samples[0])[0]
         words = prompt(samples[0].caption, asked, model.special_tokens)
         turn, chance = model._turn(words, True), 0.0
         for spelling in ("37", " 37"):
@@ -90,14 +89,14 @@ class TestSharing:
 def test_image_and_caption_both_count(name: str, samples: list[RaterSample]) -> None:
     first, second = samples[:2]
     mixed = RaterSample(second.image, first.caption)
-    one, other, third = (probabilities(rater(name), sample, once=True)[0] for sample in (first, mixed, second))
+    one, other, third = (probabilities(rater(name), sample)[0] for sample in (first, mixed, second))
     assert abs(one - other).max() > 1e-9 and abs(other - third).max() > 1e-9
 
 
 def test_digits_by_single_tokens_take_one_pass_less() -> None:
     whole, split = rater("llava_whole_numbers"), rater("llava")
-    assert whole._trie(QUESTIONS[0]).chains() == []
-    assert split._trie(QUESTIONS[0]).chains() != []
+    assert whole._trie(QUESTIONS[0]).asked() == []
+    assert split._trie(QUESTIONS[0]).asked() != []
 
 
 def test_what_is_no_answer_has_a_reason(samples: list[RaterSample]) -> None:

@@ -7,11 +7,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from stages.raters.rubric import load_rubric
+
 SENTENCES = [
+    *(question.text for name in ("mlm_filter", "dataman") for question in load_rubric(name).questions),
     "Answer with one integer from 0 to 100 and nothing else.",
     "Below is a caption that was found beside this image, written as one JSON string.",
     "a red circle above a green square on the table",
-    "How well do image and caption belong together?",
 ]
 PAD, BEGIN, END, IMAGE = "<pad>", "<s>", "</s>", "<image>"
 CHAT = (
@@ -32,12 +34,12 @@ def tokenizer(specials: tuple[str, ...] = (), *, whole_numbers: bool = False, **
     inner.decoder = decoders.ByteLevel()
     numbers = [f"{n} {n}\n{n}" for n in range(101)] * 40 if whole_numbers else []
     trainer = trainers.BpeTrainer(
-        vocab_size=800,
+        vocab_size=1500,
         special_tokens=[PAD, BEGIN, END, IMAGE, *specials],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
     inner.train_from_iterator([*SENTENCES * 50, *numbers], trainer)
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=inner, pad_token=PAD, bos_token=BEGIN, eos_token=END, extra_special_tokens=named or None
     )
 
@@ -50,9 +52,7 @@ def text_config(vocabulary: int, **changed: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write_llava(
-    folder: Path, *, whole_numbers: bool = False, side: int = 32, text: dict[str, Any] | None = None
-) -> Path:
+def write_llava(folder: Path, *, whole_numbers: bool = False, side: int = 32, width: int = 32, layers: int = 2) -> Path:
     """LLaVA: a CLIP tower, a projector, a Llama."""
     import torch
     from transformers import (
@@ -67,36 +67,53 @@ def write_llava(
     words = tokenizer(whole_numbers=whole_numbers)
     shape = {"height": side, "width": side}
     pictures = CLIPImageProcessor(size={"shortest_edge": side}, crop_size=shape)
-    LlavaProcessor(
+    LlavaProcessor(  # type: ignore[no-untyped-call]
         pictures, words, patch_size=8, vision_feature_select_strategy="default", chat_template=CHAT,
         image_token=IMAGE, num_additional_image_tokens=1,
     ).save_pretrained(folder)  # fmt: skip
     tower = CLIPVisionConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, image_size=side, patch_size=8
-    )
-    language = LlamaConfig(**text_config(len(words), **(text or {})))
+        hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers, num_attention_heads=4,
+        image_size=side, patch_size=8,
+    )  # fmt: skip
+    shape_of_text = {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": layers}
+    language = LlamaConfig(**text_config(len(words), **shape_of_text))
     torch.manual_seed(0)
     config = LlavaConfig(vision_config=tower, text_config=language, image_token_index=3)
     LlavaForConditionalGeneration(config).save_pretrained(folder)
     return folder
 
 
+def write_llama(folder: Path, *, seed: int = 0, whole_numbers: bool = False) -> Path:
+    """A causal language model without an image."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    words = tokenizer(whole_numbers=whole_numbers)
+    words.save_pretrained(folder)
+    torch.manual_seed(seed)
+    LlamaForCausalLM(LlamaConfig(**text_config(len(words)))).save_pretrained(folder)
+    return folder
+
+
 def write_qwen2_vl(folder: Path) -> Path:
     """Qwen2-VL: patches of any resolution, rotary positions in three dimensions."""
     import torch
-    from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor, Qwen2VLProcessor
+    from transformers import (
+        Qwen2VLConfig,
+        Qwen2VLForConditionalGeneration,
+        Qwen2VLImageProcessor,
+        Qwen2VLProcessor,
+        Qwen2VLVideoProcessor,
+    )
 
     names = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
     words = tokenizer(names)
     words.image_token, words.video_token = names[2:]
     pictures = Qwen2VLImageProcessor(size={"shortest_edge": 56 * 56, "longest_edge": 112 * 112})
     chat = CHAT.replace("<image>", "".join((names[0], names[2], names[1])))
-    try:
-        from transformers import Qwen2VLVideoProcessor
-
-        processor = Qwen2VLProcessor(pictures, words, Qwen2VLVideoProcessor(), chat_template=chat)
-    except ImportError:
-        processor = Qwen2VLProcessor(pictures, words, chat_template=chat)
+    processor = Qwen2VLProcessor(  # type: ignore[no-untyped-call]
+        pictures, words, Qwen2VLVideoProcessor(), chat_template=chat
+    )
     processor.save_pretrained(folder)
     ids = words.convert_tokens_to_ids(list(names))
     config = Qwen2VLConfig(
@@ -128,7 +145,7 @@ def write_idefics3(folder: Path) -> Path:
     }  # fmt: skip
     language = {"model_type": "llama", **text_config(len(words))}
     torch.manual_seed(0)
-    config = Idefics3Config(vision_config=tower, text_config=language, image_token_id=3, scale_factor=2, pad_token_id=0)
+    config = Idefics3Config(vision_config=tower, text_config=language, image_token_id=3, scale_factor=2)
     Idefics3ForConditionalGeneration(config).save_pretrained(folder)
     return folder
 
@@ -138,10 +155,14 @@ def made(name: str) -> Path:
     """A folder with the model of that name, written once per process and removed at its end."""
     folder = Path(tempfile.mkdtemp(prefix="cuvee-tiny-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return WRITERS[name](folder)
+    written: Path = WRITERS[name](folder)
+    return written
 
 
 WRITERS: dict[str, Any] = {
+    "words": write_llama,
+    "other_words": lambda folder: write_llama(folder, seed=1),
+    "words_whole_numbers": lambda folder: write_llama(folder, whole_numbers=True),
     "llava": write_llava,
     "llava_whole_numbers": lambda folder: write_llava(folder, whole_numbers=True),
     "qwen2_vl": write_qwen2_vl,
