@@ -24,6 +24,7 @@ from schemas.errors import ContractError, CuveeError, ShardError
 from schemas.tables import INDEX
 from stages.fitted_stage import FittedStage
 from stages.kinds import kinds
+from stages.spending import ledger_in
 from stages.stage import Scorer, Stage
 
 
@@ -61,7 +62,9 @@ class SliceWorker:
         self.toolbox = toolbox
         self.workspace = Workspace(Path(toolbox.workspace))
         self.known = toolbox.open()
-        self.stages = [stage for stage in self.known if only is None or stage.name in only]
+        # What asks a model that the engine runs is scored apart, when there are replies.
+        names = [stage.name for stage in self.known if stage.generation() is None] if only is None else only
+        self.stages = [stage for stage in self.known if stage.name in names]
         self._of_images = {stage.name for stage in self.known if IMAGE in stage.reads}
         """Those that need image bytes, here or in another worker."""
         self.scorers: dict[tuple[str, str], Scorer] = {}
@@ -103,13 +106,17 @@ class SliceWorker:
         return not self._of_images.isdisjoint(item.stages)
 
     def _rows(self, item: Work) -> Iterator[tuple[dict[str, Any], dict[str, pa.Array]]]:
+        yield self.score(item, self.read(item), item.slice_number)
+
+    def read(self, item: Work) -> dict[str, pa.Array]:
+        """What ingest provides of a slice of a known shard; images only where one of its stages reads them."""
         index = read_table(self.workspace.sidecar(item.index_address, str(item.digest)))
         rows = index.slice(item.first_row, item.rows)
         images = pa.nulls(len(rows), IMAGE.type)
         if self._reads_images(item):
             images = read_images(item.container, rows)
             _assert_unchanged(item, rows, images)
-        yield self.score(item, _inputs(rows, images), item.slice_number)
+        return _inputs(rows, images)
 
     def score(
         self, item: Work, columns: dict[str, pa.Array], number: int
@@ -151,7 +158,8 @@ class SliceWorker:
 
     def _opened(self, stage: Stage, source: str) -> Scorer:
         if not isinstance(stage, FittedStage):
-            return stage.open()
+            with ledger_in(self.workspace.spending(self.toolbox.addresses[stage.name])):
+                return stage.open()
         return stage.open_with(read_fit(self.workspace.root / self.toolbox.fits[stage.name] / FIT), source)
 
     def _present(self, stage: Stage, item: Work, rows: int, wanted: set[str]) -> dict[str, pa.Array]:
