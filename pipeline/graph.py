@@ -19,7 +19,7 @@ def graph_reports(ray: Any, box: Toolbox, heavy: list[str], items: list[str]) ->
     """Stream the workers' reports; each slice's compressed bytes go from CPU to GPU actors as one row."""
     gpus = int(ray.cluster_resources()["GPU"])
     cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
-    light = [stage.name for stage in box.open() if stage.name not in heavy]
+    light = [stage.name for stage in box.open() if stage.name not in heavy and stage.generation() is None]
     reading = ray.data.from_items([{"work": item} for item in items], override_num_blocks=len(items)).map_batches(
         Reading,
         batch_size=None,

@@ -141,18 +141,28 @@ def validated(model: type[BaseModel], document: dict[str, Any], where: str) -> A
 def _explained(model: type[BaseModel], problem: Any) -> str:
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":
-        found = "" if problem["type"] == "missing" else f", found {problem['input']!r:.80}"
+        found = "" if problem["type"] == "missing" else f", found {_shown(problem['input'])}"
         return f"{place or 'recipe'}: {problem['msg'].removeprefix('Value error, ')}{found}"
     names = _field_names(model, problem["loc"][:-1])
     return f"{place}: unknown key{nearest(str(problem['loc'][-1]), names)}"
 
 
+def _shown(value: Any) -> str:
+    """A value, or the keys of a mapping: its values may be what nobody should see in a log."""
+    return f"a mapping with {', '.join(map(str, value))}" if isinstance(value, dict) else f"{value!r:.80}"
+
+
 def _field_names(model: type[BaseModel], place: Sequence[Any]) -> list[str]:
+    choices = [model]
     for part in place:
-        field = model.model_fields.get(part) if isinstance(part, str) else None
+        field = choices[0].model_fields.get(part) if isinstance(part, str) else None
         if field is not None:
-            model = next((m for m in _models(field.annotation)), model)
-    return list(model.model_fields)
+            choices = list(_models(field.annotation)) or choices
+        else:  # the tag of a union
+            choices = [
+                m for m in choices if "kind" in m.model_fields and m.model_fields["kind"].default == part
+            ] or choices
+    return list(choices[0].model_fields)
 
 
 def _models(annotation: Any) -> Iterable[type[BaseModel]]:

@@ -24,6 +24,7 @@ from pipeline.score import Progress, Scored, TooManyBadShardsError, score
 from pipeline.select import Selected, select
 from pipeline.shards import Container, img2dataset
 from pipeline.sidecars import machine_facts, replacing, sweep, write_json, write_table
+from pipeline.spending import settle_accounts, spending_lines, spending_note
 from pipeline.table import ScoreTable
 from schemas.errors import CuveeError
 from schemas.tables import POOL_ROLE
@@ -130,6 +131,7 @@ class Clock:
 def _record(outcome: Outcome, clock: Clock, until: Until, ray_started: bool) -> None:
     resolved, chosen = outcome.resolved, outcome.chosen
     pool = outcome.ledger.filter(pl.col("role") == POOL_ROLE)
+    spending = spending_lines(resolved)
     outcome.record = {
         "run": outcome.name,
         "recipe": resolved.recipe.model_dump(mode="json", exclude_none=True),
@@ -157,7 +159,11 @@ def _record(outcome: Outcome, clock: Clock, until: Until, ray_started: bool) -> 
         "selection": outcome.blend.fingerprint if outcome.blend else None,
         "export": _export_line(outcome),
         "training": outcome.training,
-        "notes": _input_notes(outcome) + chosen.notes + (outcome.blend.notes if outcome.blend else []),
+        "spending": spending,
+        "notes": _input_notes(outcome)
+        + [spending_note(line) for line in spending]
+        + chosen.notes
+        + (outcome.blend.notes if outcome.blend else []),
     }
     outcome.folder.mkdir(parents=True, exist_ok=True)
     write_table(snapshot(outcome.scored.shards), outcome.folder / "pool.parquet")
@@ -197,6 +203,7 @@ def finish(outcome: Outcome) -> None:
     sweep(outcome.resolved.workspace.root)
     outcome.resolved.workspace.drop_staged(set())
     outcome.resolved.workspace.drop_marks(set(outcome.resolved.workspace.marks()))
+    settle_accounts(outcome.resolved.workspace)
     with replacing(outcome.resolved.workspace.root / "runs" / "latest") as temporary:
         temporary.write_text(outcome.name + "\n")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.cluster import Cluster
+from pipeline.generate import with_generation
 from pipeline.graph import graph_reports, heavy_stages
 from pipeline.identify import look
 from pipeline.plan import Plan, Shard, Work, make_plan, pool_table
@@ -197,8 +198,13 @@ def _finish(resolved: Resolved, job: Pending) -> dict[str, Any]:
 
 
 def _reports(cluster: Cluster, resolved: Resolved, work: list[Work]) -> Iterator[dict[str, Any]]:
-    """Stream the workers' reports: from tasks where all work is for CPUs, from a graph where GPUs take a part of it."""
+    """Stream the workers' reports; what asks a model that the engine runs is scored after everything else."""
     box = toolbox(resolved)
+    yield from with_generation(cluster, resolved, box, work, lambda rest: _plain_reports(cluster, resolved, box, rest))
+
+
+def _plain_reports(cluster: Cluster, resolved: Resolved, box: Toolbox, work: list[Work]) -> Iterator[dict[str, Any]]:
+    """From tasks where all work is for CPUs, from a graph where GPUs take a part of it."""
     heavy = heavy_stages(resolved) if cluster.ray.cluster_resources().get("GPU", 0) >= 1 else []
     items = (json.dumps(item.to_json()) for item in work)
     if heavy:

@@ -85,6 +85,10 @@ class Workspace:
         self.used_fits.add(address)
         return self.root / "fits" / address
 
+    def spending(self, address: str) -> Path:
+        """What a stage that pays by the request has spent since the last finished run, and the answers it got."""
+        return self.root / "spending" / address
+
     def arm(self, address: str) -> Path:
         """An export that a training run compares."""
         self.used_arms.add(address)

@@ -22,6 +22,7 @@ from schemas.columns import IMAGE, PROVIDED, bounds
 from schemas.errors import ContractError, CuveeError, ShardError
 from schemas.tables import INDEX
 from stages.kinds import kinds
+from stages.spending import ledger_in
 from stages.stage import Scorer, Stage
 
 
@@ -54,7 +55,9 @@ class SliceWorker:
         """`only` names the stages it runs, for a cluster where GPU stages run elsewhere."""
         self.toolbox = toolbox
         self.workspace = Workspace(Path(toolbox.workspace))
-        self.stages = [stage for stage in toolbox.open() if only is None or stage.name in only]
+        # What asks a model that the engine runs is scored apart, when there are replies.
+        names = [stage.name for stage in toolbox.open() if stage.generation() is None] if only is None else only
+        self.stages = [stage for stage in toolbox.open() if stage.name in names]
         self.scorers: dict[str, Scorer] = {}
 
     def work(self, item: Work, *, hand_on: bool = False) -> Iterator[tuple[dict[str, Any], bytes | None]]:
@@ -90,13 +93,17 @@ class SliceWorker:
         yield {"token": item.token, "digest": digest, "slices": number, "samples": scan.samples}, None
 
     def _rows(self, item: Work) -> Iterator[tuple[dict[str, Any], dict[str, pa.Array]]]:
+        yield self.score(item, self.read(item), item.slice_number)
+
+    def read(self, item: Work) -> dict[str, pa.Array]:
+        """What ingest provides of a slice of a known shard; images only where one of its stages reads them."""
         index = read_table(self.workspace.sidecar(item.index_address, str(item.digest)))
         rows = index.slice(item.first_row, item.rows)
         images = pa.nulls(len(rows), pa.large_binary())
         if self.toolbox.reads_images(item.stages):
             images = read_images(item.container, rows)
             _assert_unchanged(item, rows, images)
-        yield self.score(item, _inputs(rows, images), item.slice_number)
+        return _inputs(rows, images)
 
     def score(
         self, item: Work, columns: dict[str, pa.Array], number: int
@@ -122,7 +129,8 @@ class SliceWorker:
     def _scored(self, stage: Stage, columns: dict[str, pa.Array], item: Work, rows: int) -> pa.Table:
         scorer = self.scorers.get(stage.name)
         if scorer is None:
-            scorer = self.scorers[stage.name] = stage.open()
+            with ledger_in(self.workspace.spending(self.toolbox.addresses[stage.name])):
+                scorer = self.scorers[stage.name] = stage.open()
         inputs = pa.table([columns[field.name] for field in stage.reads], pa.schema(stage.reads))
         batches = [
             check_batch(stage, scorer(batch), batch.num_rows, item.container.path)

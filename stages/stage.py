@@ -7,6 +7,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from schemas.errors import ContractError
+from stages.generation import Generation
 
 Scorer = Callable[[pa.RecordBatch], pa.RecordBatch]
 """Takes a batch with the stage's `reads`; returns its `writes` and its reason column, row for row."""
@@ -50,6 +51,10 @@ class Stage(BaseModel):
     def identity(self) -> dict[str, object]:
         """What addresses the outputs beside kind and version: settings, with files replaced by their content."""
         return self.model_dump(mode="json", exclude={"kind", "optional"})
+
+    def generation(self) -> Generation | None:
+        """The language model that the engine is to run for it; see `stages.generation`."""
+        return None
 
     def widths(self) -> dict[str, int]:
         """Lengths of list columns that it reads or writes, as far as the files behind its settings tell them."""

@@ -19,6 +19,7 @@ from schemas.columns import (
     MLM_OBJECT_DETAIL,
     MLM_SEMANTIC_UNDERSTANDING,
 )
+from stages.generation import Generation
 from stages.raters.backends import Backend
 from stages.raters.batch import rate_batch
 from stages.raters.rubric import load_rubric
@@ -44,7 +45,15 @@ class MlmFilter(Stage):
         MLM_INVALID,
     )
     batch_rows: ClassVar[int] = 64
-    uses_gpu: ClassVar[bool] = True
+
+    @property
+    def uses_gpu(self) -> bool:  # type: ignore[override]
+        """Where the model runs in the worker."""
+        return self.backend.local
+
+    def generation(self) -> Generation | None:
+        """The model that the engine runs, with a backend that leaves it to the engine."""
+        return self.backend.generation()
 
     def check(self) -> None:
         """Refuse a backend that cannot work."""

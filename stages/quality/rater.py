@@ -10,6 +10,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from schemas.columns import CAPTION, IMAGE, named_column
+from stages.generation import Generation
 from stages.raters.backends import Backend
 from stages.raters.batch import rate_batch
 from stages.raters.rubric import Question, Rubric, load_rubric
@@ -28,7 +29,6 @@ class RubricRater(Stage):
     """How its columns begin; tells several raters of one recipe apart."""
 
     batch_rows: ClassVar[int] = 64
-    uses_gpu: ClassVar[bool] = True
     reads: ClassVar[tuple[pa.Field, ...]] = (IMAGE, CAPTION)
 
     @property
@@ -44,6 +44,15 @@ class RubricRater(Stage):
             f"{self.column}_invalid", pa.int32(), "questions that got no answer", low=0, high=len(questions)
         )
         return (*(self._column(question) for question in questions), invalid)
+
+    @property
+    def uses_gpu(self) -> bool:  # type: ignore[override]
+        """Where the model runs in the worker."""
+        return self.backend.local
+
+    def generation(self) -> Generation | None:
+        """The model that the engine runs, with a backend that leaves it to the engine."""
+        return self.backend.generation()
 
     def check(self) -> None:
         """Refuse a rubric that cannot be asked, or a backend that cannot work."""

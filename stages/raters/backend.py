@@ -7,6 +7,7 @@ from typing import Protocol
 from pydantic import BaseModel, ConfigDict
 
 from schemas.errors import ContractError
+from stages.generation import Generation
 from stages.raters.rubric import Question
 
 UNPARSEABLE = "unparseable_score"
@@ -59,6 +60,10 @@ class BackendSettings(BaseModel):
         Raises:
             RecipeError: with what was found, what was expected and what to do.
         """
+
+    def generation(self) -> Generation | None:
+        """The model that the engine is to run for it; None where it has its own."""
+        return None
 
     @property
     def local(self) -> bool:

@@ -16,7 +16,10 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-MAY_FOLLOW = frozenset("out of on points point pts percent because since as due given but and or".split())
+MAY_FOLLOW = {
+    *("out", "of", "on", "points", "point", "pts", "percent"),
+    *("because", "since", "as", "due", "given", "but", "and", "or"),
+}
 """Words that may come right after a score; before any other word, a number counts things."""
 POINTS = ("分", "点", "점")
 """Units that are written to the number without a space."""

@@ -1,12 +1,14 @@
 """Pictures and captions to rate."""
 
 import io
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from stages.raters.backend import RaterSample
+from tests.stages.raters.chat_server import ChatServer, chat_server
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +26,10 @@ def samples() -> list[RaterSample]:
         'she said "7"\n<image> </s>',
     ]
     return [RaterSample(picture(number), caption) for number, caption in enumerate(captions)]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChatServer]:
+    """A real chat server, one for all tests."""
+    with chat_server(tmp_path_factory.mktemp("chat-server")) as running:
+        yield running
