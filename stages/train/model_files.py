@@ -2,19 +2,13 @@
 
 import hashlib
 import os
-from functools import cache
 from pathlib import Path
 
 from schemas.errors import RecipeError
+from stages.file_identity import file_identity
 
 SUFFIXES = (".json", ".safetensors", ".bin", ".pt", ".model", ".txt", ".jinja")
 """Files that decide what a model computes; a README does not."""
-
-
-@cache
-def _digest(path: str, size: int, modified_ns: int) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def folder_identity(folder: Path, only: str | None = None) -> str:
@@ -29,8 +23,7 @@ def folder_identity(folder: Path, only: str | None = None) -> str:
         raise RecipeError(f"no model files in {str(folder)!r}; name a folder with a configuration and weights")
     total = hashlib.sha256()
     for name in chosen:
-        facts = os.stat(folder / name)
-        total.update(f"{name}\0{_digest(str(folder / name), facts.st_size, facts.st_mtime_ns)}\n".encode())
+        total.update(f"{name}\0{file_identity(folder / name)}\n".encode())
     return total.hexdigest()
 
 

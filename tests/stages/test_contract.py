@@ -2,7 +2,9 @@
 
 import io
 import json
+import tempfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from pydantic import ValidationError
 
 from schemas.columns import COLUMNS, PROVIDED, bounds
 from schemas.errors import ContractError
+from stages.alignment.heads.weights import Head, write_head
 from stages.kinds import kinds
 from stages.stage import Scorer, Stage
 from tests.stages.raters.tiny_mllm import made
@@ -41,7 +44,29 @@ BROKEN_ROWS = {
     ("image", "empty"): 8,
     ("caption", "missing"): 9,
     ("caption", "blank"): 10,
+    ("image_embedding", "missing"): 7,
+    ("text_embedding", "missing"): 9,
 }
+WIDTH = 8
+"""Of embeddings for stages that bring no model of their own."""
+FILES = tempfile.TemporaryDirectory()
+
+
+def head_file(*widths: int) -> str:
+    """A head of layers from one width to the next, with fixed weights; returns its path."""
+    noise = np.random.Generator(np.random.Philox(3))
+    parts = [(noise.normal(size=(out, into)), noise.normal(size=out)) for into, out in pairwise(widths)]
+    file = Path(FILES.name) / f"{'-'.join(map(str, widths))}.safetensors"
+    write_head(Head(tuple(parts), ("relu",) * (len(parts) - 1)), file)
+    return str(file)
+
+
+NEEDED: dict[str, dict[str, Any]] = {
+    "linear_head": {"column": "aesthetic_score", "weights": head_file(WIDTH, 1)},
+    "concepts": {"concepts": ("ball", "dog", "something_else")},
+    "mlp_head": {"column": "nsfw_probability", "weights": head_file(WIDTH, 6, 1), "activation": "sigmoid"},
+}
+"""Settings without which a kind cannot be made, beside a model."""
 
 
 def cases() -> list[Any]:
@@ -54,11 +79,12 @@ def cases() -> list[Any]:
             found.append(pytest.param(kind, MADE[kind], id=kind))
             continue
         if "model" not in stage.model_fields:
-            found.append(pytest.param(kind, {}, id=kind))
+            found.append(pytest.param(kind, NEEDED.get(kind, {}), id=kind))
             continue
         for name, folder in MODELS.items():
             missing = pytest.mark.skipif(not folder.is_dir(), reason=f"the {name} model is not here")
-            found.append(pytest.param(kind, {"model": str(folder)}, id=f"{kind}-{name}", marks=missing))
+            settings = {"model": str(folder), **NEEDED.get(kind, {})}
+            found.append(pytest.param(kind, settings, id=f"{kind}-{name}", marks=missing))
     return found
 
 
@@ -68,7 +94,7 @@ def png(pixels: np.ndarray, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def samples() -> dict[str, list[Any]]:
+def samples(width: int = WIDTH) -> dict[str, list[Any]]:
     """Sound rows of several modes and languages, then one row per thing that can be wrong."""
     noise = np.random.Generator(np.random.Philox(11))
     colour = noise.integers(0, 255, (6, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
@@ -87,7 +113,9 @@ def samples() -> dict[str, list[Any]]:
     ]
     captions = ["a red ball on the grass", "ein roter Ball", "東京タワー", "A RED  Ball", "12345"]
     captions += ["a dog", "a dog", "a cat", "a cat", None, " \t"]
+    clip = {name: embeddings(len(images), width, BROKEN_ROWS[name, "missing"]) for name in EMBEDDINGS}
     return {
+        **clip,
         "image": images,
         "caption": captions,
         "key": [f"k{row}" for row in range(len(images))],
@@ -96,9 +124,19 @@ def samples() -> dict[str, list[Any]]:
     }
 
 
+EMBEDDINGS = ("image_embedding", "text_embedding")
+
+
+def embeddings(rows: int, width: int, missing: int) -> list[Any]:
+    """Directions of norm 1 that no model made, one of them missing."""
+    noise = np.random.Generator(np.random.Philox(width + missing)).normal(size=(rows, width))
+    found = list((noise / np.linalg.norm(noise, axis=1, keepdims=True)).astype(np.float16))
+    return [None if row == missing else vector for row, vector in enumerate(found)]
+
+
 def batch(stage: Stage, rows: list[int] | None = None) -> pa.RecordBatch:
     """The samples' rows as the stage reads them."""
-    columns = samples()
+    columns = samples(stage.widths().get("image_embedding", WIDTH))
     chosen = range(len(columns["key"])) if rows is None else rows
     arrays = [pa.array([columns[field.name][row] for row in chosen], field.type) for field in stage.reads]
     return pa.record_batch(arrays, pa.schema(stage.reads))
@@ -149,6 +187,7 @@ class TestContract:
         stage, _, _ = opened(kind, settings)
         for field in (*stage.reads, *stage.writes):
             assert COLUMNS.get(field.name, field).equals(field, check_metadata=True)
+            assert field.name in COLUMNS or field.name.startswith(getattr(stage, "column", " "))
         assert not set(stage.writes) & set(PROVIDED)
         assert stage.version >= 1 and stage.batch_rows >= 1
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 from pydantic import Field, field_validator
 
 from schemas.columns import CAPTION, CLIP_SCORE, IMAGE, IMAGE_EMBEDDING, TEXT_EMBEDDING
-from stages.alignment.clip.model import IMAGES_AT_ONCE, TEXTS_AT_ONCE, ClipModel, Floats, Reasons, load
-from stages.alignment.clip.weights import find_model
+from stages.clip_model.model import IMAGES_AT_ONCE, TEXTS_AT_ONCE, ClipModel, Floats, Reasons, load
+from stages.clip_model.weights import find_model
 from stages.stage import Scorer, Stage
 
 
@@ -54,14 +54,15 @@ class Clip(Stage):
         if find_model(self.model, self.pretrained).files is None:
             load(find_model(self.model, self.pretrained))
 
+    def widths(self) -> dict[str, int]:
+        """The length of both embeddings, where the model's configuration is here."""
+        width = find_model(self.model, self.pretrained).width()
+        return {} if width is None else {IMAGE_EMBEDDING.name: width, TEXT_EMBEDDING.name: width}
+
     def identity(self) -> dict[str, object]:
         """The model by the content of its files, and what else decides about bits."""
-        found = find_model(self.model, self.pretrained)
-        own_files = found.name.startswith("local-dir:")
         return {
-            "model": None if own_files else found.name,
-            "pretrained": None if own_files or Path(found.pretrained or "").is_file() else found.pretrained,
-            "weights": found.identity(),
+            **find_model(self.model, self.pretrained).address(),
             "device": self.device,
             "dtype": self.dtype,
             "threads": self.threads,

@@ -13,8 +13,8 @@ from PIL import Image
 
 from schemas.columns import CAPTION, IMAGE
 from schemas.errors import RecipeError
-from stages.alignment.clip.model import ClipModel, _unit_rows
 from stages.alignment.clip.stage import Clip
+from stages.clip_model.model import ClipModel, _unit_rows
 
 CAPTIONS = [
     "a red ball on the grass",
@@ -115,7 +115,7 @@ def test_other_code_in_the_process_cannot_change_the_bits(model: ClipModel) -> N
 
 def test_decoding_ahead_keeps_order_and_pixels(model: ClipModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """The threads that feed a GPU give what a plain loop gives."""
-    monkeypatch.setitem(__import__("stages.alignment.clip.model", fromlist=["x"]).IMAGES_AT_ONCE, "cuda", 3)
+    monkeypatch.setitem(__import__("stages.clip_model.model", fromlist=["x"]).IMAGES_AT_ONCE, "cuda", 3)
     images = [*pictures(4), b"junk", *pictures(5)]
     ahead = [pixel for pixels in dataclasses.replace(model, device="cuda")._prepared(images) for pixel in pixels]
     plain = [pixel for pixels in model._prepared(images) for pixel in pixels]

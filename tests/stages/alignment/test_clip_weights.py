@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from schemas.errors import RecipeError
 from stages.alignment.clip.stage import Clip
-from stages.alignment.clip.weights import architectures, find_model
+from stages.clip_model.weights import architectures, find_model
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = {"model_cfg": {"embed_dim": 8, "vision_cfg": {}, "text_cfg": {}}}

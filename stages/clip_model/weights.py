@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from schemas.errors import RecipeError
+from stages.file_identity import file_identity
 
 LOCAL, HUB = "local-dir:", "hf-hub:"
 CONFIG = "open_clip_config.json"
@@ -42,14 +42,29 @@ class ModelFiles:
     files: tuple[Path, ...] | None
     """Configuration, weights and tokenizer; None while nothing has been downloaded."""
 
+    def width(self) -> int | None:
+        """Numbers of one embedding, as the configuration says; None while a hub model's is not here."""
+        if self.name.startswith((LOCAL, HUB)):
+            found = [file for file in self.files or () if file.name == CONFIG]
+            return int(json.loads(found[0].read_text())["model_cfg"]["embed_dim"]) if found else None
+        return int(json.loads((_configurations() / f"{self.name}.json").read_text())["embed_dim"])
+
+    def address(self) -> dict[str, object]:
+        """What an output that depends on this model is addressed by; names only where they say more than the files."""
+        own_files = self.name.startswith(LOCAL)
+        return {
+            "model": None if own_files else self.name,
+            "pretrained": None if own_files or Path(self.pretrained or "").is_file() else self.pretrained,
+            "weights": self.identity(),
+        }
+
     def identity(self) -> str:
         """SHA-256 over the names and contents of the files, free of where they lie."""
         if self.files is None:
             return "unknown until downloaded"
         total = hashlib.sha256()
         for file in self.files:
-            facts = file.stat()
-            total.update(f"{file.name}\0{_digest(str(file), facts.st_size, facts.st_mtime_ns)}\n".encode())
+            total.update(f"{file.name}\0{file_identity(file)}\n".encode())
         return total.hexdigest()
 
 
@@ -85,9 +100,13 @@ def find_model(model: str, pretrained: str | None = None) -> ModelFiles:
 
 def architectures() -> list[str]:
     """The names of open_clip's built-in configurations, read from its folder: importing it takes seconds."""
+    return sorted(path.stem for path in _configurations().glob("*.json"))
+
+
+def _configurations() -> Path:
     package = find_spec("open_clip")
     assert package is not None and package.origin is not None
-    return sorted(path.stem for path in (Path(package.origin).parent / "model_configs").glob("*.json"))
+    return Path(package.origin).parent / "model_configs"
 
 
 def sound_weights(file: Path) -> Path:
@@ -184,10 +203,3 @@ def _hub_files(repository: str) -> tuple[Path, ...] | None:
     """Configuration and weights in the hub's cache; tokenizer files may come later and must not change the identity."""
     config, weights = _cached(repository, [CONFIG]), _cached(repository, list(WEIGHTS))
     return config + weights if config and weights else None
-
-
-@cache
-def _digest(path: str, size: int, modified_ns: int) -> str:
-    """SHA-256 of a file; size and time stand in the key, so that a changed file is read again."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import RecipeError
-from stages.alignment.clip.weights import ModelFiles
+from stages.clip_model.weights import ModelFiles
 from stages.pixels import PixelError, decode, flat_rgb
 
 if TYPE_CHECKING:
@@ -45,6 +45,11 @@ class ClipModel:
     device: str
     dtype: "torch.dtype"
     threads: int
+
+    @property
+    def logit_scale(self) -> float:
+        """What cosines are multiplied with before a softmax: the inverse of the temperature it was trained to."""
+        return float(self.network.logit_scale.detach().exp())
 
     def embed_images(self, images: Sequence[bytes | None]) -> tuple[Floats, Reasons]:
         """Unit-norm embeddings (n, d) and per image None or why its row is zero.

@@ -1,0 +1,72 @@
+"""Learned prompts: text-side vectors by name, in safetensors; numpy only."""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from schemas.errors import RecipeError
+from stages.embeddings import Floats64
+from stages.file_identity import file_identity
+
+
+def read_prompts(file: Path) -> dict[str, Floats64]:
+    """Concept -> its learned vectors (n, d), of any length; names in order.
+
+    Each tensor is (d,) or (n, d), in F16, F32 or F64.
+
+    Raises:
+        RecipeError: no such file, no safetensors, or tensors of other shapes or types, of several widths, zero or not
+            finite.
+    """
+    if not file.is_file():
+        raise _refusal(file, "are not there; name a safetensors file of one tensor a concept")
+    return _read(str(file), file_identity(file))
+
+
+@cache
+def _read(path: str, _: str) -> dict[str, Floats64]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        found = {name: values for name, values in sorted(load_file(path).items())}
+    except (SafetensorError, OSError, TypeError) as error:
+        raise _refusal(Path(path), f"are no safetensors that numpy knows ({error!s:.200})") from error
+    prompts = {name: np.atleast_2d(values.astype(np.float64)) for name, values in found.items()}
+    for name, rows in prompts.items():
+        if found[name].dtype.kind != "f" or rows.ndim != 2 or not rows.size:
+            raise _refusal(
+                Path(path), f"hold {name!r} as {found[name].dtype} {found[name].shape}; expected (d,) or (n, d)"
+            )
+        if not np.isfinite(rows).all() or not rows.any(axis=1).all():
+            raise _refusal(Path(path), f"hold NaN, infinity or zeros alone in {name!r}")
+    if not prompts or len({rows.shape[1] for rows in prompts.values()}) > 1:
+        raise _refusal(Path(path), f"have widths {sorted({rows.shape[1] for rows in prompts.values()})}; expected one")
+    return prompts
+
+
+def convert_prompts(source: Path, target: Path, names: Sequence[str]) -> None:
+    """Write prompts that numpy saved, one row (d,) a concept, as `read_prompts` reads them.
+
+    Raises:
+        RecipeError: `source` is no array of numbers in `.npy`, or has another number of rows than names.
+    """
+    from safetensors.numpy import save_file
+
+    try:
+        rows = np.load(source, allow_pickle=False)
+    except (ValueError, OSError) as error:
+        raise RecipeError(f"{str(source)!r} is no array that loads without unpickling: {error}") from error
+    if rows.ndim != 2 or len(rows) != len(names) or len(set(names)) != len(names) or rows.dtype.kind != "f":
+        raise RecipeError(
+            f"{str(source)!r} holds {rows.dtype} {rows.shape}; expected {len(names)} rows for {list(names)}: "
+            "name each row once with `--names`"
+        )
+    save_file({name: np.ascontiguousarray(row, np.float32) for name, row in zip(names, rows, strict=True)}, target)
+    read_prompts(target)
+
+
+def _refusal(file: Path, words: str) -> RecipeError:
+    return RecipeError(f"learned prompts {str(file)!r} {words}")
