@@ -1,5 +1,6 @@
 """Answers' probabilities against all that a small made-up language model could say, enumerated."""
 
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -15,6 +16,7 @@ def digit_by_digit(text: str) -> list[int]:
     return [TOKENS.index(letter) for letter in text]
 
 
+@cache
 def model(path: Path) -> Logs:
     """Log-probabilities after a path: any, but always the same."""
     noise = np.random.Generator(np.random.Philox(key=[7, hash(path) & 0xFFFF]))

@@ -52,8 +52,16 @@ def text_config(vocabulary: int, **changed: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write_llava(folder: Path, *, whole_numbers: bool = False, side: int = 32, width: int = 32, layers: int = 2) -> Path:
-    """LLaVA: a CLIP tower, a projector, a Llama."""
+def write_llava(
+    folder: Path,
+    *,
+    whole_numbers: bool = False,
+    side: int = 32,
+    width: int = 32,
+    layers: int = 2,
+    text: dict[str, Any] | None = None,
+) -> Path:
+    """LLaVA: a CLIP tower, a projector, a Llama with settings `text` beside its size."""
     import torch
     from transformers import (
         CLIPImageProcessor,
@@ -75,7 +83,7 @@ def write_llava(folder: Path, *, whole_numbers: bool = False, side: int = 32, wi
         hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers, num_attention_heads=4,
         image_size=side, patch_size=8,
     )  # fmt: skip
-    shape_of_text = {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": layers}
+    shape_of_text = {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": layers, **(text or {})}
     language = LlamaConfig(**text_config(len(words), **shape_of_text))
     torch.manual_seed(0)
     config = LlavaConfig(vision_config=tower, text_config=language, image_token_index=3)
