@@ -36,7 +36,9 @@ def estimate(resolved: Resolved, price: str | None = None, *, verify: bool = Fal
         rate = rates.get(kind)
         seconds = 0.0 if not missing else samples / rate if samples is not None and rate else None
         line = {"kind": kind, "missing": missing, "reused": readable - missing, "samples": samples, "seconds": seconds}
-        line["why"] = _learning(resolved, kind) if waits else _why(plan, kind, before, resolved) if missing else ""
+        line["why"] = (
+            _learning(plan, resolved, kind) if waits else _why(plan, kind, before, resolved) if missing else ""
+        )
         stages.append(line | {"cost": seconds / 3600 * amount if unit and seconds is not None else None})
     return {
         "recipe": resolved.recipe.name,
@@ -96,13 +98,14 @@ def _of_kind(addresses: dict[str, str], kind: str) -> dict[str, str]:
     return {name: address for name, address in addresses.items() if name.split(" of ")[0] == kind}
 
 
-def _learning(resolved: Resolved, kind: str) -> str:
+def _learning(plan: Plan, resolved: Resolved, kind: str) -> str:
     """Why nothing is known of a stage's sidecars yet."""
     stage = next(stage for stage in resolved.stages if stage.name == kind)
     if not isinstance(stage, FittedStage):
         return "waits for what another step learns"
-    of = " and ".join(stage.learns_from) or "its inputs' model"
-    return f"to be fitted to the {of}, then computed; where the fit comes out as one before, nothing is computed"
+    shards = sum(shard.reason is None and shard.input.role in stage.learns_from for shard in plan.shards)
+    of = f" to the {' and '.join(stage.learns_from)} ({shards} shards)" if stage.learns_from else ""
+    return f"to be fitted{of}, then computed; where a fit comes out as one before, only for new shards"
 
 
 def _touched(resolved: Resolved, plan: Plan) -> set[int]:
@@ -144,13 +147,14 @@ def _price(price: str | None) -> tuple[str, float]:
 def plan_text(facts: dict[str, Any]) -> str:
     """The plan for a terminal."""
     lines = [f"{facts['recipe']}: {facts['shards']} shards, {facts['bytes'] / 1e6:.1f} MB"]
-    lines.append(f"  {'stage':18} {'missing':>8} {'reused':>8} {'samples':>10} {'worker time':>12}  cost")
+    width = max(18, *(len(line["kind"]) for line in facts["stages"]))
+    lines.append(f"  {'stage':{width}} {'missing':>8} {'reused':>8} {'samples':>10} {'worker time':>12}  cost")
     for line in facts["stages"]:
         samples = "unknown" if line["samples"] is None else str(line["samples"])
         seconds = "not measured" if line["seconds"] is None else f"{line['seconds']:.0f} s"
         cost = f"{line['cost']:.2f}" if line["cost"] is not None else ""
         lines.append(
-            f"  {line['kind']:18} {line['missing']:>8} {line['reused']:>8} {samples:>10} {seconds:>12}  {cost}"
+            f"  {line['kind']:{width}} {line['missing']:>8} {line['reused']:>8} {samples:>10} {seconds:>12}  {cost}"
         )
     lines += [f"  {line['kind']}: {line['why']}" for line in facts["stages"] if line["why"]]
     if facts["since"]:

@@ -213,7 +213,9 @@ def test_a_grown_pool_is_learned_anew_and_equals_a_fresh_run(made: Made) -> None
     first = ran(recipe)
     grow(recipe)
     text = plan_text(estimate(resolve(recipe)))
-    assert "above: to be fitted to the pool, then computed" in text and "twice: waits for what another" in text
+    assert (
+        "above: to be fitted to the pool (5 shards), then computed" in text and "twice: waits for what another" in text
+    )
     second = ran(recipe)
     assert computed(second)["above"] == 6 and computed(second)["image_header"] == 1
     assert learned(second) == {"above": True, "of_source": True, "spread": True}
@@ -386,4 +388,7 @@ def test_the_scores_of_the_project_run_from_sidecars_and_stand_in_the_report(
     again = ran(recipe)
     assert computed(again) == {} and not again.record["ray_started"] and set(learned(again).values()) == {False}
     recipe.write_text(recipe.read_text().replace("levels: 4", "levels: 3"))
-    assert computed(ran(recipe)) == {"alignment_level": 5}
+    text = plan_text(estimate(resolve(recipe)))
+    assert "alignment_level: to be fitted to the pool (4 shards)" in text and "reads 0.0 MB of shards" in text
+    third = ran(recipe)
+    assert computed(third) == {"alignment_level": 5} and third.record["image_bytes_read"] == 0

@@ -69,6 +69,13 @@ def test_a_row_is_scored_alike_alone_and_with_any_neighbours() -> None:
         assert scores(stage, POOL, POOL[row])[0] == pytest.approx(whole[row], abs=1e-7)
 
 
+def test_the_size_of_blocks_is_no_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = NegCLIPLoss(batch=20, batches=4)
+    whole = scores(stage, POOL, POOL)
+    monkeypatch.setattr("stages.alignment.negcliploss.REFERENCES_AT_ONCE", 7)
+    assert np.abs(scores(stage, POOL, POOL) - whole).max() < 1e-7
+
+
 def test_equal_content_counts_once() -> None:
     twins = POOL.head(10).with_columns(pl.format("f{}", pl.col("uid").str.slice(1)).alias("uid"))
     stage = NegCLIPLoss()
