@@ -1,6 +1,6 @@
 """Four questions about one image and caption: encoded once, against four separate calls.
 
-    python bench/raters.py --rounds 5 --samples 8
+    python -m bench.raters --rounds 3 --samples 4
 
 The models have random weights; what is asked has the shape of MLM-Filter on LLaVA-1.5, 576 image tokens. Both sides are
 the same rater with the same image decoding and the same answers' trie; only the sharing differs.

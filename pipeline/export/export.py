@@ -80,7 +80,8 @@ def export(
     sweep(staging)
     kind = FORMATS[draws.settings.kind]
     plan = make_export_plan(draws, staging, kind.names, cluster)
-    form = kind(read_layout(staging / PLAN, draws.settings.columns))
+    declared = {field.name: field for stage in draws.table.resolved.stages for field in stage.writes}
+    form = kind(read_layout(staging / PLAN, [declared[column] for column in draws.settings.columns]))
     digests = _write_shards(draws, staging, plan, form, cluster, progress)
     manifest = _beside(draws, staging, name, plan, form, digests)
     _appear(staging, folder)

@@ -1,5 +1,6 @@
 """Which sample goes where: repeats spelled out, shuffled, cut into shards, each with the byte ranges of its members."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from pipeline.export.spool import Spool, needs_spool, spooled_bytes, spooled_ind
 from pipeline.shards import Container
 from pipeline.sidecars import read_table, replacing, write_table
 from pipeline.tasks import run_tasks
-from schemas.columns import COLUMNS
 from schemas.errors import CuveeError
 from schemas.recipe import TRAIN_SPLIT
 from schemas.tables import POOL_ROLE
@@ -95,7 +95,7 @@ def _shards(splits: pl.Series, names: str, samples_per_shard: int) -> pl.Series:
     return pl.Series("exported_shard", shards, pl.String)
 
 
-def read_layout(plan: Path, columns: tuple[str, ...]) -> Layout:
+def read_layout(plan: Path, scores: Sequence[pa.Field]) -> Layout:
     """Which members the planned samples have, and how the scores that go along are declared."""
     with pq.ParquetFile(plan) as file:
         members = pl.from_arrow(file.read(["members.list.element.name"]))
@@ -103,7 +103,7 @@ def read_layout(plan: Path, columns: tuple[str, ...]) -> Layout:
     names = pl.element().struct.field("name").str.extract(SUFFIX)
     found = members.select(pl.col("members").list.eval(names)).unique()["members"].to_list()
     suffixes = {tuple(sorted(suffix.lower() for suffix in one if suffix is not None)) for one in found}
-    return Layout(tuple(sorted(suffixes)), pa.schema([COLUMNS[column] for column in columns]))
+    return Layout(tuple(sorted(suffixes)), pa.schema(scores))
 
 
 def _places(draws: Draws) -> dict[str, dict[str, Any]]:

@@ -18,6 +18,7 @@ from pipeline.export.write import Wanted, _windows, wanted
 from pipeline.resolve import resolve
 from pipeline.run import run
 from pipeline.shards.rows import split_name
+from schemas.columns import COLUMNS
 from schemas.recipe import Export
 
 NAMES = "{folder}{number:05d}.tar"
@@ -73,7 +74,7 @@ def test_one_row_group_an_output_shard_with_the_ranges_of_its_members(draws: Dra
 def test_the_layout_is_what_the_members_are(draws: Draws, tmp_path: Path) -> None:
     with Cluster(workers=2) as cluster:
         make_export_plan(draws, tmp_path, NAMES, cluster)
-    layout = read_layout(tmp_path / PLAN, ("words", "phash"))
+    layout = read_layout(tmp_path / PLAN, (COLUMNS["words"], COLUMNS["phash"]))
     assert layout.suffixes == (("jpg", "json", "txt"),)
     assert layout.scores.names == ["words", "phash"]
 
