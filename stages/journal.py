@@ -1,8 +1,8 @@
 """Answers that were paid for, until the slice they belong to is on disk: a run that stops does not pay for them twice.
 
 Each worker appends to a file of its own beside the ledger (see `stages.spending`), and reads everybody's when it begins
-a slice. When the engine has put a slice's scores on disk it calls `forget`, and the worker begins a new file. A line that
-a dying worker left torn, or that holds no answer, is passed over.
+a slice. When the engine has put a slice's scores on disk it calls `forget`, and the worker begins a new file. A line
+that a dying worker left torn, or that holds no answer, is passed over.
 """
 
 import json
