@@ -125,3 +125,9 @@ GREY_DEVIATION = column(
 IMAGE_EMBEDDING = column("image_embedding", pa.list_(pa.float16()), "unit-norm image embedding, (d,)")
 TEXT_EMBEDDING = column("text_embedding", pa.list_(pa.float16()), "unit-norm caption embedding, (d,)")
 CLIP_SCORE = column("clip_score", pa.float32(), "cosine of image and caption embedding", low=-1.001, high=1.001)
+
+# alignment/tmars
+CLIP_SCORE_MASKED = column(
+    "clip_score_masked", pa.float32(), "cosine of the image less its text and the caption", low=-1.001, high=1.001
+)
+MASKED_AREA = column("masked_area", pa.float32(), "share of the image that is text and was painted over", low=0, high=1)
