@@ -4,11 +4,14 @@ Bits depend on the sample itself, on the shape of a forward pass (always `IMAGES
 thread count, the device and the dtype, and on nothing else: no autotuning, no TF32.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +34,8 @@ TEXT_CHARACTERS = 4000
 """What a tokenizer gets of a longer caption: tens of characters for each of its 77 tokens, and few enough for pieces
 whose merging takes quadratic time."""
 DTYPES = ("fp32", "fp16", "bf16", "amp_bf16")
+
+LOADED: "WeakValueDictionary[Any, ClipModel]" = WeakValueDictionary()
 
 Floats = npt.NDArray[np.float32]
 Reasons = list[str | None]
@@ -152,6 +157,8 @@ def load(
 ) -> ClipModel:
     """Load a model that `weights.find_model` found; what is not in the local cache is downloaded.
 
+    Stages of one process that ask for the same get the same, for as long as one of them holds it.
+
     Args:
         files: which model.
         device: `cpu` or `cuda`.
@@ -163,7 +170,6 @@ def load(
     Raises:
         RecipeError: no such device here, or open_clip cannot load the model, with its own words.
     """
-    import open_clip
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
@@ -171,6 +177,17 @@ def load(
     torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    key = (files, files.identity(), device, dtype, threads, compiled)
+    if (model := LOADED.get(key)) is None:
+        network, preprocess, tokenize = _loaded(files, device, dtype)
+        model = LOADED[key] = ClipModel(network, preprocess, tokenize, device, dtype, threads, compiled)
+    return model
+
+
+def _loaded(files: ModelFiles, device: str, dtype: str) -> tuple[Any, Any, Any]:
+    import open_clip
+    import torch
+
     quick_gelu = open_clip.pretrained.get_pretrained_cfg(files.name, files.pretrained or "").get("quick_gelu", False)
     try:
         network, preprocess = open_clip.create_model_from_pretrained(
@@ -180,8 +197,16 @@ def load(
     except Exception as error:  # open_clip, torch, safetensors and the hub each raise their own
         what = f"{files.name!r}" + (f" with {files.pretrained!r}" if files.pretrained else "")
         raise RecipeError(f"clip: model {what} does not load: {error!s:.800}") from error
-    network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    return ClipModel(network, preprocess, tokenize, device, dtype, threads, compiled)
+    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last), preprocess, tokenize
+
+
+def device_kind() -> str:
+    """`cuda` or `cpu`, whichever this machine offers; torch is asked only where a driver is installed."""
+    if sys.platform == "linux" and not any(Path(place).exists() for place in ("/dev/nvidiactl", "/dev/dxg")):
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _no_caption(text: str | None) -> str | None:

@@ -1,7 +1,5 @@
 """The stage: image and caption embeddings of one open_clip model, and their cosine."""
 
-import sys
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -9,7 +7,7 @@ import pyarrow as pa
 from pydantic import Field, field_validator
 
 from schemas.columns import CAPTION, CLIP_SCORE, IMAGE, IMAGE_EMBEDDING, TEXT_EMBEDDING
-from stages.clip_model.model import IMAGES_AT_ONCE, TEXTS_AT_ONCE, ClipModel, Floats, Reasons, load
+from stages.clip_model.model import IMAGES_AT_ONCE, TEXTS_AT_ONCE, ClipModel, Floats, Reasons, device_kind, load
 from stages.clip_model.weights import find_model
 from stages.stage import Scorer, Stage
 
@@ -108,15 +106,6 @@ def embedding_column(embeddings: Floats, reasons: Reasons) -> pa.Array:
     offsets = pa.array(np.concatenate([np.zeros(1, np.int64), ends]).astype(np.int32))
     values = pa.array(embeddings[sound].astype(np.float16).ravel())
     return pa.ListArray.from_arrays(offsets, values, type=IMAGE_EMBEDDING.type, mask=pa.array(~sound))
-
-
-def device_kind() -> str:
-    """`cuda` or `cpu`, whichever this machine offers; torch is asked only where a driver is installed."""
-    if sys.platform == "linux" and not any(Path(place).exists() for place in ("/dev/nvidiactl", "/dev/dxg")):
-        return "cpu"
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _cosines(images: Floats, texts: Floats, reasons: Reasons) -> list[float | None]:
