@@ -255,3 +255,34 @@ CLIP_SCORE_MASKED = column(
     "clip_score_masked", pa.float32(), "cosine of the image less its text and the caption", low=-1.001, high=1.001
 )
 MASKED_AREA = column("masked_area", pa.float32(), "share of the image that is text and was painted over", low=0, high=1)
+# quality/image_detectors
+SHARPNESS = column(
+    "sharpness", pa.float32(), "variance of the Laplacian of the grey image at 224 x 224 px; low is blurred", low=0
+)
+CONSTANT_SHARE = column(
+    "constant_share", pa.float32(), "share of the smoothed grey image that is one tone; 1 is blank", low=0, high=1
+)
+ENTROPY_BITS = column("entropy_bits", pa.float32(), "Shannon entropy of the grey histogram", unit="bits", low=0, high=8)
+BORDER_SHARE = column(
+    "border_share", pa.float32(), "share of the area that is a uniform frame or bars around the picture", low=0, high=1
+)
+EXIF_ROTATION_DEGREES = column(
+    "exif_rotation_degrees",
+    pa.int16(),
+    "clockwise turn that EXIF asks for: 0, 90, 180 or 270",
+    unit="degrees",
+    low=0,
+    high=270,
+)
+EXIF_MIRRORED = column("exif_mirrored", pa.bool_(), "EXIF asks for a mirror image, before the turn")
+TEXT_COVERAGE = column("text_coverage", pa.float32(), "share of the area covered by rows of text", low=0, high=1)
+SCREENSHOT_LIKENESS = column(
+    "screenshot_likeness",
+    pa.float32(),
+    "few tones and many pieces of text, as on a screen, slide or page",
+    low=0,
+    high=1,
+)
+COLLAGE_LIKENESS = column(
+    "collage_likeness", pa.float32(), "share of a side along which a straight seam parts two pictures", low=0, high=1
+)

@@ -15,6 +15,9 @@ from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from stages.displayable import displayable
 from stages.image_ends import ends, is_foreign
 
@@ -59,11 +62,23 @@ def decode(image: bytes, *, max_pixels: int = MAX_PIXELS) -> "Image.Image":
             metadata than its bytes can honestly hold): told before memory is taken. `truncated_image`: the file ends
             too early, be it by its end marker alone. `broken_image`: it is all there and does not decode.
     """
-    picture = _upright(load(read_header(image), image, max_pixels=max_pixels))
-    try:
-        return displayable(picture)
-    except ValueError as error:
-        raise PixelError("unsupported_image", f"pixels of kind {picture.mode}: {error}") from error
+    return _displayed(load(read_header(image), image, max_pixels=max_pixels))
+
+
+def decode_luma(image: bytes, *, pixels: int, max_pixels: int = MAX_PIXELS) -> tuple[npt.NDArray[np.uint8], int]:
+    """(h, w) luma (ITU-R 601) of the first frame, upright, and the EXIF orientation that it had, 1 to 8.
+
+    Transparency is dropped, colours below it show. A JPEG is decoded at the smallest of its own scales (a half, a quarter,
+    an eighth) that leaves it `pixels`: a large one in a fraction of the time.
+
+    Raises:
+        PixelError: as `decode`.
+    """
+    picture = read_header(image)
+    # A loaded TIFF stands upright and has lost its tag; in other formats it may follow the pixels.
+    early = orientation(picture) if picture.format == "TIFF" else None
+    load(picture, image, max_pixels=max_pixels, luma_pixels=pixels)
+    return np.asarray(_displayed(picture).convert("L")), early or orientation(picture)
 
 
 def read_header(image: bytes) -> "Image.Image":
@@ -81,8 +96,12 @@ def read_header(image: bytes) -> "Image.Image":
     return picture
 
 
-def load(picture: "Image.Image", image: bytes, *, max_pixels: int = MAX_PIXELS) -> "Image.Image":
+def load(
+    picture: "Image.Image", image: bytes, *, max_pixels: int = MAX_PIXELS, luma_pixels: int | None = None
+) -> "Image.Image":
     """Decode the first frame of `picture`, which `read_header` made from `image`.
+
+    With `luma_pixels`, a JPEG becomes its luma, at the smallest of its own scales with so many pixels.
 
     Raises:
         PixelError: as `decode`.
@@ -90,6 +109,9 @@ def load(picture: "Image.Image", image: bytes, *, max_pixels: int = MAX_PIXELS) 
     _refuse_bombs(picture, image, max_pixels)
     _forbid_truncation()
     try:
+        if luma_pixels is not None:
+            scale = max(1, int((picture.width * picture.height / luma_pixels) ** 0.5))
+            picture.draft("L", (max(1, picture.width // scale), max(1, picture.height // scale)))
         picture.load()
     except MemoryError as error:
         _refuse_shortage(picture)
@@ -128,7 +150,7 @@ def upright_size(picture: "Image.Image") -> tuple[int, int]:
     known = picture.format != "TIFF" and (
         picture.format != "PNG" or {"exif", "Raw profile type exif"} & set(picture.info)
     )
-    return (height, width) if known and _orientation(picture) >= 5 else (width, height)
+    return (height, width) if known and orientation(picture) >= 5 else (width, height)
 
 
 def flat_rgb(picture: "Image.Image") -> "Image.Image":
@@ -145,6 +167,14 @@ def flat_rgb(picture: "Image.Image") -> "Image.Image":
     return picture.convert("RGB")
 
 
+def _displayed(loaded: "Image.Image") -> "Image.Image":
+    picture = _upright(loaded)
+    try:
+        return displayable(picture)
+    except ValueError as error:
+        raise PixelError("unsupported_image", f"pixels of kind {picture.mode}: {error}") from error
+
+
 def _upright(picture: "Image.Image") -> "Image.Image":
     turn = _pillow().Transpose
     turns = {
@@ -157,11 +187,12 @@ def _upright(picture: "Image.Image") -> "Image.Image":
         8: turn.ROTATE_90,
     }
     # A loaded TIFF stands upright already and has lost its tag.
-    method = turns.get(_orientation(picture))
+    method = turns.get(orientation(picture))
     return picture if method is None else picture.transpose(method)
 
 
-def _orientation(picture: "Image.Image") -> int:
+def orientation(picture: "Image.Image") -> int:
+    """The EXIF orientation, 1 to 8; 1 where none is told. Decodes a PNG, to look behind its pixels."""
     try:
         found = picture.getexif().get(ORIENTATION, 1)
     except Exception:  # a damaged EXIF block says nothing about the pixels
