@@ -21,17 +21,19 @@ from stages.stage import Stage
 
 
 def waves(stages: Sequence[Stage]) -> list[list[str]]:
-    """Kinds in the order of their work: what waits for no fit, what waits for fits on that, and so on.
+    """Names in the order of their work: what waits for nothing, what waits for fits or models' replies on that, ...
 
     Each list is scored in one pass over the shards, in recipe order; only the first one reads images, but for a stage
     that reads both an image and what a fit made.
     """
     depth: dict[str, int] = {}
-    writers: dict[str, str] = {}
+    ready: dict[str, int] = {}
+    """Column -> the first wave that may read it; what a model of the engine's replies is there when its wave is over."""
     for stage in stages:
-        inputs = [depth[writers[field.name]] for field in inputs_of(stage) if field.name in writers]
+        inputs = [ready[field.name] for field in inputs_of(stage) if field.name in ready]
         depth[stage.name] = max(inputs, default=0) + isinstance(stage, FittedStage)
-        writers |= {field.name: stage.name for field in stage.writes}
+        later = depth[stage.name] + (stage.generation() is not None)
+        ready |= {field.name: later for field in stage.writes}
     deepest = max(depth.values(), default=0)
     return [[kind for kind, number in depth.items() if number == wave] for wave in range(deepest + 1)]
 

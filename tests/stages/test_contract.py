@@ -120,7 +120,6 @@ def samples(width: int = WIDTH) -> dict[str, list[Any]]:
     clip = {name: embeddings(len(images), width, BROKEN_ROWS[name, "missing"]) for name in EMBEDDINGS}
     return {
         **clip,
-        "clip_score": [None if row in (5, 6, 7, 8, 9) else 0.25 for row in range(len(images))],
         "image": images,
         "caption": captions,
         "key": [f"k{row}" for row in range(len(images))],
