@@ -158,3 +158,8 @@ VISUAL_DEPENDENCE = column(
 CAPTION_PMI = column("caption_pmi", pa.float32(), "what the image tells about the whole caption", unit="nats")
 CAL_WEIGHT = column("cal_weight", pa.float32(), "mean of CAL's clamped token weights", low=1, high=5)
 CAPTION_TOKENS = column("caption_tokens", pa.int32(), "tokens of the caption that were scored", low=1)
+# alignment/tmars
+CLIP_SCORE_MASKED = column(
+    "clip_score_masked", pa.float32(), "cosine of the image less its text and the caption", low=-1.001, high=1.001
+)
+MASKED_AREA = column("masked_area", pa.float32(), "share of the image that is text and was painted over", low=0, high=1)

@@ -1,38 +1,56 @@
 """An open_clip model that embeds image bytes and captions; knows nothing of columns and works outside Ray.
 
-Bits depend on how many rows stand in one forward pass (fixed counts of the caller's list, what cannot be embedded left
-out), on the thread count, the device and the dtype, and on nothing else: no autotuning, no TF32.
+Bits depend on the sample itself, on the shape of a forward pass (always `IMAGES_AT_ONCE` or `TEXTS_AT_ONCE` rows), the
+thread count, the device and the dtype, and on nothing else: no autotuning, no TF32.
 """
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import RecipeError
+from stages.clip_model.images import Uploads, prepared
+from stages.clip_model.texts import TextTower
 from stages.clip_model.weights import ModelFiles
 from stages.pixels import PixelError, decode, flat_rgb
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
 
 IMAGES_AT_ONCE = {"cpu": 4, "cuda": 256}
-TEXTS_AT_ONCE = {"cpu": 64, "cuda": 256}
+TEXTS_AT_ONCE = {"cpu": 32, "cuda": 256}
 """Rows of one forward pass by device kind. On a CPU few images stay in its cache: MobileNet at 224 px embeds 72
 images/s a core by fours and 26 by sixty-fours; a ViT loses a tenth."""
 TEXT_CHARACTERS = 4000
 """What a tokenizer gets of a longer caption: tens of characters for each of its 77 tokens, and few enough for pieces
 whose merging takes quadratic time."""
-DECODERS = 16
-"""Most threads that decode ahead of a GPU; a CPU has nothing to wait for."""
+DTYPES = ("fp32", "fp16", "bf16", "amp_bf16")
+
+LOADED: "WeakValueDictionary[Any, ClipModel]" = WeakValueDictionary()
 
 Floats = npt.NDArray[np.float32]
 Reasons = list[str | None]
 Item = TypeVar("Item")
+
+
+def upright_rgb(image: bytes | None) -> "Image.Image":
+    """What a model is shown of an image file.
+
+    Raises:
+        PixelError: those of `stages.pixels.decode`, and `missing_image` for None.
+    """
+    if image is None:
+        raise PixelError("missing_image", "no bytes")
+    return flat_rgb(decode(image))
 
 
 @dataclass(frozen=True)
@@ -43,8 +61,9 @@ class ClipModel:
     preprocess: Callable[..., "torch.Tensor"]
     tokenize: Callable[[list[str]], "torch.Tensor"]
     device: str
-    dtype: "torch.dtype"
+    dtype: str
     threads: int
+    compiled: bool = False
 
     @property
     def logit_scale(self) -> float:
@@ -54,89 +73,103 @@ class ClipModel:
     def embed_images(self, images: Sequence[bytes | None]) -> tuple[Floats, Reasons]:
         """Unit-norm embeddings (n, d) and per image None or why its row is zero.
 
-        Reasons are those of `stages.pixels.decode`, `missing_image` for None, and `no_embedding` where the model gives
-        zero, NaN or infinity.
+        Reasons are those of `upright_rgb`, and `no_embedding` where the model gives zero, NaN or infinity.
         """
-        rows: list[Floats] = []
-        reasons: Reasons = []
-        for pixels in self._prepared(images):
-            reasons += [pixel if isinstance(pixel, str) else None for pixel in pixels]
-            if sound := [pixel for pixel in pixels if not isinstance(pixel, str)]:
-                rows.append(self._image_features(sound))
-        return _unit_rows(rows, reasons)
+        return self.embed(images, upright_rgb)
+
+    def embed(self, items: Sequence[Item], picture: Callable[[Item], "Image.Image"]) -> tuple[Floats, Reasons]:
+        """As `embed_images`, of whatever `picture` makes an RGB image of; called in threads ahead of a GPU.
+
+        A `PixelError` that `picture` raises leaves its reason.
+        """
+
+        def pixels(item: Item) -> "torch.Tensor | str":
+            try:
+                return self.preprocess(picture(item)).to(self._input_dtype)
+            except PixelError as error:
+                return error.reason
+
+        rows, outputs, counts, reasons = IMAGES_AT_ONCE[self.device], [], [], Reasons()
+        for part in prepared(items, pixels, rows, ahead=self.device != "cpu"):
+            reasons += [pixel if isinstance(pixel, str) else None for pixel in part]
+            if sound := [pixel for pixel in part if not isinstance(pixel, str)]:
+                outputs.append(self._run(self._encode_image, self._uploads(sound)))
+                counts.append(len(sound))
+        # Only here the host waits for a GPU.
+        found = [output[:count].cpu().numpy() for output, count in zip(outputs, counts, strict=True)]
+        return _unit_rows(np.concatenate(found) if found else np.zeros((0, 0), np.float32), reasons)
 
     def embed_texts(self, texts: Sequence[str | None]) -> tuple[Floats, Reasons]:
         """Unit-norm embeddings (n, d) and per text None or `missing_caption`, `empty_caption`, `no_embedding`.
 
-        Equal texts are embedded once, in the order in which they first stand. Of a text longer than `TEXT_CHARACTERS`
-        the beginning counts.
+        Equal texts are embedded once, also those of earlier calls as far as they are remembered. Of a text longer than
+        `TEXT_CHARACTERS` the beginning counts.
         """
         reasons: Reasons = [_no_caption(text) for text in texts]
-        texts = [text and _beginning(text) for text in texts]
-        sound = [text for text, reason in zip(texts, reasons, strict=True) if text is not None and reason is None]
-        places = {text: place for place, text in enumerate(dict.fromkeys(sound))}
-        distinct = [self._text_features(chunk) for chunk in _chunks(list(places), TEXTS_AT_ONCE[self.device])]
-        rows = [np.concatenate(distinct)[[places[text] for text in sound]]] if distinct else []
-        return _unit_rows(rows, reasons)
+        sound = [
+            _beginning(text) for text, reason in zip(texts, reasons, strict=True) if text is not None and reason is None
+        ]
+        return _unit_rows(self._texts.features(sound), reasons)
 
-    def _prepared(self, images: Sequence[bytes | None]) -> Iterator[list["torch.Tensor | str"]]:
-        """Per forward pass, pixels or a reason for each image; before a GPU, threads decode one pass ahead."""
-        chunks = _chunks(images, IMAGES_AT_ONCE[self.device])
+    def embed_pairs(
+        self, images: Sequence[bytes | None], texts: Sequence[str | None]
+    ) -> tuple[tuple[Floats, Reasons], tuple[Floats, Reasons]]:
+        """`embed_images` and `embed_texts`; before a GPU, captions are tokenised while images are decoded."""
         if self.device == "cpu":
-            yield from ([self._pixels(image) for image in chunk] for chunk in chunks)
-            return
+            return self.embed_images(images), self.embed_texts(texts)
+        with ThreadPoolExecutor(1) as pool:
+            captions = pool.submit(self.embed_texts, texts)
+            return self.embed_images(images), captions.result()
+
+    @cached_property
+    def _texts(self) -> TextTower:
+        return TextTower(self.network, self.tokenize, self._run, TEXTS_AT_ONCE[self.device])
+
+    @cached_property
+    def _uploads(self) -> Uploads:
+        return Uploads(self.device, IMAGES_AT_ONCE[self.device])
+
+    @cached_property
+    def _encode_image(self) -> Callable[..., "torch.Tensor"]:
         import torch
 
-        waiting = None
-        with ThreadPoolExecutor(
-            min(DECODERS, os.cpu_count() or 1), initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool:
-            for chunk in chunks:
-                ready, waiting = waiting, pool.map(self._pixels, chunk)
-                if ready is not None:
-                    yield list(ready)
-            if waiting is not None:
-                yield list(waiting)
+        encode: Callable[..., torch.Tensor] = self.network.encode_image
+        return torch.compile(encode, dynamic=False) if self.compiled else encode
 
-    def _pixels(self, image: bytes | None) -> "torch.Tensor | str":
-        if image is None:
-            return "missing_image"
-        try:
-            return self.preprocess(flat_rgb(decode(image)))
-        except PixelError as error:
-            return error.reason
-
-    def _image_features(self, pixels: list["torch.Tensor"]) -> Floats:
+    @cached_property
+    def _input_dtype(self) -> "torch.dtype":
+        """bf16 under autocast too: its first layer would cast what it gets, and half the bytes are copied."""
         import torch
 
-        batch = torch.stack(pixels).to(self.device, self.dtype, memory_format=torch.channels_last)
-        return self._features(self.network.encode_image, batch)
+        return {"fp32": torch.float32, "fp16": torch.float16}.get(self.dtype, torch.bfloat16)
 
-    def _text_features(self, texts: list[str]) -> Floats:
-        return self._features(self.network.encode_text, self.tokenize(texts).to(self.device))
-
-    def _features(self, encode: Callable[..., "torch.Tensor"], batch: "torch.Tensor") -> Floats:
+    def _run(self, encode: Callable[..., "torch.Tensor"], batch: "torch.Tensor") -> "torch.Tensor":
         import torch
 
         torch.set_num_threads(self.threads)  # each time: other code in this process may have changed it
-        with torch.inference_mode():
-            features: Floats = encode(batch).float().cpu().numpy()
-        return features
+        autocast = torch.autocast(self.device, torch.bfloat16, enabled=self.dtype == "amp_bf16")
+        with torch.inference_mode(), autocast:
+            return encode(batch.to(self.device, non_blocking=True)).float()
 
 
-def load(files: ModelFiles, *, device: str = "cpu", dtype: str = "fp32", threads: int = 1) -> ClipModel:
+def load(
+    files: ModelFiles, *, device: str = "cpu", dtype: str = "fp32", threads: int = 1, compiled: bool = False
+) -> ClipModel:
     """Load a model that `weights.find_model` found; what is not in the local cache is downloaded.
+
+    Stages of one process that ask for the same get the same, for as long as one of them holds it.
 
     Args:
         files: which model.
         device: `cpu` or `cuda`.
-        dtype: `fp32`, `fp16` or `bf16`; embeddings are float32 in any case.
+        dtype: one of `DTYPES`: the numbers of weights and activations; `amp_bf16` keeps the weights in float32 and lets
+            autocast choose where bfloat16 is enough. Embeddings are float32 in any case.
         threads: torch's threads for one forward pass on a CPU.
+        compiled: run the image tower through torch.compile, which takes a minute or so at its first pass.
 
     Raises:
         RecipeError: no such device here, or open_clip cannot load the model, with its own words.
     """
-    import open_clip
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
@@ -144,6 +177,17 @@ def load(files: ModelFiles, *, device: str = "cpu", dtype: str = "fp32", threads
     torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    key = (files, files.identity(), device, dtype, threads, compiled)
+    if (model := LOADED.get(key)) is None:
+        network, preprocess, tokenize = _loaded(files, device, dtype)
+        model = LOADED[key] = ClipModel(network, preprocess, tokenize, device, dtype, threads, compiled)
+    return model
+
+
+def _loaded(files: ModelFiles, device: str, dtype: str) -> tuple[Any, Any, Any]:
+    import open_clip
+    import torch
+
     quick_gelu = open_clip.pretrained.get_pretrained_cfg(files.name, files.pretrained or "").get("quick_gelu", False)
     try:
         network, preprocess = open_clip.create_model_from_pretrained(
@@ -153,12 +197,16 @@ def load(files: ModelFiles, *, device: str = "cpu", dtype: str = "fp32", threads
     except Exception as error:  # open_clip, torch, safetensors and the hub each raise their own
         what = f"{files.name!r}" + (f" with {files.pretrained!r}" if files.pretrained else "")
         raise RecipeError(f"clip: model {what} does not load: {error!s:.800}") from error
-    network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    return ClipModel(network, preprocess, tokenize, device, open_clip.get_input_dtype(dtype) or torch.float32, threads)
+    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last), preprocess, tokenize
 
 
-def _chunks(items: Sequence[Item], rows: int) -> list[list[Item]]:
-    return [list(items[start : start + rows]) for start in range(0, len(items), rows)]
+def device_kind() -> str:
+    """`cuda` or `cpu`, whichever this machine offers; torch is asked only where a driver is installed."""
+    if sys.platform == "linux" and not any(Path(place).exists() for place in ("/dev/nvidiactl", "/dev/dxg")):
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _no_caption(text: str | None) -> str | None:
@@ -171,9 +219,8 @@ def _beginning(text: str) -> str:
     return text if len(text) <= TEXT_CHARACTERS else text.lstrip()[:TEXT_CHARACTERS]
 
 
-def _unit_rows(rows: list[Floats], reasons: Reasons) -> tuple[Floats, Reasons]:
+def _unit_rows(features: Floats, reasons: Reasons) -> tuple[Floats, Reasons]:
     """Spread the embedded rows over all of them, at norm 1; those without a finite norm get a reason as well."""
-    features = np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
     norms = np.sqrt(np.square(features, dtype=np.float64).sum(axis=1))
     usable = np.isfinite(norms) & (norms > 0)
     places = np.flatnonzero([reason is None for reason in reasons])

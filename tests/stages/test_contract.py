@@ -116,6 +116,7 @@ def samples(width: int = WIDTH) -> dict[str, list[Any]]:
     clip = {name: embeddings(len(images), width, BROKEN_ROWS[name, "missing"]) for name in EMBEDDINGS}
     return {
         **clip,
+        "clip_score": [None if row in (5, 6, 7, 8, 9) else 0.25 for row in range(len(images))],
         "image": images,
         "caption": captions,
         "key": [f"k{row}" for row in range(len(images))],
@@ -136,7 +137,7 @@ def embeddings(rows: int, width: int, missing: int) -> list[Any]:
 
 def batch(stage: Stage, rows: list[int] | None = None) -> pa.RecordBatch:
     """The samples' rows as the stage reads them."""
-    columns = samples(stage.widths().get("image_embedding", WIDTH))
+    columns = samples(next(iter(stage.widths().values()), WIDTH))
     chosen = range(len(columns["key"])) if rows is None else rows
     arrays = [pa.array([columns[field.name][row] for row in chosen], field.type) for field in stage.reads]
     return pa.record_batch(arrays, pa.schema(stage.reads))

@@ -1,7 +1,5 @@
 """The stage: image and caption embeddings of one open_clip model, and their cosine."""
 
-import sys
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -9,7 +7,7 @@ import pyarrow as pa
 from pydantic import Field, field_validator
 
 from schemas.columns import CAPTION, CLIP_SCORE, IMAGE, IMAGE_EMBEDDING, TEXT_EMBEDDING
-from stages.clip_model.model import IMAGES_AT_ONCE, TEXTS_AT_ONCE, ClipModel, Floats, Reasons, load
+from stages.clip_model.model import IMAGES_AT_ONCE, TEXTS_AT_ONCE, ClipModel, Floats, Reasons, device_kind, load
 from stages.clip_model.weights import find_model
 from stages.stage import Scorer, Stage
 
@@ -29,15 +27,17 @@ class Clip(Stage):
     """Tag or weights file of a model that open_clip knows by name; folders and hub models bring their own."""
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", validate_default=True)
     """`auto` is what the machine has that reads the recipe; name `cuda` where only the cluster's workers have GPUs."""
-    dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
-    """In which numbers the model runs."""
+    dtype: Literal["fp32", "fp16", "bf16", "amp_bf16"] = "fp32"
+    """In which numbers the model runs; `amp_bf16` keeps weights in float32 and runs under autocast."""
     threads: int = Field(default=1, gt=0)
     """Torch threads of one CPU worker; another number gives other last bits and another address."""
+    compile: bool = False
+    """Run the image tower through torch.compile: minutes at the start of each worker, for large pools on GPUs."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     reads: ClassVar[tuple[pa.Field, ...]] = (IMAGE, CAPTION)
     writes: ClassVar[tuple[pa.Field, ...]] = (IMAGE_EMBEDDING, TEXT_EMBEDDING, CLIP_SCORE)
-    batch_rows: ClassVar[int] = 1024
+    batch_rows: ClassVar[int] = 4096
     uses_gpu: ClassVar[bool] = True
 
     @field_validator("device")
@@ -66,6 +66,7 @@ class Clip(Stage):
             "device": self.device,
             "dtype": self.dtype,
             "threads": self.threads,
+            "compile": self.compile,
             "rows_at_once": [IMAGES_AT_ONCE[self.device], TEXTS_AT_ONCE[self.device]],
         }
 
@@ -74,8 +75,9 @@ class Clip(Stage):
         model = self.load()
 
         def score(batch: pa.RecordBatch) -> pa.RecordBatch:
-            images, image_reasons = model.embed_images(batch[IMAGE.name].to_pylist())
-            texts, text_reasons = model.embed_texts(batch[CAPTION.name].to_pylist())
+            (images, image_reasons), (texts, text_reasons) = model.embed_pairs(
+                batch[IMAGE.name].to_pylist(), batch[CAPTION.name].to_pylist()
+            )
             reasons = [image or text for image, text in zip(image_reasons, text_reasons, strict=True)]
             columns = [
                 embedding_column(images, image_reasons),
@@ -94,7 +96,7 @@ class Clip(Stage):
             RecipeError: it is not there or does not load.
         """
         found = find_model(self.model, self.pretrained)
-        return load(found, device=self.device, dtype=self.dtype, threads=self.threads)
+        return load(found, device=self.device, dtype=self.dtype, threads=self.threads, compiled=self.compile)
 
 
 def embedding_column(embeddings: Floats, reasons: Reasons) -> pa.Array:
@@ -104,15 +106,6 @@ def embedding_column(embeddings: Floats, reasons: Reasons) -> pa.Array:
     offsets = pa.array(np.concatenate([np.zeros(1, np.int64), ends]).astype(np.int32))
     values = pa.array(embeddings[sound].astype(np.float16).ravel())
     return pa.ListArray.from_arrays(offsets, values, type=IMAGE_EMBEDDING.type, mask=pa.array(~sound))
-
-
-def device_kind() -> str:
-    """`cuda` or `cpu`, whichever this machine offers; torch is asked only where a driver is installed."""
-    if sys.platform == "linux" and not any(Path(place).exists() for place in ("/dev/nvidiactl", "/dev/dxg")):
-        return "cpu"
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _cosines(images: Floats, texts: Floats, reasons: Reasons) -> list[float | None]:

@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,10 @@ from PIL import Image
 from schemas.columns import CAPTION, IMAGE
 from schemas.errors import RecipeError
 from stages.alignment.clip.stage import Clip
-from stages.clip_model.model import ClipModel, _unit_rows
+from stages.clip_model.images import prepared
+from stages.clip_model.model import ClipModel, _unit_rows, upright_rgb
+from stages.clip_model.texts import TextTower
+from stages.pixels import PixelError
 
 CAPTIONS = [
     "a red ball on the grass",
@@ -113,23 +117,114 @@ def test_other_code_in_the_process_cannot_change_the_bits(model: ClipModel) -> N
         torch.set_num_threads(1)
 
 
-def test_decoding_ahead_keeps_order_and_pixels(model: ClipModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decoding_ahead_keeps_order_and_pixels(model: ClipModel) -> None:
     """The threads that feed a GPU give what a plain loop gives."""
-    monkeypatch.setitem(__import__("stages.clip_model.model", fromlist=["x"]).IMAGES_AT_ONCE, "cuda", 3)
+
+    def pixels(image: bytes) -> Any:
+        try:
+            return model.preprocess(upright_rgb(image))
+        except PixelError as error:
+            return error.reason
+
     images = [*pictures(4), b"junk", *pictures(5)]
-    ahead = [pixel for pixels in dataclasses.replace(model, device="cuda")._prepared(images) for pixel in pixels]
-    plain = [pixel for pixels in model._prepared(images) for pixel in pixels]
+    ahead = [pixel for part in prepared(images, pixels, 3, ahead=True) for pixel in part]
+    plain = [pixel for part in prepared(images, pixels, 3, ahead=False) for pixel in part]
+    assert [len(part) for part in prepared(images, pixels, 3, ahead=True)] == [3, 3, 3, 1]
     assert len(ahead) == len(images) and ahead[4] == "not_an_image"
     assert all(
         one is other or isinstance(one, str) or bool((one == other).all())
         for one, other in zip(ahead, plain, strict=True)
     )
-    assert list(dataclasses.replace(model, device="cuda")._prepared([])) == []
+    assert list(prepared([], pixels, 3, ahead=True)) == []
+
+
+def test_bits_depend_on_the_sample_alone(model: ClipModel) -> None:
+    """Not on neighbours, place, order or what is remembered: that is what lets captions be embedded once a worker."""
+    images = pictures(9)
+    together = model.embed_images(images)[0]
+    for chosen in ([8, 3, 0], [5], [2, 2, 2, 2, 2], list(range(9))[::-1]):
+        np.testing.assert_array_equal(model.embed_images([images[place] for place in chosen])[0], together[chosen])
+    noise = np.random.Generator(np.random.Philox(7))
+    words = [
+        "a",
+        "dog",
+        "runs",
+        "over",
+        "the",
+        "green",
+        "grass",
+        "and",
+        "two",
+        "people",
+        "stand",
+        "beside",
+        "red",
+        "cars",
+    ]
+    texts = [" ".join(noise.choice(words, count)) for count in noise.integers(1, 40, 90)]
+    fresh = dataclasses.replace(model)
+    together = fresh.embed_texts(texts)[0]
+    for chosen in (noise.permutation(90)[:20], np.array([5]), noise.permutation(90)):
+        some = [texts[place] for place in chosen]
+        np.testing.assert_array_equal(fresh.embed_texts(some)[0], together[chosen])
+        np.testing.assert_array_equal(dataclasses.replace(model).embed_texts(some)[0], together[chosen])
+
+
+def test_captions_are_embedded_once_a_worker(model: ClipModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh, passes = dataclasses.replace(model), []
+    tower = fresh._texts
+    run = tower.run
+    monkeypatch.setattr(tower, "run", lambda encode, batch: passes.append(tuple(batch.shape)) or run(encode, batch))
+    first, _ = fresh.embed_texts([*CAPTIONS, "a dog " * 30])
+    assert len(passes) == 2 and passes[0][1] < passes[1][1]  # short ones together, the long one in a context of its own
+    second, reasons = fresh.embed_texts(["a shoe", None, "a blue bottle", "a shoe"])
+    assert len(passes) == 2 and reasons == [None, "missing_caption", None, None]
+    np.testing.assert_array_equal(second[[0, 2, 3]], first[[2, 4, 2]])
+    monkeypatch.setattr("stages.clip_model.texts.CACHE_BYTES", 3 * 2000)
+    fresh.embed_texts([f"number {number}" for number in range(50)])
+    assert 0 < len(tower.known) <= 20 and tower.bytes <= 3 * 2000
+    np.testing.assert_array_equal(fresh.embed_texts(["a shoe"])[0][0], first[2])
+
+
+@pytest.mark.parametrize("custom", [False, True])
+def test_a_shorter_context_changes_no_feature(custom: bool) -> None:
+    """CLIP and its variant with a text tower of its own, at random weights; and one that looks ahead is left whole."""
+    import open_clip
+    import torch
+
+    torch.manual_seed(0)
+    vision = {"image_size": 32, "patch_size": 16, "width": 32, "head_width": 16, "layers": 1}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
+    make = open_clip.CustomTextCLIP if custom else open_clip.CLIP
+    run = lambda encode, batch: encode(batch)  # noqa: E731
+    texts = ["a dog", "two dogs running in a park beside a lake " * 3, "word " * 200]
+    tokenize = open_clip.get_tokenizer("ViT-B-32")
+    with torch.inference_mode():
+        network = make(16, vision, text).eval()
+        tower = TextTower(network, tokenize, run, 4)
+        np.testing.assert_allclose(tower.features(texts), network.encode_text(tokenize(texts)).numpy(), atol=1e-5)
+        assert sorted(tower.encoders) == [8, 32, 77]
+        both_ways = make(16, vision, {**text, "no_causal_mask": True}).eval()
+        tower = TextTower(both_ways, tokenize, run, 4)
+        np.testing.assert_allclose(tower.features(texts), both_ways.encode_text(tokenize(texts)).numpy(), atol=1e-5)
+        assert sorted(tower.encoders) == [77]
+
+
+@pytest.mark.parametrize("settings", [{"dtype": "amp_bf16"}, {"dtype": "bf16"}])
+def test_half_the_bits_give_nearly_the_same_directions(
+    model: ClipModel, model_folder: Path, settings: dict[str, Any]
+) -> None:
+    other = Clip(model=str(model_folder), device="cpu", **settings).load()
+    for embed, items in (("embed_images", pictures(3)), ("embed_texts", CAPTIONS)):
+        found, reasons = getattr(other, embed)(items)
+        assert reasons == [None] * len(items) and found.dtype == np.float32
+        cosines = (found * getattr(model, embed)(items)[0]).sum(axis=1)
+        assert cosines.min() > 0.98
 
 
 def test_rows_without_a_norm_get_a_reason() -> None:
     features = np.array([[3, 4], [0, 0], [np.nan, 1], [np.inf, 1]], np.float32)
-    rows, reasons = _unit_rows([features[:2], features[2:]], [None, "missing_image", None, None, None])
+    rows, reasons = _unit_rows(features, [None, "missing_image", None, None, None])
     np.testing.assert_allclose(rows[0], [0.6, 0.8], rtol=1e-6)
     assert reasons == [None, "missing_image", "no_embedding", "no_embedding", "no_embedding"]
     assert np.isfinite(rows).all() and not rows[1:].any()
