@@ -21,6 +21,7 @@ from pipeline.sidecars import Workspace, is_whole, join_parts, machine_facts, re
 from schemas.columns import IMAGE, PROVIDED, bounds
 from schemas.errors import ContractError, CuveeError, ShardError
 from schemas.tables import INDEX
+from stages.journal import forget
 from stages.kinds import kinds
 from stages.spending import ledger_in
 from stages.stage import Scorer, Stage
@@ -121,6 +122,7 @@ class SliceWorker:
                 began = time.perf_counter()
                 scores = self._scored(stage, columns, item, rows)
                 write_table(scores, part, machine_facts(), durable=False)
+                forget(self.workspace.spending(self.toolbox.addresses[stage.name]))
                 columns |= _columns(scores, stage)
                 seconds[stage.name] = time.perf_counter() - began
         size = int(pc.sum(pc.binary_length(columns[IMAGE.name])).as_py() or 0)

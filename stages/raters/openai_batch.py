@@ -11,11 +11,11 @@ from itertools import product
 from typing import Any
 
 from schemas.errors import CuveeError
+from stages.journal import Journal
 from stages.pixels import PixelError
 from stages.raters import prompt
 from stages.raters.backend import Answer, RaterSample
 from stages.raters.data_url import data_url
-from stages.raters.journal import Journal
 from stages.raters.openai_call import GOES_ON, Call, Endpoint, RunError, SampleError, Sleep
 from stages.raters.openai_reply import REFUSED, Reply, Usage, answer
 from stages.raters.rubric import Question
@@ -124,15 +124,15 @@ class Batch:
         return {**self.terms.fields, "messages": [{"role": "user", "content": asked}]}
 
     async def _answer(self, body: dict[str, Any], question: Question, call: Call) -> Answer:
-        key = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+        key = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:32]
         if (known := self.terms.journal.known.get(key)) is not None:
-            return known
+            return Answer(*known)
         self.asked += 1
         try:
             given = answer(self._complete(await call.ask(body)), question)
         except SampleError as error:
             given = await self._blamed(error, question, call)
-        self.terms.journal.add(key, given)
+        self.terms.journal.add(key, [given.value, given.reason])
         return given
 
     def _complete(self, reply: Reply) -> Reply:

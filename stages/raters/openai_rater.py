@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.errors import RecipeError
+from stages.journal import Journal
 from stages.raters import prompt
 from stages.raters.backend import Answer, BackendSettings, Rater, RaterSample
-from stages.raters.journal import Journal
 from stages.raters.openai_batch import Batch, Terms
 from stages.raters.openai_call import Endpoint, Sleep
 from stages.raters.rubric import Question

@@ -53,9 +53,7 @@ def chat_server(folder: Path) -> Iterator[ChatServer]:
         pytest.skip(f"`transformers serve` needs {', '.join(missing)}: install cuvee[dev]")
     from transformers import AutoTokenizer
 
-    from tests.stages.raters.tiny_mllm import write_llava
-
-    write_llava(folder / "tiny", whole_numbers=True, text={"initializer_range": 1.0})  # answers differ by what is asked
+    _write_model(folder / "tiny")
     words = AutoTokenizer.from_pretrained(folder / "tiny")
     tokens = [words.encode(str(number), add_special_tokens=False) for number in range(101)]
     assert all(len(ids) == 1 for ids in tokens)
@@ -71,10 +69,27 @@ def chat_server(folder: Path) -> Iterator[ChatServer]:
         )
     try:
         _await(process, f"http://127.0.0.1:{port}/health", folder / "server.log")
-        yield ChatServer(f"http://127.0.0.1:{port}/v1", "tiny", folder / "tiny", {str(ids[0]): 10.0 for ids in tokens})
+        yield ChatServer(
+            f"http://127.0.0.1:{port}/v1", "tiny", folder / "tiny", {str(ids[0]): 1000.0 for ids in tokens}
+        )
     finally:
         process.terminate()
         process.wait(30)
+
+
+def _write_model(folder: Path) -> None:
+    """A tiny LLaVA whose answers differ by what is asked: with larger weights than training begins with."""
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    from tests.stages.raters.tiny_mllm import write_llava
+
+    model = AutoModelForImageTextToText.from_pretrained(write_llava(folder, whole_numbers=True))
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if weights.ndim == 2 and "vision" not in name:
+                weights.mul_(50)
+    model.save_pretrained(folder)
 
 
 def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> None:

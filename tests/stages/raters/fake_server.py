@@ -43,7 +43,7 @@ class FakeServer(ThreadingHTTPServer):
         self.paths: list[str] = []
         self.over = threading.Event()
         self.busy = self.most_busy = 0
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
 
     @property
     def url(self) -> str:
@@ -57,6 +57,7 @@ class FakeServer(ThreadingHTTPServer):
             self.busy += 1
             self.most_busy = max(self.most_busy, self.busy)
             action = self.actions(len(self.bodies) - 1, body)
+            self._lock.notify_all()
 
         def act(handler: Handler) -> None:
             try:
@@ -66,6 +67,11 @@ class FakeServer(ThreadingHTTPServer):
                     self.busy -= 1
 
         return act
+
+    def await_requests(self, number: int) -> None:
+        """Until so many have come."""
+        with self._lock:
+            assert self._lock.wait_for(lambda: len(self.bodies) >= number, timeout=60)
 
     def handle_error(self, *_: object) -> None:
         pass  # clients that give up are what it is for

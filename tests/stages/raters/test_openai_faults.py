@@ -3,6 +3,8 @@
 import base64
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from tests.stages.raters.fake_server import (
     status,
 )
 
+ROOT = Path(__file__).resolve().parents[3]
 KEY = "sk-very-secret-0123456789"
 QUESTION = Question(name="match", text="How well do they match?")
 SAMPLE = RaterSample(picture(1), "a picture")
@@ -145,6 +148,12 @@ def test_limits_that_stay_stop_the_run() -> None:
     with serving([status(429)]) as server, pytest.raises(CuveeError, match=r"lower `concurrency`.*after 3 tries"):
         rate(server, attempts=3)
     assert len(server.bodies) == 3
+
+
+def test_a_server_without_tls_is_not_asked_twice() -> None:
+    with serving([says("75")]) as server, pytest.raises(CuveeError, match="SSL"):
+        rate(server.url.replace("http:", "https:"))
+    assert not server.bodies
 
 
 def poisoned(fault: Action) -> Callable[[int, dict[str, Any]], Action]:
@@ -282,6 +291,26 @@ class TestBudget:
         with serving([status(503)]) as server, pytest.raises(SpentError), ledger_in(tmp_path):
             rate(server, attempts=9, budget={"requests": 4})
         assert len(server.bodies) == 4
+
+    def test_a_killed_worker_is_counted_in_full_and_its_answers_stay(self, tmp_path: Path) -> None:
+        samples = [RaterSample(None, f"caption {number}") for number in range(20)]
+        code = (
+            "import sys; from pathlib import Path; from tests.stages.raters import test_openai_faults as t\n"
+            "samples = [t.RaterSample(None, f'caption {number}') for number in range(20)]\n"
+            "with t.ledger_in(Path(sys.argv[2])): made = t.rater(sys.argv[1], budget={'requests': 40})\n"
+            "made.rate(samples[:10], [t.QUESTION])"
+        )
+        with serving(lambda number, _: hangs if number == 6 else says("75")) as server:
+            worker = subprocess.Popen([sys.executable, "-c", code, server.url, str(tmp_path)], cwd=ROOT)
+            server.await_requests(7)
+            worker.kill()
+            worker.wait()
+            assert spent_in(tmp_path).requests >= 7 and spent_in(tmp_path).open
+            with ledger_in(tmp_path):
+                assert rate(server, samples, budget={"requests": 40}) == [Answer(75.0)] * 20
+        captions = [body["messages"][0]["content"][-1]["text"] for body in server.bodies]
+        assert len(captions) == 21 and len(set(captions)) == 20  # the one that hung is asked again
+        assert 21 <= spent_in(tmp_path).requests <= 40
 
     def test_money_is_counted_as_the_server_says(self, tmp_path: Path) -> None:
         with serving([says("75", usage=(1000, 10))]) as server, ledger_in(tmp_path):

@@ -62,7 +62,7 @@ def test_prose_is_unparseable(server: ChatServer, samples: list[RaterSample]) ->
     from transformers import AutoTokenizer
 
     (letter,) = AutoTokenizer.from_pretrained(server.folder).encode("z", add_special_tokens=False)
-    prose = server.settings(request={"logit_bias": {str(letter): 100.0}}, max_answer_tokens=4)
+    prose = server.settings(request={"logit_bias": {str(letter): 1000.0}}, max_answer_tokens=4)
     (row,) = OpenAI(**prose).open().rate(samples[:1], QUESTIONS[:2])
     assert [answer.reason for answer in row] == ["unparseable_score"] * 2
 
