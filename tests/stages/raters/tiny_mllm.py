@@ -23,7 +23,7 @@ CHAT = (
 )
 
 
-def tokenizer(specials: tuple[str, ...] = (), *, whole_numbers: bool = False, **named: str) -> Any:
+def tokenizer(specials: tuple[str, ...] = (), *, whole_numbers: bool = False, sentences: tuple[str, ...] = ()) -> Any:
     """A byte-level BPE; integers are one token a digit, or one token each with `whole_numbers`."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -38,9 +38,9 @@ def tokenizer(specials: tuple[str, ...] = (), *, whole_numbers: bool = False, **
         special_tokens=[PAD, BEGIN, END, IMAGE, *specials],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
-    inner.train_from_iterator([*SENTENCES * 50, *numbers], trainer)
+    inner.train_from_iterator([*SENTENCES * 50, *numbers, *sentences], trainer)
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=inner, pad_token=PAD, bos_token=BEGIN, eos_token=END, extra_special_tokens=named or None
+        tokenizer_object=inner, pad_token=PAD, bos_token=BEGIN, eos_token=END
     )
 
 
@@ -52,7 +52,15 @@ def text_config(vocabulary: int, **changed: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write_llava(folder: Path, *, whole_numbers: bool = False, side: int = 32, width: int = 32, layers: int = 2) -> Path:
+def write_llava(
+    folder: Path,
+    *,
+    whole_numbers: bool = False,
+    side: int = 32,
+    width: int = 32,
+    layers: int = 2,
+    sentences: tuple[str, ...] = (),
+) -> Path:
     """LLaVA: a CLIP tower, a projector, a Llama."""
     import torch
     from transformers import (
@@ -64,7 +72,7 @@ def write_llava(folder: Path, *, whole_numbers: bool = False, side: int = 32, wi
         LlavaProcessor,
     )
 
-    words = tokenizer(whole_numbers=whole_numbers)
+    words = tokenizer(whole_numbers=whole_numbers, sentences=sentences)
     shape = {"height": side, "width": side}
     pictures = CLIPImageProcessor(size={"shortest_edge": side}, crop_size=shape)
     LlavaProcessor(  # type: ignore[no-untyped-call]
