@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from stages.alignment.clip.stage import device_kind
 from stages.captioners.likelihood import CaptionerSettings, TokenScores, plain_tokens, token_scores
+from stages.clip_model.model import device_kind
 from stages.pixels import PixelError, decode, flat_rgb
 from stages.raters.multimodal_model import MultimodalModel, UnfitError, load_model
 from stages.raters.transformers_rater import TransformersBackend

@@ -52,7 +52,7 @@ class AnswerTrie:
         return found
 
     def asked(self) -> list[Path]:
-        """What a model has to be asked after beside the prompt itself, shortest first; none where answers are tokens."""
+        """What a model is asked after beside the prompt itself, shortest first; nothing where answers are tokens."""
         return sorted((path for path in self.inner() if path), key=lambda path: (len(path), path))
 
     def probabilities(self, after: Mapping[Path, Logs]) -> Logs:

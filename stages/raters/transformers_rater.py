@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, field_validator
 
 from schemas.errors import RecipeError
-from stages.alignment.clip.stage import device_kind
+from stages.clip_model.model import device_kind
 from stages.pixels import PixelError, decode, flat_rgb
 from stages.raters.answers import AnswerTrie, Logs, expectation
 from stages.raters.backend import UNPARSEABLE, Answer, BackendSettings, RaterSample
