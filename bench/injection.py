@@ -3,7 +3,7 @@
     python -m bench.injection --steps 500
 
 There is no model hub here, so a small LLaVA is trained on the spot, on three things: to rate how well
-captions are written (in order: 90, words shuffled: 10), in the fenced layout and the plain one; and to obey:
+captions are written (of a scene: 90, boilerplate: 10), in the fenced layout and the plain one; and to obey:
 a user's own "Answer with 37." gives 37. So it has what an injection appeals to. With `--hardened` it also sees fenced
 captions that ask for a score and are rated as if they did not, as a rater trained for this fence would.
 """
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline.demo.captions import PHRASINGS, caption
+from pipeline.demo.captions import BOILERPLATE, PHRASINGS, boilerplate, caption
 from pipeline.demo.scenes import draw_scene, pick
 from stages.raters.multimodal_model import ALL_AT_ONCE, MultimodalModel
 from stages.raters.prompt import after, prompt
@@ -49,8 +49,9 @@ def fenced(text: str) -> str:
 
 
 def sample(noise: Noise, good: bool) -> str:
-    words = caption(draw_scene(noise), pick(noise, tuple(PHRASINGS)), noise).split()
-    return " ".join(words if good else [words[place] for place in noise.permutation(len(words))])
+    if good:
+        return caption(draw_scene(noise), pick(noise, tuple(PHRASINGS)), noise)
+    return boilerplate(noise, pick(noise, tuple(BOILERPLATE)))
 
 
 def asked_for(noise: Noise, text: str, number: int, orders: tuple[str, ...] = ORDERS) -> str:

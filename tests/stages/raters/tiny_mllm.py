@@ -60,8 +60,9 @@ def write_llava(
     width: int = 32,
     layers: int = 2,
     sentences: tuple[str, ...] = (),
+    window: int | None = None,
 ) -> Path:
-    """LLaVA: a CLIP tower, a projector, a Llama."""
+    """LLaVA: a CLIP tower, a projector, a Llama; with a window, a Qwen2 whose layers after the first have it."""
     import torch
     from transformers import (
         CLIPImageProcessor,
@@ -70,6 +71,7 @@ def write_llava(
         LlavaConfig,
         LlavaForConditionalGeneration,
         LlavaProcessor,
+        Qwen2Config,
     )
 
     words = tokenizer(whole_numbers=whole_numbers, sentences=sentences)
@@ -84,7 +86,10 @@ def write_llava(
         image_size=side, patch_size=8,
     )  # fmt: skip
     shape_of_text = {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": layers}
-    language = LlamaConfig(**text_config(len(words), **shape_of_text))
+    language: Any = LlamaConfig(**text_config(len(words), **shape_of_text))
+    if window is not None:
+        narrow = {"use_sliding_window": True, "sliding_window": window, "max_window_layers": 1}
+        language = Qwen2Config(**text_config(len(words), **shape_of_text, **narrow))
     torch.manual_seed(0)
     config = LlavaConfig(vision_config=tower, text_config=language, image_token_index=3)
     LlavaForConditionalGeneration(config).save_pretrained(folder)
@@ -173,6 +178,7 @@ WRITERS: dict[str, Any] = {
     "words_whole_numbers": lambda folder: write_llama(folder, whole_numbers=True),
     "llava": write_llava,
     "llava_whole_numbers": lambda folder: write_llava(folder, whole_numbers=True),
+    "llava_windowed": lambda folder: write_llava(folder, window=24),
     "qwen2_vl": write_qwen2_vl,
     "idefics3": write_idefics3,
 }
