@@ -52,7 +52,7 @@ class AnswerTrie:
         return found
 
     def asked(self) -> list[Path]:
-        """What a model is asked after beside the prompt itself, shortest first; none where every answer is a token."""
+        """What a model is asked after beside the prompt itself, shortest first; nothing where answers are tokens."""
         return sorted((path for path in self.inner() if path), key=lambda path: (len(path), path))
 
     def probabilities(self, after: Mapping[Path, Logs]) -> Logs:

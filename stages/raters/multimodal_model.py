@@ -235,7 +235,10 @@ class MultimodalModel:
     def may_pack(self) -> bool:
         """False for layers that see no further than a window: a mask of our own would lift it."""
         config = self.model.config.get_text_config()
-        return not any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or ())
+        layers = getattr(config, "layer_types", None)
+        if layers is None:
+            return getattr(config, "sliding_window", None) is None
+        return all(kind == "full_attention" for kind in layers)
 
     def _keep(self, what: Any) -> dict[str, Any]:
         """Only these positions' logits, where the model can."""

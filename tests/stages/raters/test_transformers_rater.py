@@ -1,5 +1,6 @@
 """The transformers rater on real, tiny, untrained models of three architectures."""
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from schemas.errors import RecipeError
 from stages.raters.answers import AnswerTrie
 from stages.raters.backend import RaterSample
-from stages.raters.multimodal_model import ALL_AT_ONCE, SEPARATE, Way
+from stages.raters.multimodal_model import ALL_AT_ONCE, SEPARATE, Prompts, Way
 from stages.raters.prompt import prompt
 from stages.raters.rubric import Question, load_rubric
 from stages.raters.transformers_rater import TransformersBackend, TransformersRater
@@ -83,6 +84,33 @@ class TestSharing:
     def test_a_sample_is_not_touched_by_its_neighbours(self, name: str, samples: list[RaterSample]) -> None:
         together = rater(name).rate(samples, QUESTIONS)
         assert [rater(name).rate([sample], QUESTIONS)[0] for sample in samples[::-1]] == together[::-1]
+
+
+def test_a_window_of_attention_is_kept(samples: list[RaterSample]) -> None:
+    """A mask of our own would lift it, so the questions are asked in turn, on the shared beginning."""
+    windowed = rater("llava_windowed")
+    assert windowed.way == Way(shared=True, packed=False)
+    expected = probabilities(windowed, samples[0], SEPARATE)
+    for one, other in zip(probabilities(windowed, samples[0], windowed.way), expected, strict=True):
+        assert one == pytest.approx(other, abs=1e-6)
+
+
+def test_a_model_that_gives_something_else_when_shared_is_asked_separately(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one whose image sees what comes after it would."""
+    of, plain = rater("llava"), TransformersRater._chances
+
+    def seeing(self: TransformersRater, prompts: Prompts, asked: Sequence[Question], way: Way) -> list[np.ndarray]:
+        return [chance + 0.1 * way.shared for chance in plain(self, prompts, asked, way)]
+
+    def refusing(self: TransformersRater, prompts: Prompts, asked: Sequence[Question], way: Way) -> list[np.ndarray]:
+        if way.packed or way.shared:
+            raise TypeError("no cache from outside")
+        return plain(self, prompts, asked, way)
+
+    monkeypatch.setattr(TransformersRater, "_chances", seeing)
+    assert of.best_way() == Way(shared=False, packed=True)
+    monkeypatch.setattr(TransformersRater, "_chances", refusing)
+    assert of.best_way() == SEPARATE
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -23,7 +23,7 @@ CHAT = (
 )
 
 
-def tokenizer(specials: tuple[str, ...] = (), *, whole_numbers: bool = False, **named: str) -> Any:
+def tokenizer(specials: tuple[str, ...] = (), *, whole_numbers: bool = False, sentences: tuple[str, ...] = ()) -> Any:
     """A byte-level BPE; integers are one token a digit, or one token each with `whole_numbers`."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -38,9 +38,9 @@ def tokenizer(specials: tuple[str, ...] = (), *, whole_numbers: bool = False, **
         special_tokens=[PAD, BEGIN, END, IMAGE, *specials],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
-    inner.train_from_iterator([*SENTENCES * 50, *numbers], trainer)
+    inner.train_from_iterator([*SENTENCES * 50, *numbers, *sentences], trainer)
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=inner, pad_token=PAD, bos_token=BEGIN, eos_token=END, extra_special_tokens=named or None
+        tokenizer_object=inner, pad_token=PAD, bos_token=BEGIN, eos_token=END
     )
 
 
@@ -59,9 +59,14 @@ def write_llava(
     side: int = 32,
     width: int = 32,
     layers: int = 2,
+    sentences: tuple[str, ...] = (),
+    window: int | None = None,
     text: dict[str, Any] | None = None,
 ) -> Path:
-    """LLaVA: a CLIP tower, a projector, a Llama with settings `text` beside its size."""
+    """LLaVA: a CLIP tower, a projector, a Llama; with a window, a Qwen2 whose layers after the first have it.
+
+    `text` holds settings of the language model beside its size.
+    """
     import torch
     from transformers import (
         CLIPImageProcessor,
@@ -70,9 +75,10 @@ def write_llava(
         LlavaConfig,
         LlavaForConditionalGeneration,
         LlavaProcessor,
+        Qwen2Config,
     )
 
-    words = tokenizer(whole_numbers=whole_numbers)
+    words = tokenizer(whole_numbers=whole_numbers, sentences=sentences)
     shape = {"height": side, "width": side}
     pictures = CLIPImageProcessor(size={"shortest_edge": side}, crop_size=shape)
     LlavaProcessor(  # type: ignore[no-untyped-call]
@@ -84,7 +90,10 @@ def write_llava(
         image_size=side, patch_size=8,
     )  # fmt: skip
     shape_of_text = {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": layers, **(text or {})}
-    language = LlamaConfig(**text_config(len(words), **shape_of_text))
+    language: Any = LlamaConfig(**text_config(len(words), **shape_of_text))
+    if window is not None:
+        narrow = {"use_sliding_window": True, "sliding_window": window, "max_window_layers": 1}
+        language = Qwen2Config(**text_config(len(words), **shape_of_text, **narrow))
     torch.manual_seed(0)
     config = LlavaConfig(vision_config=tower, text_config=language, image_token_index=3)
     LlavaForConditionalGeneration(config).save_pretrained(folder)
@@ -173,6 +182,7 @@ WRITERS: dict[str, Any] = {
     "words_whole_numbers": lambda folder: write_llama(folder, whole_numbers=True),
     "llava": write_llava,
     "llava_whole_numbers": lambda folder: write_llava(folder, whole_numbers=True),
+    "llava_windowed": lambda folder: write_llava(folder, window=24),
     "qwen2_vl": write_qwen2_vl,
     "idefics3": write_idefics3,
 }
