@@ -28,7 +28,7 @@ def waves(stages: Sequence[Stage]) -> list[list[str]]:
     """
     depth: dict[str, int] = {}
     ready: dict[str, int] = {}
-    """Column -> the first wave that may read it; what a model of the engine's replies is there when its wave is over."""
+    """Column -> the first wave that may read it: what a served model replies is there when its wave is over."""
     for stage in stages:
         inputs = [ready[field.name] for field in inputs_of(stage) if field.name in ready]
         depth[stage.name] = max(inputs, default=0) + isinstance(stage, FittedStage)

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from schemas.errors import CuveeError
+from schemas.errors import CuveeError, RecipeError
 
 Vectors = npt.NDArray[np.float16]
 Doubles = npt.NDArray[np.float64]
@@ -32,6 +33,22 @@ def vectors(column: pa.Array, width: int = 0) -> Vectors:
     return matrix
 
 
+def known_rows(column: pa.Array, width: int, who: str) -> tuple[Doubles, npt.NDArray[np.bool_]]:
+    """The rows (k, width) of a list column that are there, in float64, and per row of the column whether it is (n,).
+
+    Raises:
+        RecipeError: a row of another length: the embeddings are of another model than what `who` brings.
+    """
+    there = column.is_valid().to_numpy(zero_copy_only=False)
+    lengths = pc.list_value_length(column).drop_null().to_numpy()
+    if wrong := sorted({int(length) for length in lengths} - {width}):
+        raise RecipeError(
+            f"{who}: found embeddings of {wrong[0]} numbers, expected {width}; name what was made for this model"
+        )
+    rows: Doubles = column.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+    return rows.reshape(-1, width), there
+
+
 def dots(one: Vectors, other: Vectors) -> Doubles:
     """(n, m) exact dot products of (n, d) and (m, d) rows."""
     found: Doubles = one.astype(np.float64) @ other.astype(np.float64).T
@@ -42,6 +59,18 @@ def row_dots(one: Vectors, other: Vectors) -> Doubles:
     """(n,) exact dot products of the rows of two (n, d) matrices."""
     found: Doubles = np.multiply(one, other, dtype=np.float64).sum(axis=1)
     return found
+
+
+def unit(rows: Doubles) -> Doubles:
+    """Rows divided by their norms; rows of zeros stay."""
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0))
+
+
+def softmax(rows: Doubles) -> Doubles:
+    """exp(row) / sum(exp(row)) of each row, without overflow."""
+    powers = np.exp(rows - rows.max(axis=1, keepdims=True, initial=-np.inf))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def blocks(n: int, rows: int) -> list[slice]:

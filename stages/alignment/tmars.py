@@ -17,10 +17,10 @@ from pydantic import Field, field_validator
 from schemas.columns import CLIP_SCORE, CLIP_SCORE_MASKED, IMAGE, MASKED_AREA, TEXT_EMBEDDING
 from stages.clip_model.model import IMAGES_AT_ONCE, ClipModel, Reasons, device_kind, load, upright_rgb
 from stages.clip_model.weights import find_model
-from stages.embeddings import known_rows, spread, unit
 from stages.pixels import PixelError
 from stages.stage import Scorer, Stage
 from stages.text_regions import text_mask
+from stages.vectors import known_rows, scored, unit
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -136,8 +136,8 @@ def _scored(model: ClipModel, batch: pa.RecordBatch) -> list[pa.Array]:
     told = _told(reasons, scores)
     sound = np.array([reason is None for reason in told], bool)
     return [
-        spread(scores[sound], sound, CLIP_SCORE_MASKED.type),
-        spread(areas[sound], sound, MASKED_AREA.type),
+        scored(scores[sound], sound, CLIP_SCORE_MASKED.type),
+        scored(areas[sound], sound, MASKED_AREA.type),
         pa.array(told, pa.string()),
     ]
 

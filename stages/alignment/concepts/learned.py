@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from schemas.errors import RecipeError
-from stages.embeddings import Floats64
 from stages.file_identity import file_identity
+from stages.vectors import Doubles
 
 
-def read_prompts(file: Path) -> dict[str, Floats64]:
+def read_prompts(file: Path) -> dict[str, Doubles]:
     """Concept -> its learned vectors (n, d), of any length; names in order.
 
     Each tensor is (d,) or (n, d), in F16, F32 or F64.
@@ -26,7 +26,7 @@ def read_prompts(file: Path) -> dict[str, Floats64]:
 
 
 @cache
-def _read(path: str, _: str) -> dict[str, Floats64]:
+def _read(path: str, _: str) -> dict[str, Doubles]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 

@@ -12,9 +12,9 @@ from schemas.errors import RecipeError
 from stages.alignment.concepts.learned import read_prompts
 from stages.clip_model.model import load
 from stages.clip_model.weights import find_model
-from stages.embeddings import Floats64, known_rows, softmax, spread, unit
 from stages.file_identity import file_identity
 from stages.stage import Scorer, Stage
+from stages.vectors import Doubles, known_rows, scored, softmax, unit
 
 
 class Concepts(Stage):
@@ -122,7 +122,7 @@ class Concepts(Stage):
             best[there] = values.argmax(axis=1) if len(rows) else []
             tags = [self.names[place] if place >= 0 else None for place in best]
             values = softmax(scale * values) if self.score == "softmax" else values
-            scores = [spread(column, there, pa.float32()) for column in values.T]
+            scores = [scored(column, there, pa.float32()) for column in values.T]
             reasons = [None if known else "missing_embedding" for known in there]
             return pa.record_batch(
                 [pa.array(tags, pa.string()), *scores, pa.array(reasons, pa.string())], self.returns()
@@ -130,7 +130,7 @@ class Concepts(Stage):
 
         return score
 
-    def _vectors(self) -> tuple[Floats64, float]:
+    def _vectors(self) -> tuple[Doubles, float]:
         """Unit-norm vectors of all concepts (k, d), and the model's logit scale."""
         model = load(find_model(self.model, self.pretrained))
         told = self.prompts()
@@ -144,7 +144,7 @@ class Concepts(Stage):
         means = [unit(part).mean(axis=0) for part in (*rows, *self._learned().values())]
         return unit(np.stack(means)), model.logit_scale
 
-    def _learned(self) -> dict[str, Floats64]:
+    def _learned(self) -> dict[str, Doubles]:
         return read_prompts(Path(self.learned)) if self.learned else {}
 
     def _doubled(self) -> list[str]:

@@ -5,15 +5,16 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field, model_validator
 
 from schemas.columns import IMAGE_EMBEDDING, TEXT_EMBEDDING, named_column
-from schemas.errors import RecipeError
+from schemas.errors import ContractError, RecipeError
 from stages.alignment.heads.weights import Head, read_head
-from stages.embeddings import known_rows, spread
 from stages.file_identity import file_identity
 from stages.stage import Scorer, Stage
+from stages.vectors import Doubles, known_rows
 
 
 class HeadStage(Stage):
@@ -59,7 +60,7 @@ class HeadStage(Stage):
         Raises:
             RecipeError: see `read_head`; or `output` does not fit the number of outputs.
         """
-        raise NotImplementedError
+        raise ContractError(f"{type(self).__name__} does not implement head()")
 
     def picked(self, head: Head) -> int:
         """The output to write.
@@ -130,9 +131,18 @@ def _scorer(stage: HeadStage, head: Head, output: int) -> Callable[[pa.RecordBat
 
     def score(batch: pa.RecordBatch) -> pa.RecordBatch:
         rows, there = known_rows(batch[read.name], head.width, stage.name)
-        values = spread(head(rows)[:, output], there, written.type)
+        values = _finite(head(rows)[:, output], there, written.type)
         known = values.is_valid().to_numpy(zero_copy_only=False)
         reasons = np.where(there, np.where(known, None, "no_score"), "missing_embedding")  # type: ignore[call-overload]
         return pa.record_batch([values, pa.array(reasons, pa.string())], stage.returns())
 
     return score
+
+
+def _finite(values: Doubles, there: npt.NDArray[np.bool_], dtype: pa.DataType) -> pa.Array:
+    """Values of the rows that are there as a column over all rows, null elsewhere and where they are not finite."""
+    column = np.full(len(there), np.nan)
+    column[there] = values
+    with np.errstate(over="ignore"):
+        numbers = column.astype(dtype.to_pandas_dtype())
+    return pa.array(numbers, dtype, mask=~np.isfinite(numbers))

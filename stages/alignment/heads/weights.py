@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import RecipeError
-from stages.embeddings import Floats64, softmax, unit
+from stages.vectors import Doubles, softmax, unit
 
 HIDDEN = ("identity", "relu")
 ACTIVATIONS = ("identity", "sigmoid", "softmax")
@@ -22,14 +22,14 @@ CONVERT = "`python -m jobs.convert_head IN.pth OUT.safetensors` makes one"
 class Head:
     """Layers of an MLP; a linear head has one."""
 
-    layers: tuple[tuple[Floats64, Floats64], ...]
+    layers: tuple[tuple[Doubles, Doubles], ...]
     """(weight (out, in), bias (out,)) of each."""
     hidden: tuple[str, ...]
     """What follows each layer but the last."""
     activation: str = "identity"
     normalize: str = "unit"
-    mean: Floats64 | None = None
-    std: Floats64 | None = None
+    mean: Doubles | None = None
+    std: Doubles | None = None
 
     @property
     def width(self) -> int:
@@ -41,7 +41,7 @@ class Head:
         """Numbers that come out."""
         return len(self.layers[-1][1])
 
-    def __call__(self, embeddings: Floats64) -> Floats64:
+    def __call__(self, embeddings: Doubles) -> Doubles:
         """(n, width) embeddings to (n, outputs), in float64 so that the order of sums does not show in float32."""
         rows = unit(embeddings) if self.normalize == "unit" else embeddings
         if self.mean is not None and self.std is not None:
@@ -51,7 +51,7 @@ class Head:
         return rows
 
 
-def _sigmoid(rows: Floats64) -> Floats64:
+def _sigmoid(rows: Doubles) -> Doubles:
     return np.asarray(0.5 * (1 + np.tanh(0.5 * rows)))  # no overflow at either end
 
 
