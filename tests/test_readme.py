@@ -12,6 +12,8 @@ from pipeline.cluster import Cluster
 from pipeline.resolve import resolve
 from pipeline.run import run
 from schemas.recipe import Recipe
+from stages.kinds import kinds
+from stages.stage import Stage
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 
@@ -57,3 +59,28 @@ def test_every_reason_code_of_the_reports_is_in_the_table() -> None:
                 used |= set(re.findall(r'reason(?:=|: | = )"([a-z_]+)"', path.read_text()))
     assert used, json.dumps(sorted(documented))
     assert used <= documented, sorted(used - documented)
+
+
+def test_every_score_has_a_row_and_every_declared_column_stands_in_it() -> None:
+    section = README.read_text().split("\n## Scores\n")[1].split("\n## ")[0]
+    rows: dict[str, str] = {}
+    for kind, columns in re.findall(r"^\| `(\w+)` \| ([^|]*)\|", section, re.M):
+        rows[kind] = rows.get(kind, "") + columns
+    for kind, stage in kinds(Stage).items():
+        if not stage.__module__.startswith("stages."):
+            continue
+        assert kind in rows, f"the README's table of scores has no row for {kind}"
+        written = stage.__dict__.get("writes")
+        names = [field.name for field in written] if isinstance(written, tuple) else []
+        assert [name for name in names if f"`{name}`" not in rows[kind]] == [], kind
+
+
+def test_every_place_of_the_tree_is_there() -> None:
+    tree = README.read_text().split("\n## The tree\n")[1]
+    root = README.parent
+    for package in ("schemas", "stages", "pipeline"):
+        part = re.search(rf"^{package}/ .*?(?=^\S)", tree, re.M | re.S)
+        assert part is not None
+        named = {name for line in part[0].splitlines()[1:] for name in re.findall(r"[\w/]+(?:\.py|/)", re.split("  +", line.strip())[0])}
+        found = {path.name + "/" * path.is_dir() for path in (root / package).iterdir() if path.name[0] not in "_."}
+        assert {name.split("/")[0] + "/" * ("/" in name) for name in named} == found, package
