@@ -91,7 +91,16 @@ def arms(options: argparse.Namespace) -> tuple[str, dict[str, Arm]]:
     else:
         sides["cuvee stage"] = lambda: child([str(here), "--model", options.model, "--alone", *options.shards])
     for workers in options.workers:
-        line = [*peer, "--workers", str(workers), "--threads", str(threads), *options.shards]
+        line = [
+            *peer,
+            "--batch",
+            str(options.batch),
+            "--workers",
+            str(workers),
+            "--threads",
+            str(threads),
+            *options.shards,
+        ]
         sides[f"script, {workers} loader processes"] = lambda line=line: child(line)  # type: ignore[misc]
     return ("total" if options.run else "seconds"), sides
 
@@ -133,6 +142,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="folder of an open_clip model")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="*", default=[0, 1, 2], help="loader processes of the script")
+    parser.add_argument("--batch", type=int, default=64, help="pairs of the script's forward pass")
     parser.add_argument("--run", action="store_true", help="time whole commands")
     parser.add_argument("--alone", action="store_true", help="our side in this process; prints one JSON line")
     parser.add_argument("shards", nargs="+")

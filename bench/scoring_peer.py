@@ -17,8 +17,6 @@ import open_clip  # noqa: E402  imports are part of what a run costs
 import torch  # noqa: E402
 import webdataset as wds  # noqa: E402
 
-BATCH = 64
-
 
 def cpu_seconds() -> float:
     """CPU time of this process and of the loader processes that have ended."""
@@ -31,6 +29,7 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("shards", nargs="+")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -43,7 +42,7 @@ def main() -> None:
         .decode("pilrgb")
         .to_tuple("jpg;png", "txt")
         .map_tuple(preprocess, lambda caption: caption)
-        .batched(BATCH)
+        .batched(options.batch)
     )
     loader = torch.utils.data.DataLoader(dataset, batch_size=None, num_workers=options.workers)
     scores: list[float] = []

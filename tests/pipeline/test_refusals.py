@@ -47,6 +47,7 @@ CASES = {
         '  - {kind: clip, model: "local-dir:./no-such-model"}',
         "no-such-model",
     ),
+    "a step twice": ("  - {kind: caption_text}", "  - {kind: image_header}", "'image_header' stands twice"),
     "random weights": ("  - {kind: caption_text}", "  - {kind: clip, model: ViT-B-32}", "pretrained"),
 }
 
