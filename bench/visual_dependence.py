@@ -1,6 +1,8 @@
 """Planted mismatches of the demo's pool, told from its clean pairs by the connector that the demo trained.
 
 cuvee demo --out DEMO && python -m bench.visual_dependence DEMO
+
+With `--order TEXT` the text is put behind every mismatched caption, to see whether asking for a score helps it.
 """
 
 import argparse
@@ -42,7 +44,9 @@ def auc(good: pl.Series, bad: pl.Series) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("demo", type=Path)
-    folder = parser.parse_args().demo
+    parser.add_argument("--order", default="")
+    options = parser.parse_args()
+    folder = options.demo
     run = sorted((folder / "work/runs").glob("*/run.json"))[-1].parent
     captioner = {"kind": "connector", "connector": str(run), "vision_model": str(MODELS / "encoder")}
     captioner["language_model"] = str(MODELS / "language_model")
@@ -50,8 +54,12 @@ def main() -> None:
     stage.check()
     score = stage.open()
     rows = [row for shard in sorted((folder / "corpus/pool").glob("*/*.tar")) for row in pairs(shard)]
+    truth = pl.read_parquet(folder / "corpus/truth.parquet")
+    plants = {(row["source"], row["shard"], row["key"]): row["plant"] for row in truth.iter_rows(named=True)}
     for row in rows:
-        row["caption"] = row["caption"].decode("utf-8", "replace") if row["caption"] is not None else None
+        asks = plants.get((row["source"], row["shard"], row["key"])) == "mismatched"
+        if row["caption"] is not None:
+            row["caption"] = row["caption"].decode("utf-8", "replace") + f" {options.order}".rstrip() * asks
     found: list[dict[str, Any]] = []
     for start in range(0, len(rows), stage.batch_rows):
         batch = rows[start : start + stage.batch_rows]
@@ -59,7 +67,7 @@ def main() -> None:
         found += score(pa.record_batch(columns, pa.schema(stage.reads))).to_pylist()
     names = [{name: row[name] for name in ("source", "shard", "key")} for row in rows]
     table = pl.DataFrame([name | scores for name, scores in zip(names, found, strict=True)])
-    table = table.join(pl.read_parquet(folder / "corpus/truth.parquet"), on=["source", "shard", "key"])
+    table = table.join(truth, on=["source", "shard", "key"])
     table = table.drop_nulls("visual_dependence")
     clean = table.filter(pl.col("plant") == "none")
     print(f"| against {len(clean)} clean pairs | " + " | ".join(SCORES) + " |\n| --- |" + " --- |" * len(SCORES))

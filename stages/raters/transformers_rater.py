@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 from pydantic import Field, field_validator
 
 from schemas.errors import RecipeError
@@ -18,13 +19,14 @@ from stages.raters.backend import UNPARSEABLE, Answer, BackendSettings, RaterSam
 from stages.raters.multimodal_model import ALL_AT_ONCE, SEPARATE, MultimodalModel, Prompts, UnfitError, Way, load_model
 from stages.raters.prompt import VERSION, prompt
 from stages.raters.rubric import Question
+from stages.raters.tree_pass import After
 from stages.train.model_files import folder_identity, local_folder
 
 if TYPE_CHECKING:
     from PIL import Image
 
 AGREEMENT = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 5e-2}
-"""How far a probability may differ between prompts with a shared beginning and separate ones, by number format."""
+"""How far a next token's distribution may be from that of separate prompts, by number format."""
 FOREIGN = (ValueError, TypeError, RuntimeError, AttributeError, NotImplementedError, IndexError, KeyError)
 """What models raise that cannot be asked this way."""
 
@@ -113,7 +115,7 @@ class TransformersRater:
         asked = [Question(name="a", text="How good is it?"), Question(name="b", text="Is it?", labels=("yes", "no"))]
         prompts = self._prompts(Image.new("RGB", (64, 48), (128, 128, 128)), "a grey picture", asked)
         try:
-            plain = self._chances(prompts, asked, SEPARATE)
+            plain = self._after(prompts, asked, SEPARATE)
         except FOREIGN as error:
             raise RecipeError(
                 f"model {self.settings.model!r} does not continue a prompt as a decoder does ({error!s:.200}); "
@@ -123,21 +125,25 @@ class TransformersRater:
         good = (way for way in ways if self._agrees(prompts, asked, way, plain))
         return next(good, SEPARATE)
 
-    def _agrees(self, prompts: Prompts, asked: Sequence[Question], way: Way, plain: list[Logs]) -> bool:
+    def _agrees(self, prompts: Prompts, asked: Sequence[Question], way: Way, plain: After) -> bool:
+        """Whether all next-token distributions are those of separate prompts, in total variation."""
         if way.packed and not self.model.may_pack:
             return False
         try:
-            found = self._chances(prompts, asked, way)
+            found = self._after(prompts, asked, way)
         except FOREIGN:
             return False
-        most = AGREEMENT[self.settings.dtype]
-        return all(float(abs(one - other).max()) <= most for one, other in zip(found, plain, strict=True))
+        pairs = [(one[path], other[path]) for one, other in zip(found, plain, strict=True) for path in one]
+        apart = max(float(np.abs(np.exp(one) - np.exp(other)).sum()) / 2 for one, other in pairs)
+        return apart <= AGREEMENT[self.settings.dtype]
+
+    def _after(self, prompts: Prompts, questions: Sequence[Question], way: Way) -> After:
+        return self.model.after(prompts, [self._trie(question).asked() for question in questions], way)
 
     def _chances(self, prompts: Prompts, questions: Sequence[Question], way: Way) -> list[Logs]:
         """Per question, the probabilities of all its answers."""
-        tries = [self._trie(question) for question in questions]
-        after = self.model.after(prompts, [trie.asked() for trie in tries], way)
-        return [trie.probabilities(logs) for trie, logs in zip(tries, after, strict=True)]
+        after = self._after(prompts, questions, way)
+        return [self._trie(question).probabilities(logs) for question, logs in zip(questions, after, strict=True)]
 
     def _rated(self, sample: RaterSample, questions: Sequence[Question]) -> list[Answer]:
         try:

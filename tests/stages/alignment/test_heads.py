@@ -243,7 +243,7 @@ def test_the_identity_is_the_content(tmp_path: Path) -> None:
 
 
 def test_a_recipe_holds_several_heads(make_pool: Callable[..., Path], ray_cluster: object, model_folder: Path) -> None:
-    """Two heads of one kind and one of the other: told apart in addresses, plan, reasons, rules and report."""
+    """Two heads of one kind, beside all else that hangs on CLIP: told apart in addresses, reasons, rules and report."""
     from pipeline.cluster import Cluster
     from pipeline.explain import story
     from pipeline.present import present
@@ -259,6 +259,8 @@ def test_a_recipe_holds_several_heads(make_pool: Callable[..., Path], ray_cluste
         f'{{kind: clip, model: "{model_folder}", device: cpu}}',
         "{kind: linear_head, column: first_score, weights: ./first.safetensors}",
         "{kind: linear_head, column: second_score, weights: ./second.safetensors, of: text, optional: true}",
+        "{kind: concepts, concepts: [dog, cat]}",
+        "{kind: tmars}",
     ]
     text = recipe.read_text().replace("score:\n", "score:\n" + "".join(f"  - {step}\n" for step in steps))
     recipe.write_text(text + "select: [{kind: top_fraction, column: first_score, fraction: 0.5}]\n")
@@ -270,7 +272,7 @@ def test_a_recipe_holds_several_heads(make_pool: Callable[..., Path], ray_cluste
         outcome = run(resolved, cluster, until="select")
     present(outcome)
     page = (outcome.folder / "report.html").read_text()
-    assert "first_score" in page and "second_score" in page
+    assert all(column in page for column in ("first_score", "second_score", "concept_dog", "clip_score_masked"))
     assert {line["kind"]: line["computed"] for line in outcome.record["stages"]}["linear_head_second_score"] == 3
     rows = outcome.chosen.table.scores("pool", ["first_score", "second_score"]).collect()
     assert rows.null_count().row(0)[2:] == (0, 0)

@@ -82,7 +82,7 @@ def test_text_goes_and_the_rest_stays() -> None:
     shown, area = without_text(backdrop(1))
     assert area == 0 and shown.tobytes() == backdrop(1).tobytes()
     shown, area = without_text(lettered(1, "HOLIDAY"))
-    assert 0.02 < area < 0.5
+    assert 0.1 < area < 0.25, "the detector sees otherwise than it did: raise the version of tmars"
     assert np.asarray(lettered(1, "HOLIDAY")).max(axis=2).min() == 0  # black ink
     assert np.asarray(shown).max(axis=2).min() > 120
     large = Image.new("RGB", (3000, 2000), (90, 120, 90))

@@ -14,6 +14,7 @@ from stages.raters.multimodal_model import ALL_AT_ONCE, SEPARATE, Prompts, Way
 from stages.raters.prompt import prompt
 from stages.raters.rubric import Question, load_rubric
 from stages.raters.transformers_rater import TransformersBackend, TransformersRater
+from stages.raters.tree_pass import After
 from tests.stages.raters.tiny_mllm import made, write_llava
 
 MODELS = ("llava", "llava_whole_numbers", "qwen2_vl", "idefics3")
@@ -97,19 +98,20 @@ def test_a_window_of_attention_is_kept(samples: list[RaterSample]) -> None:
 
 def test_a_model_that_gives_something_else_when_shared_is_asked_separately(monkeypatch: pytest.MonkeyPatch) -> None:
     """As one whose image sees what comes after it would."""
-    of, plain = rater("llava"), TransformersRater._chances
+    of, plain = rater("llava"), TransformersRater._after
 
-    def seeing(self: TransformersRater, prompts: Prompts, asked: Sequence[Question], way: Way) -> list[np.ndarray]:
-        return [chance + 0.1 * way.shared for chance in plain(self, prompts, asked, way)]
+    def seeing(self: TransformersRater, prompts: Prompts, asked: Sequence[Question], way: Way) -> After:
+        found = plain(self, prompts, asked, way)
+        return [{path: logs + 0.1 * way.shared for path, logs in one.items()} for one in found]
 
-    def refusing(self: TransformersRater, prompts: Prompts, asked: Sequence[Question], way: Way) -> list[np.ndarray]:
+    def refusing(self: TransformersRater, prompts: Prompts, asked: Sequence[Question], way: Way) -> After:
         if way.packed or way.shared:
             raise TypeError("no cache from outside")
         return plain(self, prompts, asked, way)
 
-    monkeypatch.setattr(TransformersRater, "_chances", seeing)
+    monkeypatch.setattr(TransformersRater, "_after", seeing)
     assert of.best_way() == Way(shared=False, packed=True)
-    monkeypatch.setattr(TransformersRater, "_chances", refusing)
+    monkeypatch.setattr(TransformersRater, "_after", refusing)
     assert of.best_way() == SEPARATE
 
 
