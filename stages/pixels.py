@@ -68,8 +68,8 @@ def decode(image: bytes, *, max_pixels: int = MAX_PIXELS) -> "Image.Image":
 def decode_luma(image: bytes, *, pixels: int, max_pixels: int = MAX_PIXELS) -> tuple[npt.NDArray[np.uint8], int]:
     """(h, w) luma (ITU-R 601) of the first frame, upright, and the EXIF orientation that it had, 1 to 8.
 
-    Transparency is dropped, colours below it show. A JPEG is decoded at the smallest of its own scales (a half, a quarter,
-    an eighth) that leaves it `pixels`: a large one in a fraction of the time.
+    Transparency is dropped, colours below it show. A JPEG is decoded at the smallest of its own scales (a half, a
+    quarter, an eighth) that leaves it `pixels`: a large one in a fraction of the time.
 
     Raises:
         PixelError: as `decode`.

@@ -10,7 +10,7 @@ GRIDS = ((1, 2), (2, 1), (1, 3), (3, 1), (2, 2), (2, 3), (3, 3))
 
 
 def collage(pictures: Sequence[Image.Image], rng: np.random.Generator) -> Image.Image:
-    """Two to nine of the pictures in a grid, 200 to 700 px a side; a gutter of up to 3 % of the side in half of them."""
+    """Two to nine of the pictures in a grid, 200 to 700 px a side; half with a gutter of up to 3 % of it."""
     columns, rows = GRIDS[int(rng.integers(len(GRIDS)))]
     width, height = (int(rng.integers(200, 701)) for _ in range(2))
     gutter = int(rng.uniform(0.005, 0.03) * min(width, height)) + 1 if rng.random() < 0.5 else 0

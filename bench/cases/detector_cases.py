@@ -12,6 +12,7 @@ from bench.cases.collages import collage
 from bench.cases.lettering import lettered
 from bench.cases.photos import jpeg_bytes
 from bench.cases.screens import screen
+from bench.cases.things import rows_of_things
 
 ORIENTATION = 0x0112
 Cases = Iterator["Case"]
@@ -84,10 +85,12 @@ def bordered(given: Material) -> Cases:
 
 
 def texted(given: Material) -> Cases:
-    """A photo with words or without: no photo is seen in both ways."""
+    """A photo with words, as it is, or with rows of beads, windows, bars: no photo is seen in two ways."""
     for number, photo in enumerate(given.photos):
         if number % 2:
             yield given.case("words", True, lettered(photo, given.rng)[0])
+        elif number % 4:
+            yield given.case("rows of things", False, rows_of_things(photo, given.rng))
         else:
             yield given.case("photo", False, photo)
 

@@ -1,4 +1,4 @@
-"""Words painted into pictures: many faces, sizes, angles, inks, with and without a plate behind them; and where they are."""
+"""Words painted into pictures: many faces, sizes, angles and inks, with and without a plate behind."""
 
 from functools import cache
 from pathlib import Path
@@ -12,11 +12,12 @@ FACES = (
     *("STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "cmr10", "cmss10", "cmtt10", "cmb10"),
 )
 """The text faces that matplotlib brings along."""
-WORDS = (
+TEXT = (
     "the quick brown fox jumps over a lazy dog sale now open fresh market best price offer summer winter photo studio "
     "image library free delivery limited edition new arrival contact us today visit our shop online 50% off 2024 "
     "$19.99 call 555-0123 welcome home family kitchen garden how to make your own original design number one"
-).split()
+)
+WORDS = TEXT.split()
 
 Mask = npt.NDArray[np.bool_]
 
@@ -43,8 +44,8 @@ def lettered(
 ) -> tuple[Image.Image, Mask]:
     """The picture (RGB) with one to three lines of text, and the (h, w) pixels that ink covers by half or more.
 
-    Letters of 9 px (an x-height of 5) to a fifth of the shorter side, up to 15 degrees off the level, ink at 55 to 100 %
-    of the difference to black or white, whichever is farther; a plate behind every fourth.
+    Letters of 9 px (an x-height of 5) to a fifth of the shorter side, up to 15 degrees off the level, ink at 55 to
+    100 % of the difference to black or white, whichever is farther; a plate behind every fourth.
     """
     most = max(10, min(picture.size) // 5)
     size = size_px or int(np.exp(rng.uniform(np.log(9), np.log(most))))

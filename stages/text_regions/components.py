@@ -95,7 +95,7 @@ def _measure(stroke: Mask, grey: Grey, slope: Floats) -> Components:
     facing = _open_sides(stroke).ravel()[at]
 
     def total(values: npt.NDArray[np.generic]) -> Floats:
-        return np.bincount(label, values, count + 1)
+        return np.asarray(np.bincount(label, values, count + 1), np.float64)
 
     area = np.bincount(label, minlength=count + 1).astype(np.float64)
     level = grey.ravel()[at].astype(np.float64)

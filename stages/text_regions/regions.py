@@ -11,7 +11,7 @@ from stages.text_regions.row_scorer import text_likeness
 
 MOST_PIXELS = 1 << 18
 """A larger image is reduced to this many first (512 x 512): what is done is bounded, and small print is lost."""
-SURE, POSSIBLE = 0.75, 0.4
+SURE, POSSIBLE = 0.6, 0.3
 """Likeness from which a row is text; and from which it is where it touches one that is."""
 LEAST_SIDE_PX = 8
 """Nothing of `LEAST_HEIGHT_PX` with ground around it fits into less."""
@@ -30,8 +30,8 @@ class Row:
 def text_mask(grey: Grey, sure: float = SURE) -> Mask:
     """(h, w) bool: the pixels of rows of text in (h, w) grey levels: letters, what is between them, a thin rim.
 
-    Found are rows of two and more letters of 5 px and more (at `MOST_PIXELS`), up to some 20 degrees off the level. A row
-    that is not level is covered letter by letter, so that its bounding box does not take half the image.
+    Found are rows of two and more letters of 5 px and more (at `MOST_PIXELS`), up to some 20 degrees off the level. A
+    row that is not level is covered letter by letter, so that its bounding box does not take half the image.
     """
     from PIL import Image
 

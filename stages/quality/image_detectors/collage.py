@@ -1,8 +1,8 @@
 """Collages: straight seams from one side of the picture to the other, with a gutter or without.
 
-At a seam the strongest step of nearly every row lies in the very same column, whatever the contrast is there; the edges of
-things wander by a pixel, and end. Borders are cut off first, since they end in such a step too; and what lies on both
-sides has to be a picture: one tone that fills most of it makes it a panel, or a product before its background.
+At a seam the strongest step of nearly every row lies in the very same column, whatever the contrast is there; the edges
+of things wander by a pixel, and end. Borders are cut off first, since they end in such a step too; and what lies on
+both sides has to be a picture: one tone that fills most of it makes it a panel, or a product before its background.
 """
 
 import numpy as np

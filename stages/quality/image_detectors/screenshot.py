@@ -1,4 +1,4 @@
-"""Screenshots: few tones fill most of the picture, as nothing seen through a lens does, and there are many pieces of text.
+"""Screenshots: few tones fill most of the picture, as in nothing seen through a lens, and there are many bits of text.
 
 Slides, charts, scanned pages and packages full of print look the same to it, and so they score.
 """
@@ -14,7 +14,7 @@ PIECES = 8
 
 
 def screenshot_likeness(grey: Grey, pieces: int) -> float:
-    """Share of the `TONES` most frequent levels among (h, w) grey levels, times n / (n + `PIECES`) for n pieces of text.
+    """Share of the `TONES` most frequent of (h, w) grey levels, times n / (n + `PIECES`) for n pieces of text.
 
     In [0, 1); 0 without text.
     """

@@ -1,8 +1,9 @@
-"""Blur, as the variance of the Laplacian (Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", ICPR 2000).
+"""Blur, as the variance of the Laplacian (Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", 2000).
 
-The value depends on the scale, so every picture is brought to the same number of pixels first, a small one enlarged: the
-same scene at 112, 224 and 800 px gets values that one threshold can cut, and a thumbnail counts as what it is to a model
-that sees it at 224 px. It also grows with contrast and with noise: a blurred picture with film grain passes for sharp.
+The value depends on the scale, so every picture is brought to the same number of pixels first, a small one enlarged:
+the same scene at 224 and at 800 px gets values that one threshold can cut, and a thumbnail counts as what it is to a
+model that sees it at 224 px. It also grows with contrast and with noise: a blurred picture with film grain passes for a
+sharp one, a sharp white thing on white for a blurred one.
 """
 
 import numpy as np
