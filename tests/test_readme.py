@@ -81,6 +81,10 @@ def test_every_place_of_the_tree_is_there() -> None:
     for package in ("schemas", "stages", "pipeline"):
         part = re.search(rf"^{package}/ .*?(?=^\S)", tree, re.M | re.S)
         assert part is not None
-        named = {name for line in part[0].splitlines()[1:] for name in re.findall(r"[\w/]+(?:\.py|/)", re.split("  +", line.strip())[0])}
+        named = {
+            name
+            for line in part[0].splitlines()[1:]
+            for name in re.findall(r"[\w/]+(?:\.py|/)", re.split("  +", line.strip())[0])
+        }
         found = {path.name + "/" * path.is_dir() for path in (root / package).iterdir() if path.name[0] not in "_."}
         assert {name.split("/")[0] + "/" * ("/" in name) for name in named} == found, package
