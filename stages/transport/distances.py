@@ -6,14 +6,17 @@ follows is one IEEE operation an element, and a minimum knows no order. So parts
 change a bit, and no approximate search has to be corrected afterwards.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stages.vectors import Doubles, Vectors, blocks
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # at run time numpy is enough, and torch for a GPU
     import torch
+
+    from stages.vectors import Doubles, Vectors
 
 BLOCK_ROWS = 2048
 GPU_BLOCK_ROWS = 32_768
@@ -22,7 +25,7 @@ GPU_BLOCK_ROWS = 32_768
 def squared_norms(rows: Vectors) -> Doubles:
     """(n,) exact squared lengths of (n, d) rows."""
     found = np.empty(len(rows))
-    for part in blocks(len(rows), BLOCK_ROWS):
+    for part in _blocks(len(rows), BLOCK_ROWS):
         found[part] = np.square(rows[part].astype(np.float64)).sum(axis=1)
     return found
 
@@ -44,7 +47,7 @@ def c_transform(rows: Vectors, atoms: Vectors, potentials: Doubles, columns: int
     0 (up to e log m); a row's sum runs over the atoms in their order, whatever the block.
     """
     found = np.empty(len(rows))
-    for part in blocks(len(rows), BLOCK_ROWS):
+    for part in _blocks(len(rows), BLOCK_ROWS):
         costs = squared_distances(rows[part], atoms, columns)
         costs -= potentials
         found[part] = costs.min(axis=1) if softness == 0 else _soft_minimum(costs, softness)
@@ -60,15 +63,15 @@ def c_transform_on(
     found = np.empty(len(rows))
     wide = torch.from_numpy(atoms).to(device).to(torch.float64)
     offsets, levels = wide.square().sum(dim=1), torch.from_numpy(potentials).to(device)
-    for part in blocks(len(rows), block):
+    for part in _blocks(len(rows), block):
         there = torch.from_numpy(np.ascontiguousarray(rows[part])).to(device).to(torch.float64)
         found[part] = _minima(there, wide, offsets, levels, columns).cpu().numpy()
     return found
 
 
 def _minima(
-    rows: "torch.Tensor", atoms: "torch.Tensor", offsets: "torch.Tensor", levels: "torch.Tensor", columns: int
-) -> "torch.Tensor":
+    rows: torch.Tensor, atoms: torch.Tensor, offsets: torch.Tensor, levels: torch.Tensor, columns: int
+) -> torch.Tensor:
     costs = rows @ atoms.T
     costs *= -2.0
     costs += offsets
@@ -83,3 +86,7 @@ def _soft_minimum(costs: Doubles, softness: float) -> Doubles:
     powers = np.exp((lowest[:, None] - costs) / softness)
     soft: Doubles = lowest - softness * np.log(powers.mean(axis=1))
     return soft
+
+
+def _blocks(n: int, rows: int) -> Iterator[slice]:
+    return (slice(at, at + rows) for at in range(0, n, rows))

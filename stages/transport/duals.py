@@ -7,14 +7,19 @@ transport is not degenerate, unique but for a constant that is set so that the m
 are not degenerate iff n and m share no divisor: then no group of rows holds the mass of a group of atoms.
 """
 
+from __future__ import annotations
+
 import math
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from schemas.errors import CuveeError
-from stages.vectors import Doubles
+
+if TYPE_CHECKING:
+    from stages.vectors import Doubles
 
 PIVOTS = 10_000_000
 

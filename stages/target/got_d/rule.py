@@ -11,9 +11,9 @@ from schemas.columns import IMAGE_EMBEDDING
 from stages.fit import Fit
 from stages.rule import SCORES_SCHEMA, Context
 from stages.selector import Ranking, Selector
-from stages.target.got_d.potentials import Proxy, Round, learned_round
 from stages.transport.evidence import distances_to_target, histogram, kept_uids, tokens_of
 from stages.transport.features import EmbeddingColumns, column_names, without
+from stages.transport.gradients import Proxy, Round, learned_round
 from stages.transport.sample import rows_named, sample
 from stages.transport.space import Space, each_slice, known_space, learned_space, pool_sample, target_sample
 from stages.vectors import Vectors

@@ -12,9 +12,9 @@ from scipy.stats import spearmanr
 from schemas.errors import CuveeError
 from stages.rule import Context
 from stages.target.got_d import GotD
-from stages.target.got_d.potentials import Proxy, learned_round, target_potentials
 from stages.transport.distances import c_transform, squared_distances
 from stages.transport.duals import transport
+from stages.transport.gradients import Proxy, learned_round, target_potentials
 from stages.vectors import Vectors
 from tests.stages.vectors import pairs, unit
 

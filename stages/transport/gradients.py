@@ -1,13 +1,18 @@
 """The target's potentials from rows that stand for what a model is trained on, and gradients by them."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stages.transport.distances import c_transform, squared_distances
 from stages.transport.duals import coprime, transport
-from stages.vectors import Doubles, Vectors
+
+if TYPE_CHECKING:
+    from stages.vectors import Doubles, Vectors
 
 
 @dataclass(frozen=True)
