@@ -17,6 +17,7 @@ from pydantic import Field, field_validator
 from schemas.columns import CLIP_SCORE, CLIP_SCORE_MASKED, IMAGE, MASKED_AREA, TEXT_EMBEDDING
 from stages.clip_model.model import IMAGES_AT_ONCE, ClipModel, Reasons, device_kind, load, upright_rgb
 from stages.clip_model.weights import find_model
+from stages.file_identity import Located
 from stages.pixels import PixelError
 from stages.stage import Scorer, Stage
 from stages.text_regions import text_mask
@@ -78,9 +79,9 @@ class Tmars(Stage):
     """
 
     kind: Literal["tmars"] = "tmars"
-    model: str
+    model: Located
     """That of the `clip` step, as are the next four."""
-    pretrained: str | None = None
+    pretrained: Located | None = None
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", validate_default=True)
     dtype: Literal["fp32", "fp16", "bf16", "amp_bf16"] = "fp32"
     threads: int = Field(default=1, gt=0)

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from stages.captioners.likelihood import CaptionerSettings, TokenScores, plain_tokens, token_scores
 from stages.clip_model.model import device_kind
+from stages.file_identity import Located
 from stages.pixels import PixelError, decode, flat_rgb
 from stages.raters.multimodal_model import MultimodalModel, UnfitError, load_model
 from stages.raters.transformers_rater import TransformersBackend
@@ -22,7 +23,7 @@ class MultimodalCaptioner(CaptionerSettings):
     """A model folder, run by transformers; no code from the folder is ever run."""
 
     kind: Literal["transformers"] = "transformers"
-    model: str
+    model: Located
     """Folder of an image-and-text model with its processor, or a hub name in the local cache."""
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", validate_default=True)
     dtype: Literal["fp32", "fp16", "bf16"] = "fp32"

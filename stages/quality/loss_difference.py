@@ -16,6 +16,7 @@ from pydantic import Field
 from schemas.columns import CAPTION, named_column
 from schemas.errors import RecipeError
 from stages.captioners.text_losses import TextLosses, load_losses, model_identity, same_tokens
+from stages.file_identity import Located
 from stages.stage import Scorer, Stage
 
 Doubles = npt.NDArray[np.float64]
@@ -35,9 +36,9 @@ class LossDifference(Stage):
     """
 
     kind: Literal["loss_difference"] = "loss_difference"
-    reference: str
+    reference: Located
     """Folder of a causal language model, or a hub name in the local cache: MiniPLM's reference, LoBaSS's start."""
-    teacher: str
+    teacher: Located
     """Likewise: MiniPLM's teacher, LoBaSS's fine-tuned model."""
     normalise: bool = False
     """Divide the difference by the reference's loss."""

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 
 from schemas.errors import RecipeError
 from stages.clip_model.model import device_kind
+from stages.file_identity import Located
 from stages.pixels import PixelError, decode, flat_rgb
 from stages.raters.answers import AnswerTrie, Logs, expectation
 from stages.raters.backend import UNPARSEABLE, Answer, BackendSettings, RaterSample
@@ -35,7 +36,7 @@ class TransformersBackend(BackendSettings):
     """A model folder, run by transformers; no code from the folder is ever run."""
 
     kind: Literal["transformers"] = "transformers"
-    model: str
+    model: Located
     """Folder of an image-and-text model with its processor, or a hub name in the local cache."""
     answer: Literal["expectation", "generate"] = "expectation"
     """`generate` writes an answer, greedily, and reads the number in it: the published path, slower and coarser."""

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from schemas.columns import CAPTION, CLIP_SCORE, IMAGE, IMAGE_EMBEDDING, TEXT_EMBEDDING
 from stages.clip_model.model import IMAGES_AT_ONCE, TEXTS_AT_ONCE, ClipModel, Floats, Reasons, device_kind, load
 from stages.clip_model.weights import find_model
+from stages.file_identity import Located
 from stages.stage import Scorer, Stage
 
 
@@ -21,9 +22,9 @@ class Clip(Stage):
     """
 
     kind: Literal["clip"] = "clip"
-    model: str
+    model: Located
     """A name open_clip knows, `hf-hub:ORG/REPO`, `local-dir:PATH`, or the path of such a folder."""
-    pretrained: str | None = None
+    pretrained: Located | None = None
     """Tag or weights file of a model that open_clip knows by name; folders and hub models bring their own."""
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", validate_default=True)
     """`auto` is what the machine has that reads the recipe; name `cuda` where only the cluster's workers have GPUs."""
