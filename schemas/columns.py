@@ -171,8 +171,8 @@ TRUNCATED_ENDING = column(
 CAPTION_FLAGS = column(
     "caption_flags",
     pa.list_(pa.string()),
-    "what was found in the caption, most serious first: jailbreak, pii_card, pii_email, pii_phone, chat_markup, "
-    "encoded_run, instruction_like",
+    "what was found in the caption, most serious first: jailbreak, score_request, pii_card, pii_email, pii_phone, "
+    "chat_markup, encoded_run, instruction_like",
 )
 CAPTION_FINDINGS = column("caption_findings", pa.int32(), "passages of the caption that were flagged", low=0)
 
