@@ -4,6 +4,8 @@
     python bench/clip_gpu.py --model ViT-L-14 --dtype bf16 --compile
     python bench/clip_gpu.py --device cpu --model tiny     the same path in small, to see that it runs
 
+A plain script: it needs torch, open_clip_torch, pyarrow, pydantic, xxhash and zstandard, and starts no Ray.
+
 Models have the named shapes and random weights. Pairs are generated: JPEGs of `--side` px and captions of 4 to 20
 words, in tars of 1,024 pairs. Three numbers a model, each the median of `--rounds` after a warm-up:
 
