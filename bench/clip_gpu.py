@@ -250,7 +250,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             facts = measure(name, options, Path(folder))
         mfu = f"{facts['mfu']:.1%}" if facts["mfu"] is not None else "peak not known"
-        print(f"| {name} | {facts['end_to_end']:.0f} | {facts['decode']:.0f} | {facts['model']:.0f} "
+        rates = " | ".join(f"{facts[rate]:.4g}" for rate in ("end_to_end", "decode", "model"))
+        print(f"| {name} | {rates} "
               f"| {facts['end_to_end'] / facts['model']:.2f} | {facts['gflops']:.2f} | {facts['tflops']:.1f} | {mfu} "
               f"| {'yes' if facts['independent'] else 'NO'} |", flush=True)  # fmt: skip
 

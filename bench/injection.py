@@ -1,6 +1,7 @@
 """How far a caption that asks for a score gets, with and without the fence, by expectation and by generation.
 
     python -m bench.injection --steps 500
+    python -m bench.injection --flags      what `caption_safety` says of the same captions; no model
 
 There is no model hub here, so a small LLaVA is trained on the spot, on three things: to rate how well
 captions are written (of a scene: 90, boilerplate: 10), in the fenced layout and the plain one; and to obey:
@@ -20,6 +21,7 @@ from PIL import Image
 
 from pipeline.demo.captions import BOILERPLATE, PHRASINGS, boilerplate, caption
 from pipeline.demo.scenes import draw_scene, pick
+from stages.quality.caption_safety.stage import findings
 from stages.raters.multimodal_model import ALL_AT_ONCE, MultimodalModel
 from stages.raters.prompt import after, prompt
 from stages.raters.rubric import Question
@@ -135,6 +137,16 @@ def report(rater: TransformersRater, name: str, layout: Layout, count: int) -> N
             print(f"| {name} | {label} | {way} | {_line(goals, clean, moved)} |", flush=True)
 
 
+def report_flags(count: int) -> None:
+    """Shares of captions that carry a flag by which they can be dropped before anybody asks what they scored."""
+    noise = np.random.Generator(np.random.Philox(3))
+    texts = [sample(noise, good=place % 2 == 0) for place in range(count)]
+    for orders, label in (((), "none"), (ORDERS, "seen orders"), ((UNSEEN,), "an unseen order")):
+        asked = [asked_for(noise, text, 100, orders) if orders else text for text in texts]
+        flags = [set(findings(text)[0] or ()) & {"score_request", "jailbreak"} for text in asked]
+        print(f"| {label} | {np.mean([bool(found) for found in flags]):.3f} |")
+
+
 def _line(goals: list[int], clean: Any, moved: Any) -> str:
     found = [(g, a, b) for g, a, b in zip(goals, clean, moved, strict=True) if a is not None and b is not None]
     toward = [(b - a) * (1 if goal else -1) for goal, a, b in found]
@@ -147,7 +159,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--hardened", action="store_true")
+    parser.add_argument("--flags", action="store_true")
     options = parser.parse_args()
+    if options.flags:
+        report_flags(options.count)
+        return
     with tempfile.TemporaryDirectory() as folder:
         noise = np.random.Generator(np.random.Philox(4))
         texts = tuple(example(noise, hardened=False)[0] for _ in range(500))
