@@ -219,7 +219,13 @@ def others(data: Data) -> dict[str, tuple[float, float]]:
         CLIP_SCORE.name: rows[CLIP_SCORE.name].to_arrow().cast(CLIP_SCORE.type),
     }
     found = {}
-    for stage in (ImageHeader(), ImageDetectors(), CaptionText(), CaptionRules(), Tmars(model=data.stage.model)):
+    for stage in (
+        ImageHeader(),
+        ImageDetectors(),
+        CaptionText(),
+        CaptionRules.model_validate({}),
+        Tmars(model=data.stage.model),
+    ):
         batch = pa.record_batch([columns[field.name] for field in stage.reads], pa.schema(stage.reads))
         written = stage.open()(batch)
         for field in stage.writes:

@@ -17,13 +17,14 @@ from bench.cases.leaves import leaves
 from bench.cases.lettering import lettered
 from bench.cases.screens import screen
 from stages.quality.image_detectors import Detections, detect
-from stages.quality.image_detectors.analysis import MOST_PIXELS, reduced, scaled_to
+from stages.quality.image_detectors.analysis import scaled_to
 from stages.quality.image_detectors.borders import Frame, border_share, picture_inside
 from stages.quality.image_detectors.collage import collage_likeness, seams
 from stages.quality.image_detectors.constant_share import TONE_LEVELS, constant_share, largest_tone
 from stages.quality.image_detectors.entropy import entropy_bits
 from stages.quality.image_detectors.screenshot import PIECES, screenshot_likeness
 from stages.quality.image_detectors.sharpness import sharpness
+from stages.text_regions import MOST_PIXELS, reduced
 
 GREY = arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20)))
 LAPLACIAN = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]])
@@ -179,9 +180,8 @@ def test_a_large_picture_is_reduced_and_a_small_one_is_left() -> None:
     small = noise(11).integers(0, 256, (30, 40), dtype=np.uint8)
     assert reduced(small) is small
     large = reduced(np.zeros((3000, 1000), np.uint8))
-    assert abs(large.size - MOST_PIXELS) < 0.01 * MOST_PIXELS and large.shape[0] == pytest.approx(
-        3 * large.shape[1], abs=3
-    )
+    assert 0.99 * MOST_PIXELS < large.size <= MOST_PIXELS and reduced(large) is large
+    assert large.shape[0] == pytest.approx(3 * large.shape[1], abs=3)
 
 
 def test_format_and_size_of_the_file_hardly_matter() -> None:
