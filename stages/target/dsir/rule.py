@@ -13,7 +13,8 @@ from schemas.errors import CuveeError
 from stages.fit import Fit
 from stages.noise import gumbel_noise, uniform_noise
 from stages.rule import Context, Rule, Verdict, drop_lines
-from stages.target.dsir.ngrams import Hashing, Integers, Ngrams, hash_ngrams
+from stages.target.dsir.ngrams import Hashing, Ngrams, hash_ngrams
+from stages.target.dsir.tokens import Integers
 from stages.target.dsir.weights import (
     MIN_LENGTH,
     Mode,
@@ -151,7 +152,7 @@ class Dsir(Rule):
 
     def _hash(self, table: pl.DataFrame) -> Ngrams:
         hashing: Hashing = "sha256" if self.mode == "exact" else "xxh3"
-        return hash_ngrams(table[CAPTION.name].fill_null("").to_list(), self.ngrams, self.buckets, hashing)
+        return hash_ngrams(table[CAPTION.name].fill_null(""), self.ngrams, self.buckets, hashing)
 
 
 def _divergences(captions: _Captions, target: Integers, chosen: Mask, eligible: Mask, seed: int) -> dict[str, float]:

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import CuveeError
-from stages.target.dsir.ngrams import Doubles, Integers, Ngrams
+from stages.target.dsir.ngrams import Doubles, Ngrams
+from stages.target.dsir.tokens import Integers
 
 Mode = Literal["caption", "exact"]
 FLOOR = 1e-8
