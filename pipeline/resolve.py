@@ -27,7 +27,7 @@ from pipeline.sidecars import Workspace
 from schemas.columns import COLUMNS, IMAGE, PROVIDED
 from schemas.errors import RecipeError
 from schemas.recipe import Recipe, Shards, Step
-from schemas.tables import EVAL_ROLE, POOL_ROLE, TARGET_ROLE
+from schemas.tables import EVAL_ROLE, POOL_ROLE, REFERENCE_ROLE, TARGET_ROLE
 from stages.fitted_stage import FittedStage
 from stages.kinds import Step as Method
 from stages.kinds import kinds, load_plugin
@@ -41,7 +41,7 @@ PLACES = ("shards", "parquet", "huggingface", "folder", "root")
 
 @dataclass(frozen=True)
 class Input:
-    """One shard of the pool, the target or the held-out set."""
+    """One shard of the pool, the target, the held-out set or a reference set."""
 
     role: str
     source: str
@@ -370,6 +370,11 @@ def _columns_line_up(recipe: Recipe, stages: Sequence[Stage], rules: Sequence[Ru
             _require(column, readable, f"{name} reads")
         if method.needs_target() and recipe.target is None:
             raise RecipeError(f"{name} needs a target and the recipe names none; add `target: {{shards: ...}}`")
+    for rule in rules:
+        for name in rule.needs_references():
+            if name not in recipe.references:
+                hint = nearest(name, recipe.references)
+                raise RecipeError(f"rule {rule.kind!r} compares with {name!r}, which is none of `references`{hint}")
     scores = {field.name for stage in stages for field in stage.writes}
     for column in recipe.export.columns if recipe.export else ():
         _require(column, scores, "`export.columns` names")
@@ -405,6 +410,7 @@ def _inputs(recipe: Recipe, folder: Path) -> Iterable[Input]:
         places.append((TARGET_ROLE, "target", recipe.target))
     if recipe.train is not None and recipe.train.eval is not None:
         places.append((EVAL_ROLE, "eval", recipe.train.eval))
+    places += [(REFERENCE_ROLE, name, shards) for name, shards in recipe.references.items()]
     for role, source, shards in places:
         for container in containers(_located(shards, folder)):
             yield Input(role, source, container)

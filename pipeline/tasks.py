@@ -6,13 +6,14 @@ that an incremental run or an export takes. `graph.py` is for what streams betwe
 
 import itertools
 import traceback
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 from uuid import uuid4
 
 from pipeline.cluster import Cluster
 from schemas.errors import CuveeError
+from stages.rule import Mapper
 
 IN_FLIGHT_PER_CPU = 4
 RETRIES = 3
@@ -87,6 +88,44 @@ def _refuse(name: str, why: str) -> Any:
         f"{what}: its workers died {RETRIES + 1} times, last by {why}; give them more memory or have fewer at a time "
         "(--workers), then run again: what is finished is kept"
     )
+
+
+def on_cluster(cluster: Cluster) -> Mapper:
+    """A mapper that does pieces as tasks, a few in flight per core; Ray starts with the first piece."""
+
+    def spread(function: Callable[[Any], Any], pieces: Iterable[Any], /) -> list[Any]:
+        ray = cluster.ray
+        task = ray.remote(num_cpus=1, max_retries=RETRIES)(_applied)
+        most = IN_FLIGHT_PER_CPU * max(1, int(ray.cluster_resources().get("CPU", 1)))
+        shared = ray.put(function)
+        results: list[Any] = []
+        running: deque[Any] = deque()
+        for piece in pieces:
+            if len(running) == most:
+                results.append(_fetched(ray, running.popleft()))
+            running.append(task.remote([shared], piece))
+        return results + [_fetched(ray, ref) for ref in running]
+
+    return spread
+
+
+def _applied(shared: list[Any], piece: Any) -> tuple[Any, str | None]:
+    import ray
+
+    try:
+        return ray.get(shared[0])(piece), None
+    except CuveeError as error:  # as text: a pickled exception would lose its words to Ray's trace
+        return None, str(error)
+
+
+def _fetched(ray: Any, ref: Any) -> Any:
+    try:
+        result, fault = ray.get(ref)
+    except ray.exceptions.RayError as error:
+        raise CuveeError(f"a piece of the work failed on the cluster: {error}; what is finished is kept") from error
+    if fault is not None:
+        raise CuveeError(fault)
+    return result
 
 
 _opened: tuple[str, Task] | None = None
