@@ -25,8 +25,9 @@ import polars as pl
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from stages.budget import Budget  # noqa: E402
 from stages.target.dsir.ngrams import Hashing, hash_ngrams  # noqa: E402  found beside this file, installed or not
-from stages.target.dsir.weights import Mode, Weights, log_weights, resample  # noqa: E402
+from stages.target.dsir.weights import Mode, Weights, log_weights  # noqa: E402
 
 HASHING: dict[Mode, Hashing] = {"exact": "sha256", "caption": "xxh3"}
 
@@ -71,7 +72,8 @@ def same_draw(peer: Peer, pool: Path, target: Path, weights: Weights, shortest: 
     """True when both draw the same lines under the same Gumbel noise."""
     places = np.flatnonzero(weights.length >= shortest)
     noise = np.random.Generator(np.random.Philox(0)).gumbel(size=len(places))
-    chosen = places[resample(weights.log[places], samples, noise)]
+    ranked = pl.DataFrame({"uid": [f"{place:09d}" for place in places], "score": weights.log[places] + noise})
+    chosen = places[Budget.model_validate({"samples": samples}).take(ranked, 0, "dsir")]
     job = {"pool": str(pool), "target": str(target), "min_example_length": shortest, "samples": samples}
     drawn = peer(**job, noise=noise.tolist())["selected"]
     return bool(drawn == chosen.tolist())

@@ -27,7 +27,6 @@ BLOCK_BYTES = 2**24
 """Text hashed at a time; bounds the memory for its words."""
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 """Odd, so that multiplying modulo 2^64 loses nothing."""
-SPACE = pa.scalar(b" ", pa.large_binary())
 Hashing = Literal["sha256", "xxh3"]
 
 
@@ -103,7 +102,7 @@ def _hash_block(texts: pl.Series, longest: int, size: int, hashing: Hashing) -> 
 
 
 def _sha256_buckets(tokens: Tokens, longest: int, size: int) -> Iterator[Buckets]:
-    words = pa.array(tokens.words, pa.large_binary())
+    words, space = pa.array(tokens.words, pa.large_binary()), pa.scalar(b" ", pa.large_binary())
     ngrams, codes, ids = words, tokens.ids.astype(np.int64), tokens.ids.astype(np.int64)
     yield _sha256_remainders(tokens.words, size)[ids]
     for i in range(2, longest + 1):
@@ -111,7 +110,7 @@ def _sha256_buckets(tokens: Tokens, longest: int, size: int) -> Iterator[Buckets
         pairs = codes[: len(inside)] * len(words) + ids[i - 1 :]
         distinct = pa.array(pairs[inside]).dictionary_encode()
         before, last = np.divmod(distinct.dictionary.to_numpy(), max(len(words), 1))
-        ngrams = pc.binary_join_element_wise(ngrams.take(before), words.take(last), SPACE)
+        ngrams = pc.binary_join_element_wise(ngrams.take(before), words.take(last), space)
         found = distinct.indices.to_numpy()
         codes = np.zeros(len(inside), np.int64)
         codes[inside] = found  # dense again, so that the codes of longer n-grams cannot overflow
