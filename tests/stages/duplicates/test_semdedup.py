@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from schemas.errors import CuveeError
-from stages.duplicates.semdedup import SemDeDup, similarity
 from stages.clusters import fit_centroids, nearest_centroids
+from stages.duplicates.semdedup import SemDeDup, similarity
 from stages.duplicates.semdedup.similarity import largest_earlier
 from stages.fit import Fit
 from stages.rule import DROPPED_SCHEMA, Context, Verdict
