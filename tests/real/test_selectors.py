@@ -1,4 +1,4 @@
-"""Selectors on real images: a tenth of the pool is what the target shows, and class names alone find their photographs."""
+"""Selectors on real images: the tenth that looks like the target, the photographs that class names alone find."""
 
 from itertools import islice
 from pathlib import Path
@@ -67,9 +67,8 @@ def test_normsim_finds_the_tenth_that_looks_like_the_target(shared: Path, model:
 
 def test_names_alone_find_their_photographs(model: str, pool: pl.DataFrame) -> None:
     step = Concepts(model=model, concepts=tuple(CLASSES), score="cosine")
-    embeddings = pa.record_batch(
-        [pool[IMAGE_EMBEDDING.name].to_arrow().cast(IMAGE_EMBEDDING.type)], ["image_embedding"]
-    )
+    vectors_ = pool[IMAGE_EMBEDDING.name].to_arrow().cast(IMAGE_EMBEDDING.type)
+    embeddings = pa.record_batch([vectors_], pa.schema([IMAGE_EMBEDDING]))
     columns = step.open()(embeddings)
     rows = pool.select("uid", "source", "caption").hstack(
         [pl.Series(f"concept_{name}", columns[f"concept_{name}"].to_pylist()) for name in CLASSES]

@@ -24,18 +24,17 @@ def test_counts_are_in_proportion_and_never_above_what_is_there(groups, data):
 
 
 def exact(weights: list[int], sizes: list[int], total: int) -> list[Fraction]:
-    """min(size, c weight) for the c at which they add up to `total`: between two corners of that sum, a straight line."""
-    corners = sorted(
-        {Fraction(0), *(Fraction(size, weight) for weight, size in zip(weights, sizes, strict=True) if weight)}
-    )
-    sums = [sum(min(size, unit * weight) for weight, size in zip(weights, sizes, strict=True)) for unit in corners]
+    """min(size, c weight) for the c at which they add up to `total`: between corners of that sum, a straight line."""
+    groups = list(zip(weights, sizes, strict=True))
+    corners = sorted({Fraction(0), *(Fraction(size, weight) for weight, size in groups if weight)})
+    sums = [sum(min(size, unit * weight) for weight, size in groups) for unit in corners]
     above = next(place for place, amount in enumerate(sums) if amount >= total)
     if above == 0:
         unit = corners[0]
     else:
         rise = (corners[above] - corners[above - 1]) / (sums[above] - sums[above - 1])
         unit = corners[above - 1] + (total - sums[above - 1]) * rise
-    return [min(Fraction(size), unit * weight) for weight, size in zip(weights, sizes, strict=True)]
+    return [min(Fraction(size), unit * weight) for weight, size in groups]
 
 
 def test_equal_shares_and_remainders():
