@@ -1,0 +1,109 @@
+"""Spherical k-means on a sample, then every row to its nearest centroids."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from stages.near_vectors.similarity import Doubles, Embeddings, Places, Singles, blocks, cosines, norms
+from stages.noise import uniform_noise
+
+ITERATIONS = 25
+TRAINING_ROWS_PER_CLUSTER = 256
+SPARE = 8
+"""Centroids that an index names beyond those asked for, to be ranked again."""
+
+
+def training_rows(uids: Sequence[str], clusters: int, seed: int) -> Places:
+    """The 256 k rows with the smallest hash(seed, uid), in uid order: neither shards nor workers have a say."""
+    order = np.argsort(uniform_noise(uids, seed, "semdedup"), kind="stable")
+    return np.sort(order[: min(clusters, len(uids)) * TRAINING_ROWS_PER_CLUSTER])
+
+
+def fit_centroids(sample: Embeddings, clusters: int, seed: int) -> Embeddings:
+    """(k, d) float16 unit centroids, k = min(clusters, n), of the (n, d) rows to learn from.
+
+    faiss, one thread: sums in another order give other bits.
+    """
+    import faiss
+
+    training = np.ascontiguousarray(sample, np.float32)
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        kmeans = faiss.Kmeans(
+            training.shape[1],
+            min(clusters, len(training)),
+            niter=ITERATIONS,
+            seed=seed % 2**31,
+            spherical=True,
+            min_points_per_centroid=1,
+            max_points_per_centroid=TRAINING_ROWS_PER_CLUSTER,
+        )
+        kmeans.train(training)
+    finally:
+        faiss.omp_set_num_threads(threads)
+    centroids: Embeddings = np.asarray(kmeans.centroids, np.float16)
+    return centroids
+
+
+def nearest_centroids(embeddings: Embeddings, centroids: Embeddings, probe: int = 1) -> tuple[Places, Doubles]:
+    """(n, p) numbers of the p = min(probe, k) centroids with the largest cosines (first of equals), and those cosines.
+
+    A faiss index, on a GPU where there is one, names a few candidates by float32; they are ranked by exact cosines. A
+    row of which that cannot be known to be right, within the index's rounding error, is compared with all centroids. So
+    the result is the exact one on any device.
+    """
+    k, width = centroids.shape
+    probe = min(probe, k)
+    number = np.zeros((len(embeddings), probe), np.int64)
+    cosine = np.zeros((len(embeddings), probe))
+    if not len(embeddings):
+        return number, cosine
+    index = _index(unit_singles(centroids))
+    asked = min(probe + SPARE, k)
+    for rows in blocks(len(embeddings)):
+        scores, named = index.search(unit_singles(embeddings[rows]), asked)
+        named = np.sort(named, axis=1)
+        exact = _cosines_with(embeddings[rows], centroids, named)
+        number[rows], cosine[rows] = _best(exact, named, probe)
+        unsure = np.flatnonzero(cosine[rows, -1] <= scores[:, -1] + rounding_error(width)) if asked < k else []
+        if len(unsure):
+            exact = cosines(embeddings[rows][unsure], centroids)
+            every = np.broadcast_to(np.arange(k), exact.shape)
+            number[rows][unsure], cosine[rows][unsure] = _best(exact, every, probe)
+    return number, cosine
+
+
+def unit_singles(embeddings: Embeddings) -> Singles:
+    """The rows in float32, divided by their norms; rows of zeros stay."""
+    lengths = np.maximum(norms(embeddings), np.finfo(np.float16).smallest_subnormal)[:, None]
+    return np.ascontiguousarray(embeddings / lengths, np.float32)
+
+
+def rounding_error(width: int) -> float:
+    """How far a float32 dot product of two unit vectors is from the exact one at most: (d + 3) 2^-24, with a margin."""
+    return (width + 8) * 2.0**-23
+
+
+def _index(vectors: Singles) -> Any:
+    import faiss
+
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(vectors)
+    if faiss.get_num_gpus() > 0:
+        return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+    return index
+
+
+def _cosines_with(embeddings: Embeddings, centroids: Embeddings, named: Places) -> Doubles:
+    """(n, c) exact cosines of each row with the centroids (n, c) named for it."""
+    dots = np.einsum("nd,ncd->nc", embeddings.astype(np.float64), centroids[named].astype(np.float64))
+    lengths = norms(embeddings)[:, None] * norms(centroids)[named]
+    return np.divide(dots, lengths, out=np.zeros_like(dots), where=lengths > 0)
+
+
+def _best(exact: Doubles, named: Places, probe: int) -> tuple[Places, Doubles]:
+    """The first `probe` by (cosine, highest first, then number); `named` ascends in each row."""
+    order = np.argsort(-exact, axis=1, kind="stable")[:, :probe]
+    return np.take_along_axis(named, order, axis=1), np.take_along_axis(exact, order, axis=1)
