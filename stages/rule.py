@@ -106,6 +106,12 @@ class Rule(BaseModel):
         raise ContractError(f"{type(self).__name__} does not implement judge()")
 
 
+def gathered(rows: pl.LazyFrame, context: Context, *columns: str) -> pl.DataFrame:
+    """(uid, *columns) of all rows in uid order, read part by part."""
+    found = context.each_part(rows, lambda part: part.select("uid", *columns))
+    return pl.concat(found).sort("uid")
+
+
 def missing_rows(rows: pl.DataFrame, column: str) -> pl.DataFrame:
     """Verdict lines that drop the rows without a value: reason `<column>_missing`."""
     return drop_lines(rows.filter(pl.col(column).is_null()), f"{column}_missing")
