@@ -169,6 +169,11 @@ CAPTION_FINDINGS = column("caption_findings", pa.int32(), "passages of the capti
 
 # duplicates/perceptual_hash
 PHASH = column("phash", pa.uint64(), "64-bit perceptual hash: signs of the low DCT frequencies around their median")
+PHASH_TURNED = column(
+    "phash_turned",
+    pa.list_(pa.uint64()),
+    "eight perceptual hashes: as it is, mirrored left to right, upside down, both; then the same of its transpose",
+)
 GREY_DEVIATION = column(
     "grey_deviation",
     pa.float32(),

@@ -34,7 +34,7 @@ class Pairs:
 def close_pairs(hashes: Hashes, max_distance: int, mapper: Mapper = in_order) -> Pairs:
     """Every pair of positions whose hashes (n,) differ in at most `max_distance` bits.
 
-    Each pair of chunks is an independent piece of work. Memory is O(n) beside the pairs found, however full a bucket is.
+    Each pair of chunks is an independent piece of work. Memory is O(n) beside the pairs, however full a bucket is.
     """
     masks = _masks(max_distance)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.near_vectors.similarity import Doubles, Embeddings, Places, Singles, blocks, cosines, norms
+from stages.near_vectors.similarity import Doubles, Embeddings, Places, Singles, blocks, cosines, cosines_with, norms
 from stages.noise import uniform_noise
 
 ITERATIONS = 25
@@ -65,9 +65,9 @@ def nearest_centroids(embeddings: Embeddings, centroids: Embeddings, probe: int 
     for rows in blocks(len(embeddings)):
         scores, named = index.search(unit_singles(embeddings[rows]), asked)
         named = np.sort(named, axis=1)
-        exact = _cosines_with(embeddings[rows], centroids, named)
+        exact = cosines_with(embeddings[rows], centroids, named)
         number[rows], cosine[rows] = _best(exact, named, probe)
-        unsure = np.flatnonzero(cosine[rows, -1] <= scores[:, -1] + rounding_error(width)) if asked < k else []
+        unsure = np.flatnonzero((cosine[rows, -1] <= scores[:, -1] + rounding_error(width)) & (asked < k))
         if len(unsure):
             exact = cosines(embeddings[rows][unsure], centroids)
             every = np.broadcast_to(np.arange(k), exact.shape)
@@ -94,13 +94,6 @@ def _index(vectors: Singles) -> Any:
     if faiss.get_num_gpus() > 0:
         return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
     return index
-
-
-def _cosines_with(embeddings: Embeddings, centroids: Embeddings, named: Places) -> Doubles:
-    """(n, c) exact cosines of each row with the centroids (n, c) named for it."""
-    dots = np.einsum("nd,ncd->nc", embeddings.astype(np.float64), centroids[named].astype(np.float64))
-    lengths = norms(embeddings)[:, None] * norms(centroids)[named]
-    return np.divide(dots, lengths, out=np.zeros_like(dots), where=lengths > 0)
 
 
 def _best(exact: Doubles, named: Places, probe: int) -> tuple[Places, Doubles]:

@@ -36,15 +36,24 @@ def blocks(n: int) -> list[slice]:
 def cosines(one: Embeddings, other: Embeddings) -> Doubles:
     """(n, m) cosines of (n, d) and (m, d) embeddings, in [-1, 1] but for the last bit; 0 for rows of zeros."""
     lengths = np.outer(norms(one), norms(other))
-    found: Doubles = one.astype(np.float64) @ other.astype(np.float64).T
-    return np.divide(found, lengths, out=np.zeros_like(found), where=lengths > 0)
+    return _divided(one.astype(np.float64) @ other.astype(np.float64).T, lengths)
 
 
 def pair_cosines(one: Embeddings, other: Embeddings) -> Doubles:
     """(n,) cosines of the rows of two (n, d) matrices: the same bits as in `cosines`."""
     dots = np.multiply(one, other, dtype=np.float64).sum(axis=1)
-    lengths = norms(one) * norms(other)
-    return np.divide(dots, lengths, out=np.zeros_like(dots), where=lengths > 0)
+    return _divided(dots, norms(one) * norms(other))
+
+
+def cosines_with(rows: Embeddings, others: Embeddings, named: Places) -> Doubles:
+    """(n, c) cosines of each row (n, d) with those of the others (m, d) that are named for it (n, c)."""
+    dots = np.einsum("nd,ncd->nc", rows.astype(np.float64), others[named].astype(np.float64))
+    return _divided(dots, norms(rows)[:, None] * norms(others)[named])
+
+
+def _divided(dots: Doubles, lengths: Doubles) -> Doubles:
+    found: Doubles = np.divide(dots, lengths, out=np.zeros_like(dots), where=lengths > 0)
+    return found
 
 
 @dataclass(frozen=True)
