@@ -8,11 +8,11 @@ import numpy.typing as npt
 import polars as pl
 
 from stages.near_texts.bands import Buckets, Flags, band_keys, buckets, candidates, choose_bands
-from stages.near_texts.shingles import Cut, Hashes, Integers, Shingles, blocks, ranges, shingles
-from stages.near_texts.signatures import Scheme, sha1_shingles, signatures, upper_words
-from stages.rule import Mapper, in_order
+from stages.near_texts.shingles import Cut, Hashes, Integers, blocks, ranges, shingles
+from stages.near_texts.signatures import Scheme, matrices, sha1_shingles, signatures, upper_words
 
 Doubles = npt.NDArray[np.float64]
+ONE = np.uint64(1)
 
 
 @dataclass(frozen=True)
@@ -65,29 +65,33 @@ def close_texts(texts: Sequence[str], threshold: float, minhash: MinHash | None 
     keys = how.keys(texts)
     everywhere = np.fromiter(map(bool, texts), np.bool_, len(texts))
     bands = [buckets(each).only(everywhere) for each in keys]
-    return verified(pl.Series(texts, dtype=pl.String), bands, everywhere, everywhere, how)
+    found = pieces(pl.Series(texts, dtype=pl.String), bands, everywhere, everywhere)
+    return joined([verified(piece, how) for piece in found])
 
 
-def verified(
-    texts: pl.Series, bands: Sequence[Buckets], earlier: Flags, later: Flags, how: MinHash, mapper: Mapper = in_order
-) -> Pairs:
-    """The candidates between `earlier` and `later` places whose Jaccard index reaches the threshold.
+@dataclass(frozen=True)
+class Piece:
+    """Candidates to verify, with their own texts."""
 
-    Each block of candidates is an independent piece of work, and takes its own texts along.
-    """
+    texts: list[str]
+    places: Integers
+    """Where each text stands among all texts."""
+    first: Integers
+    second: Integers
 
-    def pieces() -> Iterator[tuple[list[str], Integers, Integers, Integers]]:
-        for first, second in candidates(bands, earlier, later):
-            used, local = np.unique(np.concatenate([first, second]), return_inverse=True)
-            yield texts.gather(used).to_list(), used, local[: len(first)], local[len(first) :]
 
-    def compare(piece: tuple[list[str], Integers, Integers, Integers]) -> Pairs:
-        own, used, first, second = piece
-        jaccard = jaccards(own, first, second, how.cut)
-        close = jaccard >= how.threshold
-        return Pairs(used[first[close]], used[second[close]], jaccard[close])
+def pieces(texts: pl.Series, bands: Sequence[Buckets], earlier: Flags, later: Flags) -> Iterator[Piece]:
+    """The candidates between `earlier` and `later` places, in independent pieces of bounded size; see `candidates`."""
+    for first, second in candidates(bands, earlier, later):
+        used, local = np.unique(np.concatenate([first, second]), return_inverse=True)
+        yield Piece(texts.gather(used).to_list(), used, local[: len(first)], local[len(first) :])
 
-    return joined(mapper(compare, pieces()))
+
+def verified(piece: Piece, how: MinHash) -> Pairs:
+    """The candidates whose Jaccard index reaches the threshold."""
+    jaccard = jaccards(piece.texts, piece.first, piece.second, how.cut)
+    close = jaccard >= how.threshold
+    return Pairs(piece.places[piece.first[close]], piece.places[piece.second[close]], jaccard[close])
 
 
 def joined(found: Sequence[Pairs]) -> Pairs:
@@ -101,28 +105,21 @@ def joined(found: Sequence[Pairs]) -> Pairs:
 
 
 def jaccards(texts: Sequence[str], first: Integers, second: Integers, cut: Cut) -> Doubles:
-    """|A & B| / |A | B| of the n-gram sets of the texts at each pair of places; 0 for two empty texts.
+    """|A & B| / |A | B| of the n-gram sets of the texts at each pair of places; 0 where one is empty.
 
-    Exact, but for n-grams whose 64-bit hashes collide, which is 2^-64 for two.
+    Exact, but for n-grams whose hashes agree in 63 bits. The last bit tells A from B: with both sorted together, a hash
+    of both sets is where an A is followed by its B, and a hash of the union where another one begins.
     """
     found = shingles(texts, cut)
-    names, ids = np.unique(found.hashes, return_inverse=True)
-    size = max(len(names), 1)
-    codes = np.unique(found.owners() * size + ids)  # each n-gram once per text
-    owners, ids = np.divmod(codes, size)
-    counts = np.bincount(owners, minlength=len(texts))
-    both = _common(Shingles(ids.astype(np.uint64), counts), first, second, size)
-    union = counts[first] + counts[second] - both
-    index: Doubles = both / np.maximum(union, 1)
+    begin = np.cumsum(found.counts) - found.counts
+    index = np.zeros(len(first))
+    filled = np.flatnonzero((found.counts[first] > 0) & (found.counts[second] > 0))
+    sides = np.stack([first[filled], second[filled]], axis=1).ravel()
+    counts = found.counts[sides]
+    tags = np.repeat(np.tile(np.array([0, 1], np.uint64), len(filled)), counts)
+    tagged = (found.hashes[ranges(begin[sides], counts)] & ~ONE) | tags
+    for pairs, places in matrices(counts[::2] + counts[1::2]):
+        both = np.sort(tagged[places].T, axis=1)
+        steps = both[:, 1:] ^ both[:, :-1]
+        index[filled[pairs]] = (steps == ONE).sum(axis=1) / (1 + (steps > ONE).sum(axis=1))
     return index
-
-
-def _common(sets: Shingles, first: Integers, second: Integers, size: int) -> Integers:
-    """How many of their distinct n-grams two texts share."""
-    begin = np.cumsum(sets.counts) - sets.counts
-    numbers = np.arange(len(first))
-    places = np.concatenate([ranges(begin[side], sets.counts[side]) for side in (first, second)])
-    pairs = np.concatenate([np.repeat(numbers, sets.counts[side]) for side in (first, second)])
-    codes = np.sort(pairs * size + sets.hashes[places].astype(np.int64))
-    twice = codes[1:][codes[1:] == codes[:-1]]
-    return np.bincount(twice // size, minlength=len(first))

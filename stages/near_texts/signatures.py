@@ -64,13 +64,16 @@ def signatures(hashes: Words, counts: Integers, number: int, used: int, scheme: 
     a, b = permutations(number, scheme)
     found = np.full((used, len(counts)), LARGEST, np.uint32)
     source, lowest = (_fmix32(hashes), _affine) if scheme == "affine32" else (hashes.astype(np.uint64), _legacy)
-    for sets, places in _matrices(counts):
+    for sets, places in matrices(counts):
         found[:, sets] = lowest(source[places], a[:used], b[:used])
     return found
 
 
-def _matrices(counts: Integers) -> Iterator[tuple[Integers, Integers]]:
-    """(m,) sets of about the same size, and (width, m) places of their hashes, the last one repeated."""
+def matrices(counts: Integers) -> Iterator[tuple[Integers, Integers]]:
+    """Ragged rows, one after the other, as matrices that are filled up with little.
+
+    Yields (m,) rows of about the same length and (width, m) places of what they hold, each row's last one repeated.
+    """
     begin = np.cumsum(counts) - counts
     order = np.argsort(counts, kind="stable")
     order = order[counts[order] > 0]
