@@ -11,27 +11,6 @@ from tests.stages.duplicates.test_semdedup import planted
 from tests.stages.parts import judged_in_parts
 
 WORDS = "a dog cat red small runs sits on under the table grass near big old tree with ball two men"
-    "a",
-    "dog",
-    "cat",
-    "red",
-    "small",
-    "runs",
-    "sits",
-    "on",
-    "under",
-    "the",
-    "table",
-    "grass",
-    "near",
-    "big",
-    "old",
-    "tree",
-    "with",
-    "ball",
-    "two",
-    "men",
-]
 
 
 def table(n: int, seed: int, prefix: str) -> pl.DataFrame:
@@ -40,9 +19,9 @@ def table(n: int, seed: int, prefix: str) -> pl.DataFrame:
     common = shared.integers(0, 2**64, 20, dtype=np.uint64)
     hashes = noise.integers(0, 2**64, n, dtype=np.uint64)
     near = noise.choice(n, n // 3, replace=False)
-    hashes[near] = common[noise.integers(0, 20, len(near))] ^ (
-        np.uint64(1) << noise.integers(0, 64, len(near)).astype(np.uint64)
-    )
+    flips = np.uint64(1) << noise.integers(0, 64, len(near)).astype(np.uint64)
+    hashes[near] = common[noise.integers(0, 20, len(near))] ^ flips
+    others = noise.integers(0, 2**64, (n, 7), dtype=np.uint64)
     embeddings = np.concatenate([planted(n, 8, seed)[: n - n // 5], planted(40, 8, 7)[noise.integers(0, 40, n // 5)]])
     captions = [" ".join(noise.choice(WORDS.split(" "), 7)) for _ in range(n)]
     captions[: n // 10] = ["A dog runs on the GRASS near two men"] * (n // 10)
