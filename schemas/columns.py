@@ -80,6 +80,8 @@ CONTENT_HASH = column(
     "content_hash", pa.string(), "XXH3-128 of the name suffix and bytes of every member, 32 hex digits"
 )
 PROVIDED = (IMAGE, CAPTION, KEY, IMAGE_HASH, CONTENT_HASH)
+# What an export provides where a rule merges captions.
+CAPTIONS = column("captions", pa.list_(pa.string()), "the sample's caption, then those of samples merged into it")
 
 # quality/image_header
 IMAGE_FORMAT = column("image_format", pa.string(), "decoder that recognised the content, e.g. JPEG, PNG, WEBP")
