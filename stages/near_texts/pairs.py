@@ -36,7 +36,7 @@ class MinHash:
     threshold: float
     cut: Cut = field(default_factory=Cut)
     recall: float = 0.95
-    permutations: int = 128
+    permutations: int = 192
     compat: Scheme | None = None
 
     def keys(self, texts: Sequence[str]) -> Hashes:

@@ -35,7 +35,7 @@ class Cut:
     """
 
     unit: Unit = "char"
-    sizes: tuple[int, ...] = (4,)
+    sizes: tuple[int, ...] = (3,)
 
     def spelled(self, text: str) -> list[str]:
         """The n-grams as texts, in order, repeats included; words are what stands between white space."""

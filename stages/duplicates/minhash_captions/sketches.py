@@ -41,6 +41,8 @@ def sketch(part: pl.DataFrame, column: str, how: MinHash) -> Sketch:
 
 def together(sketches: Sequence[Sketch]) -> Sketch:
     """One sketch of all parts."""
+    if len(sketches) == 1:
+        return sketches[0]
     texts, place = distinct(pl.concat([each.texts for each in sketches]))
     first = np.zeros(len(texts), np.int64)
     first[place[::-1]] = np.arange(len(place))[::-1]
