@@ -134,13 +134,21 @@ def test_merged_captions_are_not_lost_silently(make_pool: Callable[..., Path]) -
         resolve(recipe)
 
 
-RULES = """select:
-  - {kind: exact_duplicates}
-  - {kind: near_duplicate_images}
-  - {kind: bimodal_duplicates, images: near, captions: near, when: either, prefer: words}
-  - {kind: decontaminate, against: [seen, other], jaccard: 0.8}
+DECONTAMINATE = """  - {kind: decontaminate, against: [seen, other], jaccard: 0.95}
 references: {seen: {shards: "seen/*.tar"}, other: {shards: "other/*.tar"}}
 """
+RULES = (
+    """select:
+  - {kind: exact_duplicates}
+  - {kind: near_duplicate_images}
+  - kind: bimodal_duplicates
+    images: near
+    captions: {kind: near, threshold: 0.95}
+    when: either
+    prefer: words
+"""
+    + DECONTAMINATE
+)
 
 
 def with_references(recipe: Path) -> Path:
@@ -152,8 +160,7 @@ def with_references(recipe: Path) -> Path:
 
 
 def test_what_an_evaluation_set_holds_leaves_the_pool(make_pool: Callable[..., Path], ray_cluster: object) -> None:
-    rule = "select:\n" + RULES.splitlines()[4] + "\n" + RULES.splitlines()[5] + "\n"
-    outcome = run(resolve(with_references(make_pool(extra=rule))), Cluster(), until="select")
+    outcome = run(resolve(with_references(make_pool(extra="select:\n" + DECONTAMINATE))), Cluster(), until="select")
     lines = outcome.ledger.filter(pl.col("reason") == "matches_reference")
     keys = dict(outcome.ledger.select("uid", "key").iter_rows())
     named = {keys[line["uid"]]: keys[line["duplicate_of"]] for line in lines.iter_rows(named=True)}
