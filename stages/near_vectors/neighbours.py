@@ -14,12 +14,14 @@ import polars as pl
 import xxhash
 
 from schemas.errors import CuveeError
-from stages.near_vectors.clusters import fit_centroids, nearest_centroids, training_rows
-from stages.near_vectors.similarity import Doubles, Embeddings, Flags, Places, Rows, above, largest_earlier, norms
+from stages.clusters import probed_centroids, train_centroids, training_rows
+from stages.near_vectors.similarity import Flags, Places, Rows, above, largest_earlier
 from stages.rule import Context, Mapper
-from stages.vectors import vectors
+from stages.vectors import Doubles, Vectors, norms, vectors
 
 MOST_CLUSTERS = 50_000
+PURPOSE = "semdedup"
+"""Of the hash that draws what k-means is trained on."""
 ROWS_PER_PIECE = 100_000
 MOST_PAIRS = 1 << 27
 """What is held of pairs; each takes 24 bytes."""
@@ -38,7 +40,7 @@ class Compared:
         names = [self.column, *([self.second] if self.second else [])]
         return rows.select("uid", *names).filter(pl.col(self.column).is_not_null()).sort("uid")
 
-    def matrices(self, rows: pl.DataFrame, width: int) -> tuple[Embeddings, Embeddings | None]:
+    def matrices(self, rows: pl.DataFrame, width: int) -> tuple[Vectors, Vectors | None]:
         """The embeddings of `known` rows and those that have a veto, zeros where there is none.
 
         Raises:
@@ -169,8 +171,8 @@ class Clustering:
     probe: int = 1
 
     def neighbours(
-        self, rows: pl.LazyFrame, context: Context, pinned: Embeddings | None, collapse: bool
-    ) -> tuple[Neighbours, Embeddings] | None:
+        self, rows: pl.LazyFrame, context: Context, pinned: Vectors | None, collapse: bool
+    ) -> tuple[Neighbours, Vectors] | None:
         """The rows with an embedding, at the nearest of the pinned or else of fitted centroids; None if there are none.
 
         Raises:
@@ -189,25 +191,25 @@ class Clustering:
         digests = pl.concat([part[3] for part in parts]).gather(by)
         return Neighbours(known, compared, uids, numbers, cosine, digests, context.map), centroids
 
-    def _fitted(self, known: pl.LazyFrame, uids: pl.Series, seed: int) -> Embeddings:
+    def _fitted(self, known: pl.LazyFrame, uids: pl.Series, seed: int) -> Vectors:
         clusters = self.clusters or min(max(isqrt(len(uids)), 1), MOST_CLUSTERS)
-        chosen = uids.gather(training_rows(uids.to_list(), clusters, seed)).to_frame()
+        chosen = uids.gather(training_rows(uids.to_list(), clusters, seed, PURPOSE)).to_frame()
         sample = known.join(chosen.lazy(), on="uid", how="semi").sort("uid").collect()
-        return fit_centroids(self.compared.matrices(sample, 0)[0], clusters, seed)
+        return train_centroids(self.compared.matrices(sample, 0)[0], clusters, seed)
 
 
 def _assign(
-    part: pl.DataFrame, compared: Compared, centroids: Embeddings, probe: int, digests: bool
+    part: pl.DataFrame, compared: Compared, centroids: Vectors, probe: int, digests: bool
 ) -> tuple[pl.Series, Places, Doubles, pl.Series]:
     """(uids, nearest centroids, cosine with the nearest, digests) of a part's rows."""
     known = compared.known(part.lazy()).collect()
     first, second = compared.matrices(known, centroids.shape[1])
-    numbers, cosine = nearest_centroids(first, centroids, probe)
+    numbers, cosine = probed_centroids(first, centroids, probe)
     named = _digests(known["uid"], first, second) if digests else pl.Series([None] * len(known), dtype=pl.String)
     return known["uid"], numbers, cosine[:, 0], named
 
 
-def _digests(uids: pl.Series, first: Embeddings, second: Embeddings | None) -> pl.Series:
+def _digests(uids: pl.Series, first: Vectors, second: Vectors | None) -> pl.Series:
     """XXH3-128 of all that is compared of a row; its uid where nothing can be close to it for want of the second."""
     both = first if second is None else np.concatenate([first, second], axis=1)
     found = [xxhash.xxh3_128_hexdigest(row.tobytes()) for row in both]

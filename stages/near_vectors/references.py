@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from stages.near_vectors.clusters import rounding_error, unit_singles
-from stages.near_vectors.similarity import Doubles, Embeddings, Places, blocks, pair_cosines
+from stages.clusters import Places, rounding_error, unit_singles
+from stages.vectors import Doubles, Vectors, blocks, pair_cosines
 
-REFERENCES_AT_ONCE = 8192
+ROWS_AT_ONCE, REFERENCES_AT_ONCE = 1024, 8192
 
 
-def closest_references(rows: Embeddings, references: Embeddings, above: float) -> tuple[Places, Doubles]:
+def closest_references(rows: Vectors, references: Vectors, above: float) -> tuple[Places, Doubles]:
     """(n,) for each row the reference (m, d) of the largest cosine above `above`, the first of equals, else -1.
 
     Also (n,) that cosine, -inf where there is none. float32 says which pairs may be it, exact cosines decide.
@@ -18,7 +18,7 @@ def closest_references(rows: Embeddings, references: Embeddings, above: float) -
     for begin in range(0, len(references), REFERENCES_AT_ONCE):
         some = references[begin : begin + REFERENCES_AT_ONCE]
         singles = unit_singles(some)
-        for block in blocks(len(rows)):
+        for block in blocks(len(rows), ROWS_AT_ONCE):
             found = unit_singles(rows[block]) @ singles.T
             enough = np.maximum(found.max(axis=1) - 2 * error, above - error)
             row, other = np.nonzero(found >= enough[:, None])

@@ -13,8 +13,8 @@ from stages.hamming import close_pairs, close_turned_pairs, similarity
 from stages.near_texts import MinHash
 from stages.near_texts.sets import close_pairs_of, normal_texts
 from stages.near_vectors.neighbours import MOST_CLUSTERS, Clustering, Compared
-from stages.near_vectors.similarity import Embeddings
 from stages.rule import Context
+from stages.vectors import Vectors
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Likeness(BaseModel):
         """What it reads."""
         raise NotImplementedError
 
-    def alike(self, given: Rows) -> tuple[Alike, Embeddings | None]:
+    def alike(self, given: Rows) -> tuple[Alike, Vectors | None]:
         """Which rows are alike; and the centroids, if any were needed."""
         raise NotImplementedError
 
@@ -102,7 +102,7 @@ class SemanticImages(Likeness):
         """The embedding."""
         return (IMAGE_EMBEDDING.name,)
 
-    def alike(self, given: Rows) -> tuple[Alike, Embeddings | None]:
+    def alike(self, given: Rows) -> tuple[Alike, Vectors | None]:
         """Equal embeddings are a class."""
         fit = given.context.fit
         pinned = fit.arrays["centroids"].astype(np.float16) if fit else None

@@ -7,7 +7,8 @@ import numpy as np
 
 from stages.greedy import greedy_partners, of_copies
 from stages.near_vectors.neighbours import Neighbours
-from stages.near_vectors.similarity import Doubles, Places
+from stages.near_vectors.similarity import Places
+from stages.vectors import Doubles
 
 ALL_BUT_COPIES = 2.0
 """No cosine is above it."""

@@ -13,10 +13,11 @@ from stages.duplicate_groups import group_evidence
 from stages.duplicates.semdedup.greedy import Greedy
 from stages.fit import Fit
 from stages.near_vectors.neighbours import MOST_CLUSTERS, Clustering, Compared, Neighbours
-from stages.near_vectors.similarity import Doubles, Places
+from stages.near_vectors.similarity import Places
 from stages.noise import uniform_noise
 from stages.order import share_of
 from stages.rule import Context, Rule, Verdict, drop_lines
+from stages.vectors import Doubles
 
 HISTOGRAM = np.linspace(0, 1, 41)
 SIMILARITY_DECIMALS = 12

@@ -9,11 +9,11 @@ import pytest
 from pydantic import ValidationError
 
 from schemas.errors import CuveeError
+from stages.clusters import fit_centroids, probed_centroids
 from stages.duplicates.semdedup import SemDeDup
 from stages.near_vectors import neighbours
-from stages.near_vectors.clusters import fit_centroids, nearest_centroids, training_rows
-from stages.near_vectors.similarity import cosines
 from stages.rule import Context, Verdict
+from stages.vectors import cosines
 from tests.stages.duplicates.test_semdedup import judge, partners, planted, table
 from tests.stages.parts import judged_in_parts
 
@@ -21,8 +21,8 @@ from tests.stages.parts import judged_in_parts
 def compared(embeddings: np.ndarray, clusters: int, probe: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """(n, n) which pairs share a cluster, as its own for one of them; and the order of rows, far ones first."""
     uids = [f"{number:06d}" for number in range(len(embeddings))]
-    centroids = fit_centroids(embeddings[training_rows(uids, clusters, seed)], clusters, seed)
-    number, cosine = nearest_centroids(embeddings, centroids, probe)
+    centroids = fit_centroids(embeddings, uids, clusters, seed, "semdedup")
+    number, cosine = probed_centroids(embeddings, centroids, probe)
     home = number[:, 0]
     at_home = (number[:, :, None] == home[None, None, :]).any(axis=1)
     return at_home | at_home.T, np.argsort(cosine[:, 0], kind="stable")

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from stages.near_vectors import clusters
-from stages.near_vectors.clusters import nearest_centroids
-from stages.near_vectors.similarity import cosines, cosines_with, pair_cosines
+from stages import clusters
+from stages.clusters import nearest_centroids, probed_centroids
+from stages.vectors import cosines, cosines_with, pair_cosines
 
 
 def unit(n: int, d: int, seed: int) -> np.ndarray:
@@ -21,7 +21,7 @@ def by_hand(rows: np.ndarray, centroids: np.ndarray, probe: int) -> tuple[np.nda
 @pytest.mark.parametrize("width", [3, 64])
 def test_an_index_and_exact_ranks_name_the_nearest(probe: int, width: int) -> None:
     rows, centroids = unit(2_500, width, 1), unit(60, width, 2)
-    number, cosine = nearest_centroids(rows, centroids, probe)
+    number, cosine = probed_centroids(rows, centroids, probe)
     expected = by_hand(rows, centroids, probe)
     assert (number == expected[0]).all() and cosine.tobytes() == expected[1].tobytes()
 
@@ -29,14 +29,14 @@ def test_an_index_and_exact_ranks_name_the_nearest(probe: int, width: int) -> No
 def test_where_the_index_cannot_know_all_centroids_are_compared() -> None:
     rows, one = unit(50, 16, 1), unit(1, 16, 2)
     centroids = np.repeat(one, 40, axis=0)  # all alike: the first is the nearest
-    number, _ = nearest_centroids(rows, centroids, 2)
+    number, _ = probed_centroids(rows, centroids, 2)
     assert number.tolist() == [[0, 1]] * 50
 
 
 def test_more_probes_than_centroids_are_all_of_them() -> None:
-    number, cosine = nearest_centroids(unit(4, 8, 1), unit(3, 8, 2), 8)
+    number, cosine = probed_centroids(unit(4, 8, 1), unit(3, 8, 2), 8)
     assert number.shape == cosine.shape == (4, 3)
-    assert nearest_centroids(unit(0, 8, 1), unit(3, 8, 2))[0].shape == (0, 1)
+    assert nearest_centroids(unit(0, 8, 1), unit(3, 8, 2))[0].shape == (0,)
 
 
 def test_rounding_stays_within_the_bound() -> None:

@@ -1,30 +1,42 @@
-"""Spherical k-means on a sample, then every row to its nearest centroids."""
+"""Spherical k-means on a sample, then every row to its nearest centroid."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from stages.near_vectors.similarity import Doubles, Embeddings, Places, Singles, blocks, cosines, cosines_with, norms
 from stages.noise import uniform_noise
+from stages.vectors import Doubles, Vectors, blocks, cosines, cosines_with, norms
+
+Places = npt.NDArray[np.int64]
+Singles = npt.NDArray[np.float32]
 
 ITERATIONS = 25
 TRAINING_ROWS_PER_CLUSTER = 256
+BLOCK_ROWS = 1024
 SPARE = 8
 """Centroids that an index names beyond those asked for, to be ranked again."""
 
 
-def training_rows(uids: Sequence[str], clusters: int, seed: int) -> Places:
-    """The 256 k rows with the smallest hash(seed, uid), in uid order: neither shards nor workers have a say."""
-    order = np.argsort(uniform_noise(uids, seed, "semdedup"), kind="stable")
+def training_rows(uids: Sequence[str], clusters: int, seed: int, purpose: str) -> Places:
+    """The 256 k rows with the smallest hash(seed, uid), in uid order where the uids are: what k-means is trained on."""
+    order = np.argsort(uniform_noise(uids, seed, purpose), kind="stable")
     return np.sort(order[: min(clusters, len(uids)) * TRAINING_ROWS_PER_CLUSTER])
 
 
-def fit_centroids(sample: Embeddings, clusters: int, seed: int) -> Embeddings:
-    """(k, d) float16 unit centroids, k = min(clusters, n), of the (n, d) rows to learn from.
+def fit_centroids(embeddings: Vectors, uids: Sequence[str], clusters: int, seed: int, purpose: str) -> Vectors:
+    """(k, d) float16 unit centroids, k = min(clusters, n), of (n, d) rows in uid order.
 
-    faiss, one thread: sums in another order give other bits.
+    Trained on a sample that is drawn by uid, in one thread (sums in another order give other bits): neither shards nor
+    workers have a say.
     """
+    k = min(clusters, len(embeddings))
+    return train_centroids(embeddings[training_rows(uids, k, seed, purpose)], k, seed)
+
+
+def train_centroids(sample: Vectors, clusters: int, seed: int) -> Vectors:
+    """(k, d) float16 unit centroids, k = min(clusters, n), of the (n, d) rows to train on, by faiss, in one thread."""
     import faiss
 
     training = np.ascontiguousarray(sample, np.float32)
@@ -43,11 +55,17 @@ def fit_centroids(sample: Embeddings, clusters: int, seed: int) -> Embeddings:
         kmeans.train(training)
     finally:
         faiss.omp_set_num_threads(threads)
-    centroids: Embeddings = np.asarray(kmeans.centroids, np.float16)
+    centroids: Vectors = np.asarray(kmeans.centroids, np.float16)
     return centroids
 
 
-def nearest_centroids(embeddings: Embeddings, centroids: Embeddings, probe: int = 1) -> tuple[Places, Doubles]:
+def nearest_centroids(embeddings: Vectors, centroids: Vectors) -> tuple[Places, Doubles]:
+    """(n,) number of the centroid with the largest cosine (the first of equals), and that cosine."""
+    number, cosine = probed_centroids(embeddings, centroids, 1)
+    return number[:, 0], cosine[:, 0]
+
+
+def probed_centroids(embeddings: Vectors, centroids: Vectors, probe: int) -> tuple[Places, Doubles]:
     """(n, p) numbers of the p = min(probe, k) centroids with the largest cosines (first of equals), and those cosines.
 
     A faiss index, on a GPU where there is one, names a few candidates by float32; they are ranked by exact cosines. A
@@ -62,7 +80,7 @@ def nearest_centroids(embeddings: Embeddings, centroids: Embeddings, probe: int 
         return number, cosine
     index = _index(unit_singles(centroids))
     asked = min(probe + SPARE, k)
-    for rows in blocks(len(embeddings)):
+    for rows in blocks(len(embeddings), BLOCK_ROWS):
         scores, named = index.search(unit_singles(embeddings[rows]), asked)
         named = np.sort(named, axis=1)
         exact = cosines_with(embeddings[rows], centroids, named)
@@ -75,7 +93,7 @@ def nearest_centroids(embeddings: Embeddings, centroids: Embeddings, probe: int 
     return number, cosine
 
 
-def unit_singles(embeddings: Embeddings) -> Singles:
+def unit_singles(embeddings: Vectors) -> Singles:
     """The rows in float32, divided by their norms; rows of zeros stay."""
     lengths = np.maximum(norms(embeddings), np.finfo(np.float16).smallest_subnormal)[:, None]
     return np.ascontiguousarray(embeddings / lengths, np.float32)
