@@ -33,7 +33,7 @@ class Decontaminate(Rule):
     """Drops rows that match a sample of a reference set, as `matches_reference`; `duplicate_of` names that sample.
 
     A row matches by equal image bytes, by perceptual hashes within `max_distance` bits, by image embeddings with a
-    cosine above `cosine`, or by captions whose sets of character 4-grams have a Jaccard index of at least `jaccard`;
+    cosine above `cosine`, or by captions whose sets of character 3-grams have a Jaccard index of at least `jaccard`;
     null turns one off. Named is the closest partner by the first of these that finds one; ties go by the order of
     `against`, then by uid. Flat images match by their bytes alone. Parts of the pool are the partition key, with equal
     results.

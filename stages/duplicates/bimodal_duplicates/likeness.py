@@ -140,7 +140,7 @@ class ExactCaptions(Likeness):
 
 
 class NearCaptions(Likeness):
-    """Normal forms whose sets of character 4-grams have a Jaccard index >= `threshold`; see `minhash_captions`."""
+    """Normal forms whose sets of character 3-grams have a Jaccard index >= `threshold`; see `minhash_captions`."""
 
     kind: Literal["near"] = "near"
     threshold: float = Field(0.8, ge=0.3, le=1)

@@ -58,7 +58,7 @@ def fates(verdict: Verdict) -> dict[str, tuple[str, float]]:
 
 def grams(text: str) -> set[str]:
     text = " ".join(text.lower().split())
-    return {text[at : at + 4] for at in range(len(text) - 3)}
+    return {text[at : at + 3] for at in range(len(text) - 2)}
 
 
 def same_image(one: dict[str, Any], other: dict[str, Any], how: str) -> float:

@@ -58,7 +58,7 @@ def judge(settings: dict[str, Any], rows: pl.DataFrame = POOL, sets: dict[str, p
 
 def grams(text: str) -> set[str]:
     text = text.lower()
-    return {text[at : at + 4] for at in range(len(text) - 3)}
+    return {text[at : at + 3] for at in range(len(text) - 2)}
 
 
 def alike(row: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
