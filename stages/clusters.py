@@ -65,32 +65,45 @@ def nearest_centroids(embeddings: Vectors, centroids: Vectors) -> tuple[Places, 
     return number[:, 0], cosine[:, 0]
 
 
-def probed_centroids(embeddings: Vectors, centroids: Vectors, probe: int) -> tuple[Places, Doubles]:
+def probed_centroids(embeddings: Vectors, centroids: Vectors, probe: int, index: Any = None) -> tuple[Places, Doubles]:
     """(n, p) numbers of the p = min(probe, k) centroids with the largest cosines (first of equals), and those cosines.
 
-    A faiss index, on a GPU where there is one, names a few candidates by float32; they are ranked by exact cosines. A
-    row of which that cannot be known to be right, within the index's rounding error, is compared with all centroids. So
-    the result is the exact one on any device.
+    On a GPU a faiss index names a few candidates by float32; they are ranked by exact cosines, and a row of which that
+    cannot be known to be right, within the index's rounding error, is compared with all centroids. So the result is the
+    exact one on any device. Without a GPU exact cosines take no longer than an index.
+
+    Args:
+        embeddings: (n, d).
+        centroids: (k, d).
+        probe: how many are wanted.
+        index: of `flat_index`; default: one on the GPU, where faiss sees one.
     """
-    k, width = centroids.shape
-    probe = min(probe, k)
+    probe = min(probe, len(centroids))
     number = np.zeros((len(embeddings), probe), np.int64)
     cosine = np.zeros((len(embeddings), probe))
-    if not len(embeddings):
-        return number, cosine
-    index = _index(unit_singles(centroids))
-    asked = min(probe + SPARE, k)
+    every = np.arange(len(centroids))
+    index = index if index is not None else _gpu_index(centroids)
     for rows in blocks(len(embeddings), BLOCK_ROWS):
-        scores, named = index.search(unit_singles(embeddings[rows]), asked)
-        named = np.sort(named, axis=1)
-        exact = cosines_with(embeddings[rows], centroids, named)
-        number[rows], cosine[rows] = _best(exact, named, probe)
-        unsure = np.flatnonzero((cosine[rows, -1] <= scores[:, -1] + rounding_error(width)) & (asked < k))
-        if len(unsure):
-            exact = cosines(embeddings[rows][unsure], centroids)
-            every = np.broadcast_to(np.arange(k), exact.shape)
-            number[rows][unsure], cosine[rows][unsure] = _best(exact, every, probe)
+        if index is None:
+            number[rows], cosine[rows] = _best(cosines(embeddings[rows], centroids), every, probe)
+            continue
+        number[rows], cosine[rows], sure = _indexed(embeddings[rows], centroids, probe, index)
+        if not sure.all():
+            exact = cosines(embeddings[rows][~sure], centroids)
+            number[rows][~sure], cosine[rows][~sure] = _best(exact, every, probe)
     return number, cosine
+
+
+def _indexed(
+    rows: Vectors, centroids: Vectors, probe: int, index: Any
+) -> tuple[Places, Doubles, npt.NDArray[np.bool_]]:
+    """As `probed_centroids` by an index's candidates, and (n,) whether no other centroid can be among them."""
+    asked = min(probe + SPARE, len(centroids))
+    scores, named = index.search(unit_singles(rows), asked)
+    named = np.sort(named, axis=1)
+    number, cosine = _best(cosines_with(rows, centroids, named), named, probe)
+    sure = cosine[:, -1] > scores[:, -1] + rounding_error(centroids.shape[1])
+    return number, cosine, sure | (asked == len(centroids))
 
 
 def unit_singles(embeddings: Vectors) -> Singles:
@@ -104,17 +117,26 @@ def rounding_error(width: int) -> float:
     return (width + 8) * 2.0**-23
 
 
-def _index(vectors: Singles) -> Any:
+def flat_index(centroids: Vectors) -> Any:
+    """A faiss index of unit vectors by dot product, on the CPU."""
     import faiss
 
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(vectors)
-    if faiss.get_num_gpus() > 0:
-        return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+    index = faiss.IndexFlatIP(centroids.shape[1])
+    index.add(unit_singles(centroids))
     return index
+
+
+def _gpu_index(centroids: Vectors) -> Any:
+    """The same on the first GPU; None where faiss sees none."""
+    import faiss
+
+    if faiss.get_num_gpus() == 0:
+        return None
+    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, flat_index(centroids))
 
 
 def _best(exact: Doubles, named: Places, probe: int) -> tuple[Places, Doubles]:
     """The first `probe` by (cosine, highest first, then number); `named` ascends in each row."""
-    order = np.argsort(-exact, axis=1, kind="stable")[:, :probe]
+    order = np.argsort(-exact, axis=1, kind="stable")[:, :probe] if probe > 1 else exact.argmax(axis=1)[:, None]
+    named = np.broadcast_to(named, exact.shape)
     return np.take_along_axis(named, order, axis=1), np.take_along_axis(exact, order, axis=1)

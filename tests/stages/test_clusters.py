@@ -21,15 +21,16 @@ def by_hand(rows: np.ndarray, centroids: np.ndarray, probe: int) -> tuple[np.nda
 @pytest.mark.parametrize("width", [3, 64])
 def test_an_index_and_exact_ranks_name_the_nearest(probe: int, width: int) -> None:
     rows, centroids = unit(2_500, width, 1), unit(60, width, 2)
-    number, cosine = probed_centroids(rows, centroids, probe)
     expected = by_hand(rows, centroids, probe)
-    assert (number == expected[0]).all() and cosine.tobytes() == expected[1].tobytes()
+    for index in (None, clusters.flat_index(centroids)):
+        number, cosine = probed_centroids(rows, centroids, probe, index)
+        assert (number == expected[0]).all() and cosine.tobytes() == expected[1].tobytes()
 
 
 def test_where_the_index_cannot_know_all_centroids_are_compared() -> None:
     rows, one = unit(50, 16, 1), unit(1, 16, 2)
     centroids = np.repeat(one, 40, axis=0)  # all alike: the first is the nearest
-    number, _ = probed_centroids(rows, centroids, 2)
+    number, _ = probed_centroids(rows, centroids, 2, clusters.flat_index(centroids))
     assert number.tolist() == [[0, 1]] * 50
 
 
