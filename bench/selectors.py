@@ -7,8 +7,10 @@ there. Beside `m4` the same program over rows instead of patterns, by HiGHS, for
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -24,7 +26,7 @@ from stages.vectors import cosines, vectors
 
 WIDTH = 64
 SENSITIVE, LABELS = 3, 6
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "random": {},
     "best": {"column": "clip_score"},
     "longest_caption": {},
@@ -85,7 +87,7 @@ def speed(rows: list[int]) -> None:
                 continue
             rule = kinds(Rule)[kind].model_validate({"kind": kind, "fraction": 0.05, **settings})
             lazy = frame.select("uid", "source", *rule.columns()).lazy()
-            print(f"{kind:16} {count:9,} rows  {seconds(lambda: rule.judge(lazy, Context(0))):7.2f} s", flush=True)
+            print(f"{kind:16} {count:9,} rows  {seconds(partial(rule.judge, lazy, Context(0))):7.2f} s", flush=True)
         bias(frame)
 
 
