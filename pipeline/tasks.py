@@ -4,6 +4,7 @@ Core tasks and not Ray Data wherever all work is of one kind: a graph's start an
 that an incremental run or an export takes. `graph.py` is for what streams between CPUs and GPUs.
 """
 
+import gc
 import itertools
 import traceback
 from collections import Counter
@@ -98,8 +99,13 @@ def _results(key: str, shared: list[Any], name: str) -> Iterator[tuple[Any, str 
     if _opened is None or _opened[0] != key:
         import ray
 
-        _opened = None
-        _opened = key, ray.get(shared[0]).open()
+        if _opened is not None:
+            _opened = None
+            gc.collect()
+        job = ray.get(shared[0])
+        # What is imported by now stays: to walk it again and again took a sixth of the time of writing a shard.
+        gc.freeze()
+        _opened = key, job.open()
     try:
         for result in _opened[1](name):
             yield result, None
