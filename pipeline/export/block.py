@@ -57,9 +57,8 @@ class Block:
 
     def views(self) -> list[memoryview]:
         """The place of every member's bytes."""
-        whole = memoryview(self.content)
         places = zip(self.starts.tolist(), (self.starts + self.sizes).tolist(), strict=True)
-        return [whole[start:stop] for start, stop in places]
+        return [self.content.data[start:stop] for start, stop in places]
 
     def samples(self) -> Iterator[Sample]:
         """One by one, for formats that are no tars."""

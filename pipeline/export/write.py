@@ -16,11 +16,10 @@ from pipeline.export.block import Block
 from pipeline.export.format import Format
 from pipeline.fingerprints import rounded
 from pipeline.shards.expand import is_url
-from pipeline.shards.ranges import Target, open_ranges
+from pipeline.shards.ranges import Target, changed, open_ranges
 from pipeline.shards.rows import content_hash, split_name
 from pipeline.sidecars import Workspace, read_table, replacing
 from pipeline.tasks import Task
-from schemas.errors import ShardError
 
 WINDOW_BYTES = 128 << 20
 """What is held of an output shard at a time."""
@@ -33,7 +32,6 @@ class Wanted(NamedTuple):
 
     key: str
     place: str
-    digest: str
     row: int
     content_hash: str | None
     members: list[tuple[str, int, int]]
@@ -128,16 +126,9 @@ class WriteShard:
         """
         digests = map(xxhash.xxh3_128_hexdigest, views)
         for sample in window:
-            if (
-                content_hash([(suffix, size, next(digests)) for suffix, _, size in sample.members])
-                == sample.content_hash
-            ):
-                continue
-            raise ShardError(
-                f"{self.containers[sample.place]} is not what it was when it was scored; "
-                "run again to score it as it is now",
-                "shard_changed",
-            )
+            found = content_hash([(suffix, size, next(digests)) for suffix, _, size in sample.members])
+            if found != sample.content_hash:
+                raise changed(self.containers[sample.place])
 
     def _scores(self, planned: list[Wanted]) -> dict[tuple[str, int], dict[str, Any]]:
         """(place, row) -> the score columns that go along."""
@@ -164,10 +155,10 @@ def wanted(planned: pa.Table) -> list[Wanted]:
     names, offsets, sizes = (flat.field(place).to_pylist() for place in range(3))
     borders = [0, *(lists.value_lengths().fill_null(0).to_numpy().cumsum().tolist())]
     members = list(zip([split_name(name)[1] for name in names], offsets, sizes, strict=True))
-    columns = (planned[column].to_pylist() for column in ("exported_key", "place", "digest", "row", "content_hash"))
+    columns = (planned[column].to_pylist() for column in ("exported_key", "place", "row", "content_hash"))
     return [
-        Wanted(*facts, sorted(members[first:stop]))
-        for *facts, (first, stop) in zip(*columns, pairwise(borders), strict=True)
+        Wanted(key, place, row, expected, sorted(members[first:stop]))
+        for key, place, row, expected, (first, stop) in zip(*columns, pairwise(borders), strict=True)
     ]
 
 

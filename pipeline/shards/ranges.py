@@ -85,20 +85,19 @@ def _picked(ranges: Sequence[Range], reads: Sequence[Range], chunks: Sequence[by
     return [found[one] for one in ranges]
 
 
+def changed(path: str) -> ShardError:
+    """What is said of a container that does not hold what its index says."""
+    return ShardError(
+        f"{path} is not what it was when it was scored; run again to score it as it is now", "shard_changed"
+    )
+
+
 def _put(ranges: Ranges, targets: Sequence[Target], path: str) -> None:
     chunks = ranges.fetch([(offset, len(view)) for offset, view in targets])
-    for (offset, view), chunk in zip(targets, chunks, strict=True):
+    for (_, view), chunk in zip(targets, chunks, strict=True):
         if len(chunk) != len(view):
-            raise _ended(path, offset, len(view))
+            raise changed(path)
         view[:] = chunk
-
-
-def _ended(path: str, offset: int, size: int) -> ShardError:
-    return ShardError(
-        f"{path} is not what it was when it was scored: it ends before {size} bytes at {offset}; "
-        "run again to score it as it is now",
-        "shard_changed",
-    )
 
 
 def _runs(targets: Sequence[Target]) -> Iterator[tuple[int, int, list[memoryview]]]:

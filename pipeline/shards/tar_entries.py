@@ -40,7 +40,7 @@ class Entry:
     """Of the data, in the uncompressed tar."""
     size: int
     data: bytes | memoryview | None
-    """None when it is no regular file, is cut, or is larger than `MOST_HELD_BYTES`. A view keeps the window it lies in."""
+    """None when it is no regular file, is cut, or is larger than `MOST_HELD_BYTES`; a view keeps more than itself."""
     digest: str | None
     """XXH3-128 of the data in hex; None when `data` was not read in full."""
     stop: int

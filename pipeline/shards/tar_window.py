@@ -1,7 +1,7 @@
 """A tar's bytes in windows, with the headers that hold nothing unusual parsed for a whole window at once.
 
-Nearly every header of a training set is plain: a regular file, a short name, a size in octal digits. Whatever else there
-may be, and whatever is wrong, is not in the table, and left to who parses headers one by one.
+Nearly every header of a training set is plain: a regular file, a short name, a size in octal digits. What else there
+may be, and what is wrong, is not in the table and is left to who parses headers one by one.
 """
 
 from collections.abc import Callable
@@ -62,7 +62,7 @@ def plain_headers(window: bytes) -> dict[int, Plain]:
     size, size_is_octal = _octal(found[:, SIZE])
     checksum, checksum_is_octal = _octal(found[:, CHECKSUM])
     field = slice(CHECKSUM.start, CHECKSUM_END.stop)
-    total = found.sum(1, np.int64) - found[:, field].sum(1, np.int64) + 8 * ord(" ")
+    total = found.sum(1, np.uint32) - found[:, field].sum(1, np.uint32) + 8 * ord(" ")
     plain = size_is_octal & checksum_is_octal & (checksum == total)
     plain &= (found[:, MAGIC] == np.frombuffer(b"ustar", np.uint8)).all(1) & (found[:, KIND] == ord("0"))
     plain &= (found[:, PREFIX] == 0) & _blank(found[:, SIZE_END]) & _blank(found[:, CHECKSUM_END]).all(1)
@@ -74,7 +74,7 @@ def plain_headers(window: bytes) -> dict[int, Plain]:
 def _octal(digits: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """(n,) numbers, and whether they are nothing but octal digits."""
     values = digits - np.uint8(ord("0"))
-    return values @ 8 ** np.arange(digits.shape[1])[::-1], (values < 8).all(1)
+    return values @ 8 ** np.arange(digits.shape[1])[::-1], np.all(values < 8, axis=1)
 
 
 def _blank(column: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
