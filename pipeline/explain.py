@@ -68,7 +68,8 @@ def story_text(facts: dict[str, Any]) -> str:
     lines.append(f"  {verdict}" + (f", drawn {facts['repeats']} times" if facts["repeats"] else ""))
     if isinstance(facts["duplicate_of"], dict):
         partner = facts["duplicate_of"]
-        lines.append(f"  duplicate of {partner['uid']} ({partner['source']}, key {partner['key']})")
+        alike = f", similarity {facts['similarity']:.3f}" if facts["similarity"] is not None else ""
+        lines.append(f"  duplicate of {partner['uid']} ({partner['source']}, key {partner['key']}){alike}")
     for name, value in facts["scores"].items():
         note = f"   {meaning(COLUMNS[name])}" if name in COLUMNS else ""
         lines.append(f"  {name:22} {value!s:.60}{note}")

@@ -11,34 +11,34 @@ from pipeline.plan import Shard
 from pipeline.select import Selected
 from pipeline.sidecars import write_table
 from schemas.errors import ContractError
-from schemas.tables import DROPPED, KEPT, LEDGER, POOL_ROLE, QUARANTINED, TARGET_ROLE
+from schemas.tables import DROPPED, KEPT, LEDGER, POOL_ROLE, QUARANTINED, REFERENCE_ROLE, TARGET_ROLE
+from stages.rule import DROPPED_SCHEMA, SCORES_SCHEMA
 
 NOT_DRAWN = "not_drawn"
+PARTNERS = {name: DROPPED_SCHEMA[name] for name in ("uid", "duplicate_of", "similarity")}
 
 
 def make_ledger(chosen: Selected, blend: Blend | None) -> pl.DataFrame:
-    """One line per sample of pool, target and held-out shards, columns as `schemas.tables.LEDGER`.
+    """One line per sample of pool, target, held-out and reference shards, columns as `schemas.tables.LEDGER`.
 
     Raises:
         ContractError: the lines do not add up to what the containers hold.
     """
     fates = [chosen.quarantined.select("uid", pl.lit(QUARANTINED).alias("status"), "decided_by", "reason")]
-    partners = []
+    partners = [pl.DataFrame(schema=PARTNERS)]
     for decision in chosen.decisions:
         dropped = decision.verdict.dropped
         named = pl.lit(decision.kind).alias("decided_by")
         fates.append(dropped.select("uid", pl.lit(DROPPED).alias("status"), named, "reason"))
-        partners.append(dropped.select("uid", "duplicate_of"))
+        partners.append(dropped.select(*PARTNERS))
     if blend is not None:
         idle = blend.draws.filter(pl.col("repeats") == 0)
         why = [pl.lit(DROPPED).alias("status"), pl.lit("mix").alias("decided_by"), pl.lit(NOT_DRAWN).alias("reason")]
         fates.append(idle.select("uid", *why))
     lines = chosen.table.samples.select("uid", "role", "source", "shard", "row", "key")
     lines = lines.join(pl.concat(fates), on="uid", how="left", validate="1:1")
-    if partners:
-        lines = lines.join(pl.concat(partners), on="uid", how="left", validate="1:1")
-    else:
-        lines = lines.with_columns(pl.lit(None, pl.String).alias("duplicate_of"))
+    lines = lines.join(pl.concat(partners), on="uid", how="left", validate="1:1")
+    lines = lines.join(_last_scores(chosen), on="uid", how="left", validate="1:1")
     lines = _with_weights(lines.with_columns(pl.col("status").fill_null(KEPT)), chosen, blend)
     lines = pl.concat([lines.select(LEDGER.names), unreadable(chosen.table.shards)]).sort(
         "role", "source", "shard", "row"
@@ -47,13 +47,21 @@ def make_ledger(chosen: Selected, blend: Blend | None) -> pl.DataFrame:
     return lines
 
 
+def _last_scores(chosen: Selected) -> pl.DataFrame:
+    """(uid, score) of each row by the last step that ranked it."""
+    ranked = [step.verdict.scores for step in reversed(chosen.decisions) if step.verdict.scores is not None]
+    return pl.concat([pl.DataFrame(schema=SCORES_SCHEMA), *ranked]).unique("uid", keep="first", maintain_order=True)
+
+
 def _with_weights(lines: pl.DataFrame, chosen: Selected, blend: Blend | None) -> pl.DataFrame:
     weights = chosen.survivors.select("uid", "weight")
     draws = blend.draws if blend is not None else chosen.survivors.select("uid", pl.lit(1).alias("repeats"))
     lines = lines.join(weights, on="uid", how="left").join(draws.select("uid", "repeats"), on="uid", how="left")
     used = (pl.col("status") == KEPT) & (pl.col("role") != POOL_ROLE)
     held = used & pl.col("uid").is_in(chosen.held["uid"].to_list())
-    decided = pl.when(held).then(pl.lit("holdout")).when(used).then(pl.lit(TARGET_ROLE)).otherwise(pl.col("decided_by"))
+    reference = used & (pl.col("role") == REFERENCE_ROLE)
+    compared = pl.when(reference).then(pl.lit(REFERENCE_ROLE)).otherwise(pl.lit(TARGET_ROLE))
+    decided = pl.when(held).then(pl.lit("holdout")).when(used).then(compared).otherwise(pl.col("decided_by"))
     return lines.with_columns(
         decided.alias("decided_by"),
         pl.col("weight").cast(pl.Float64),

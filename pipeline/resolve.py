@@ -21,13 +21,14 @@ from pipeline.fingerprints import (
     stage_addresses,
 )
 from pipeline.fits import Pins, find_pins
+from pipeline.places import models_of, rooted
 from pipeline.shards import Container, containers
 from pipeline.shards.expand import is_url
 from pipeline.sidecars import Workspace
-from schemas.columns import COLUMNS, IMAGE, PROVIDED
+from schemas.columns import CAPTIONS, COLUMNS, IMAGE, PROVIDED
 from schemas.errors import RecipeError
 from schemas.recipe import Recipe, Shards, Step
-from schemas.tables import EVAL_ROLE, POOL_ROLE, TARGET_ROLE
+from schemas.tables import EVAL_ROLE, POOL_ROLE, REFERENCE_ROLE, TARGET_ROLE
 from stages.fitted_stage import FittedStage
 from stages.kinds import Step as Method
 from stages.kinds import kinds, load_plugin
@@ -41,7 +42,7 @@ PLACES = ("shards", "parquet", "huggingface", "folder", "root")
 
 @dataclass(frozen=True)
 class Input:
-    """One shard of the pool, the target or the held-out set."""
+    """One shard of the pool, the target, the held-out set or a reference set."""
 
     role: str
     source: str
@@ -188,19 +189,12 @@ def _field_names(model: type[BaseModel], place: Sequence[Any]) -> list[str]:
     for part in place:
         field = choices[0].model_fields.get(part) if isinstance(part, str) else None
         if field is not None:
-            choices = list(_models(field.annotation)) or choices
+            choices = list(models_of(field.annotation)) or choices
         else:  # the tag of a union
             choices = [
                 m for m in choices if "kind" in m.model_fields and m.model_fields["kind"].default == part
             ] or choices
     return list(choices[0].model_fields)
-
-
-def _models(annotation: Any) -> Iterable[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in getattr(annotation, "__args__", ()):
-        yield from _models(part)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -295,7 +289,7 @@ def _methods(known: dict[str, type[Method]], place: str, steps: Iterable[Step], 
 def _method(known: dict[str, type[Method]], place: str, step: Step, folder: Path, shared: dict[str, Any]) -> Method:
     if step.kind not in known:
         raise RecipeError(f"{place}: unknown kind {step.kind!r}{nearest(step.kind, known)}")
-    settings = {name: _rooted(value, folder) for name, value in step.settings().items()}
+    settings = rooted(known[step.kind], step.settings(), folder)
     made: Method = validated(known[step.kind], {"kind": step.kind, **shared, **settings}, f"{place} ({step.kind})")
     return made
 
@@ -339,18 +333,6 @@ def _widths_agree(stages: Sequence[Stage]) -> None:
                 )
 
 
-def _rooted(value: Any, folder: Path) -> Any:
-    """A relative `local-dir:` or `./` path in a setting is relative to the recipe, like every path in it."""
-    if isinstance(value, dict):
-        return {name: _rooted(part, folder) for name, part in value.items()}
-    if not isinstance(value, str):
-        return value
-    prefix, path = ("local-dir:", value[10:]) if value.startswith("local-dir:") else ("", value)
-    if prefix or path.startswith(("./", "../")):
-        return prefix + str((folder / path).resolve())
-    return value
-
-
 def _columns_line_up(recipe: Recipe, stages: Sequence[Stage], rules: Sequence[Rule], mixer: Mixer | None) -> None:
     written = {field.name for field in PROVIDED}
     names = [stage.name for stage in stages]
@@ -370,13 +352,29 @@ def _columns_line_up(recipe: Recipe, stages: Sequence[Stage], rules: Sequence[Ru
             _require(column, readable, f"{name} reads")
         if method.needs_target() and recipe.target is None:
             raise RecipeError(f"{name} needs a target and the recipe names none; add `target: {{shards: ...}}`")
-    scores = {field.name for stage in stages for field in stage.writes}
-    for column in recipe.export.columns if recipe.export else ():
-        _require(column, scores, "`export.columns` names")
+    for rule in rules:
+        for name in rule.needs_references():
+            if name not in recipe.references:
+                hint = nearest(name, recipe.references)
+                raise RecipeError(f"rule {rule.kind!r} compares with {name!r}, which is none of `references`{hint}")
+    _exported_columns(recipe, stages, rules)
     if recipe.train is not None:
         _require(recipe.train.vision, {stage.name for stage in stages}, "`train.vision` names the score step")
         if recipe.target is None and recipe.train.eval is None:
             raise RecipeError("`train` needs held-out pairs: name `train.eval` or a `target`")
+
+
+def _exported_columns(recipe: Recipe, stages: Sequence[Stage], rules: Sequence[Rule]) -> None:
+    columns = recipe.export.columns if recipe.export else ()
+    merging = [rule.kind for rule in rules if rule.merges_captions()]
+    scores = {field.name for stage in stages for field in stage.writes} | ({CAPTIONS.name} if merging else set())
+    for column in columns:
+        _require(column, scores, "`export.columns` names")
+    if merging and recipe.export and CAPTIONS.name not in columns:
+        raise RecipeError(
+            f"rule {merging[0]!r} merges captions, and the export would lose them; add `{CAPTIONS.name}` to "
+            "`export.columns`"
+        )
 
 
 def _may_learn(recipe: Recipe, stage: Stage) -> None:
@@ -405,6 +403,7 @@ def _inputs(recipe: Recipe, folder: Path) -> Iterable[Input]:
         places.append((TARGET_ROLE, "target", recipe.target))
     if recipe.train is not None and recipe.train.eval is not None:
         places.append((EVAL_ROLE, "eval", recipe.train.eval))
+    places += [(REFERENCE_ROLE, name, shards) for name, shards in recipe.references.items()]
     for role, source, shards in places:
         for container in containers(_located(shards, folder)):
             yield Input(role, source, container)

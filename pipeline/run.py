@@ -26,6 +26,7 @@ from pipeline.shards import Container, img2dataset
 from pipeline.sidecars import machine_facts, replacing, sweep, write_json, write_table
 from pipeline.spending import settle_accounts, spending_lines, spending_note
 from pipeline.table import ScoreTable
+from pipeline.tasks import on_cluster
 from schemas.errors import CuveeError
 from schemas.tables import POOL_ROLE
 
@@ -74,12 +75,12 @@ def run(
     scored = clock.timed("score", lambda: _scored(resolved, cluster, progress, name, verify))
     resolved = scored.resolved
     table = ScoreTable(resolved, tuple(scored.shards))
-    chosen = clock.timed("select", lambda: select(table, progress, fold=until != "score"))
+    chosen = clock.timed("select", lambda: select(table, progress, fold=until != "score", mapper=on_cluster(cluster)))
     outcome = Outcome(name, resolved.workspace.run(name), resolved, scored, chosen)
     if _reaches(until, "mix"):
         outcome.blend = clock.timed("mix", lambda: blend(chosen))
     if _reaches(until, "export") and resolved.recipe.export is not None and outcome.blend is not None:
-        draws = blend_draws(table, outcome.blend)
+        draws = blend_draws(chosen, outcome.blend)
         outcome.manifest, clock.reused["export"] = clock.timed(
             "export", lambda: export(draws, resolved.export_folder, resolved.recipe.name, cluster, progress)
         )

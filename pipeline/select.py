@@ -3,11 +3,13 @@
 import shutil
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from pipeline.fingerprints import fingerprint, rounded
@@ -16,8 +18,13 @@ from pipeline.holdout import HELD_OUT_SHARE, MATCH_DISTANCE, held_out, matching
 from pipeline.sidecars import read_json, write_json
 from pipeline.table import ScoreTable
 from schemas.errors import ContractError, CuveeError
-from schemas.tables import POOL_ROLE, TARGET_ROLE
-from stages.rule import DROPPED_SCHEMA, Context, Rule, Verdict, drop_lines
+from schemas.tables import POOL_ROLE, REFERENCE_ROLE, TARGET_ROLE
+from stages.rule import DROPPED_SCHEMA, SCORES_SCHEMA, Context, Mapper, Rule, Verdict, drop_lines, in_order
+
+ROWS_PER_PART = 1_000_000
+"""A pool of more rows is judged in parts of whole shards, on the cluster."""
+VERDICT_FORMAT = 2
+"""Of what lies in fits/; another one is decided anew."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,8 @@ class Decision:
     reused: bool = False
     fit: dict[str, Any] | None = None
     """Where its fit lies, for run.json; None for a rule that learns nothing."""
+    merges_captions: bool = False
+    """The captions of what it dropped go to `duplicate_of`."""
 
     @property
     def n_kept(self) -> int:
@@ -55,13 +64,23 @@ class Selected:
     """(uid, source, weight) in uid order."""
     chain: str
     """Address of everything decided so far."""
+    references: dict[str, pl.DataFrame] = field(default_factory=dict)
+    """Name -> (uid) of that set's usable samples."""
+    mapper: Mapper = in_order
+    """Where the parts of a large pool are judged."""
     notes: list[str] = field(default_factory=list)
 
 
 def select(
-    table: ScoreTable, progress: Callable[[str, int, int], None] = lambda *_: None, *, fold: bool = True
+    table: ScoreTable,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+    *,
+    fold: bool = True,
+    mapper: Mapper = in_order,
 ) -> Selected:
     """Quarantine, hold out, then fold the rules (without `fold`, stop before them).
+
+    `mapper` does pieces of work on a cluster; it is used where the pool is too large to be judged as a whole.
 
     Raises:
         CuveeError: nothing is left to select from, or a rule wants more than there is.
@@ -73,7 +92,9 @@ def select(
     target = sound.filter(pl.col("role") == TARGET_ROLE).join(held, on="uid", how="anti").select("uid")
     alive = sound.filter(pl.col("role") == POOL_ROLE).select("uid", "source", pl.lit(1.0).alias("weight"))
     _refuse_empty(table, alive, target, held)
-    chosen = Selected(table, quarantined, held, target, [], alive, _origin(table))
+    others = sound.filter(pl.col("role") == REFERENCE_ROLE)
+    references = {name: others.filter(pl.col("source") == name).select("uid") for name in resolved.recipe.references}
+    chosen = Selected(table, quarantined, held, target, [], alive, _origin(table), references=references, mapper=mapper)
     if len(held):
         _hold_out(chosen, sound)
     for number, rule in enumerate(resolved.rules if fold else ()):
@@ -128,6 +149,7 @@ def _origin(table: ScoreTable) -> str:
         "scores": table.resolved.addresses,
         "optional": sorted(stage.name for stage in table.resolved.stages if stage.optional),
         "seed": recipe.seed,
+        "format": VERDICT_FORMAT,
         "held_out": [recipe.train is not None, HELD_OUT_SHARE, MATCH_DISTANCE],
     }
     return fingerprint(facts)
@@ -156,19 +178,28 @@ def _apply(chosen: Selected, rule: Rule, number: int) -> None:
     fit = fit_line(folder, resolved.fit_key(rule), pin)
     if fit and resolved.pins and pin is None:
         chosen.notes.append(resolved.pins.refitted(name))
-    _fold(chosen, Decision(name, rule.kind, verdict, len(chosen.survivors), time.perf_counter() - began, reused, fit))
+    facts = len(chosen.survivors), time.perf_counter() - began, reused, fit, rule.merges_captions()
+    _fold(chosen, Decision(name, rule.kind, verdict, *facts))
 
 
 def _judged(chosen: Selected, rule: Rule, pin: Pin | None) -> Verdict:
     table, columns = chosen.table, rule.columns()
-    rows = table.scores(POOL_ROLE, columns).join(chosen.survivors.lazy().select("uid"), on="uid", how="semi")
+    alive = chosen.survivors.select("uid")
     target = None
     if table.resolved.recipe.target is not None and rule.needs_target():
-        scores = table.scores(TARGET_ROLE, columns)
-        target = scores.join(chosen.target.lazy(), on="uid", how="semi").sort("uid")
+        target = _only(table.scores(TARGET_ROLE, columns), chosen.target)
+    references = {name: _reference(chosen, name, columns) for name in rule.needs_references()}
+    parts = tuple(_only(table.scores(POOL_ROLE, columns, part), alive) for part in _parts(table, len(alive)))
     try:
-        context = Context(table.resolved.recipe.seed, target, pin.read() if pin else None)
-        verdict = rule.judge(rows.sort("uid"), context)
+        context = Context(
+            table.resolved.recipe.seed,
+            target,
+            pin.read() if pin else None,
+            references,
+            parts,
+            chosen.mapper if parts else in_order,
+        )
+        verdict = rule.judge(_only(table.scores(POOL_ROLE, columns), alive), context)
     except CuveeError as error:
         raise type(error)(f"rule {rule.kind!r}: {error}") from error
     _check(rule, verdict, chosen.survivors)
@@ -179,6 +210,27 @@ def _judged(chosen: Selected, rule: Rule, pin: Pin | None) -> Verdict:
     return replace(verdict, evidence={**verdict.evidence, "pinned": True})
 
 
+def _only(scores: pl.LazyFrame, uids: pl.DataFrame) -> pl.LazyFrame:
+    """The rows of these samples, in uid order."""
+    return scores.join(uids.lazy(), on="uid", how="semi").sort("uid")
+
+
+def _reference(chosen: Selected, name: str, columns: Sequence[str]) -> pl.LazyFrame:
+    if chosen.references[name].is_empty():
+        raise CuveeError(f"reference {name!r} has no usable sample: {_why(chosen.table, REFERENCE_ROLE)}")
+    return _only(chosen.table.scores(REFERENCE_ROLE, columns), chosen.references[name])
+
+
+def _parts(table: ScoreTable, alive: int) -> list[slice]:
+    """Runs of shards of about `ROWS_PER_PART` rows; none where all that are alive fit into one."""
+    if alive <= ROWS_PER_PART:
+        return []
+    ends = np.cumsum([shard.samples for shard in table.of_role(POOL_ROLE)])
+    number = (ends - 1) // ROWS_PER_PART
+    edges = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), len(ends)]
+    return [slice(begin, end) for begin, end in pairwise(edges)]
+
+
 def _check(rule: Rule, verdict: Verdict, survivors: pl.DataFrame) -> None:
     dropped = verdict.dropped
     if dict(dropped.schema) != DROPPED_SCHEMA:
@@ -187,6 +239,8 @@ def _check(rule: Rule, verdict: Verdict, survivors: pl.DataFrame) -> None:
         raise ContractError(f"rule {rule.kind!r} dropped a row twice or without a reason")
     if strangers := len(dropped.join(survivors, on="uid", how="anti")):
         raise ContractError(f"rule {rule.kind!r} dropped {strangers} rows that were not there")
+    if (scores := verdict.scores) is not None and dict(scores.schema) != SCORES_SCHEMA:
+        raise ContractError(f"rule {rule.kind!r} returned scores as {scores.schema}; expected {SCORES_SCHEMA}")
     if (weights := verdict.weights) is not None:
         if not (weights["weight"].is_finite() & (weights["weight"] > 0)).all():
             raise ContractError(f"rule {rule.kind!r} gave a weight that is not above 0; drop the row instead")
@@ -215,6 +269,8 @@ def write_verdict(verdict: Verdict, folder: Path) -> None:
     verdict.dropped.sort("uid").write_parquet(temporary / "dropped.parquet")
     if verdict.weights is not None:
         verdict.weights.sort("uid").write_parquet(temporary / "weights.parquet")
+    if verdict.scores is not None:
+        verdict.scores.sort("uid").write_parquet(temporary / "scores.parquet")
     write_json(rounded(verdict.evidence), temporary / "evidence.json")
     if verdict.fit is not None:
         write_fit(verdict.fit, temporary)
@@ -226,8 +282,7 @@ def write_verdict(verdict: Verdict, folder: Path) -> None:
 
 def read_verdict(folder: Path) -> Verdict:
     """The inverse of `write_verdict`; the fit stays on disk."""
-    weights = folder / "weights.parquet"
+    named = (folder / "weights.parquet", folder / "scores.parquet")
+    weights, scores = (pl.read_parquet(path) if path.exists() else None for path in named)
     evidence: dict[str, Any] = read_json(folder / "evidence.json")
-    return Verdict(
-        pl.read_parquet(folder / "dropped.parquet"), pl.read_parquet(weights) if weights.exists() else None, evidence
-    )
+    return Verdict(pl.read_parquet(folder / "dropped.parquet"), weights, scores, evidence)

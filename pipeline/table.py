@@ -1,7 +1,7 @@
 """The score table: every sample's identity in memory, its scores scanned lazily from the sidecars on demand."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -31,10 +31,11 @@ INDEX_COLUMNS = ("key", "caption", "image_hash", "content_hash", "index_reason")
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """All samples of pool, target and held-out shards."""
+    """All samples of pool, target, held-out and reference shards."""
 
     resolved: Resolved
     shards: tuple[Shard, ...]
+    _file_order: dict[str, pl.DataFrame] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def samples(self) -> pl.DataFrame:
@@ -75,9 +76,13 @@ class ScoreTable:
         row = pl.int_range(pl.len(), dtype=pl.Int64).over(pl.Series(number)).alias("row")
         return pl.concat([index.with_columns(row), of_shard], how="horizontal")
 
-    def scores(self, role: str, columns: Sequence[str]) -> pl.LazyFrame:
-        """Lazy (uid, source, *columns) of every sample of a role, in no particular order."""
-        shards = [shard for shard in self._readable if shard.input.role == role]
+    def of_role(self, role: str) -> list[Shard]:
+        """A role's readable shards, in file order."""
+        return [shard for shard in self._readable if shard.input.role == role]
+
+    def scores(self, role: str, columns: Sequence[str], only: slice = slice(None)) -> pl.LazyFrame:
+        """Lazy (uid, source, *columns) of every sample of a role, or of some of `of_role`'s shards; in any order."""
+        shards = self.of_role(role)[only]
         if not shards:
             return pl.LazyFrame(schema={"uid": pl.String, "source": pl.String})
         writers = {name: stage.name for stage in self.resolved.stages for name in _written(stage)}
@@ -86,12 +91,16 @@ class ScoreTable:
             wanted.setdefault(None if column in INDEX_COLUMNS else writers[column], []).append(column)
         scans = [_scan(self._files(shards, kind), names) for kind, names in wanted.items()]
         # Line i of a sidecar belongs to line i of its index, and files are read in the order they are named.
-        return pl.concat([self._in_file_order(role).lazy(), *scans], how="horizontal")
+        before = sum(shard.samples for shard in self.of_role(role)[: only.start or 0])
+        lines = self._in_file_order(role)[before : before + sum(shard.samples for shard in shards)]
+        return pl.concat([lines.lazy(), *scans], how="horizontal")
 
     def _in_file_order(self, role: str) -> pl.DataFrame:
         """(uid, source) of a role's samples as their indexes list them."""
-        of_role = self.samples.filter(pl.col("role") == role)
-        return of_role.sort("source", "shard", "row").select("uid", "source")
+        if role not in self._file_order:
+            of_role = self.samples.filter(pl.col("role") == role)
+            self._file_order[role] = of_role.sort("source", "shard", "row").select("uid", "source")
+        return self._file_order[role]
 
     def _files(self, shards: Sequence[Shard], kind: str | None) -> list[Path]:
         """Per shard the sidecar of a stage, or its index."""

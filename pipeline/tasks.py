@@ -7,13 +7,14 @@ that an incremental run or an export takes. `graph.py` is for what streams betwe
 import gc
 import itertools
 import traceback
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 from uuid import uuid4
 
 from pipeline.cluster import Cluster
 from schemas.errors import CuveeError
+from stages.rule import Mapper
 
 IN_FLIGHT_PER_CPU = 4
 RETRIES = 3
@@ -90,26 +91,72 @@ def _refuse(name: str, why: str) -> Any:
     )
 
 
+def on_cluster(cluster: Cluster) -> Mapper:
+    """A mapper that does pieces as tasks, a few in flight per core; Ray starts with the first piece."""
+
+    def spread(function: Callable[[Any], Any], pieces: Iterable[Any], /) -> list[Any]:
+        ray = cluster.ray
+        task = ray.remote(num_cpus=1, max_retries=RETRIES)(_applied)
+        most = IN_FLIGHT_PER_CPU * max(1, int(ray.cluster_resources().get("CPU", 1)))
+        shared = ray.put(function)
+        results: list[Any] = []
+        running: deque[Any] = deque()
+        for piece in pieces:
+            if len(running) == most:
+                results.append(_fetched(ray, running.popleft()))
+            running.append(task.remote([shared], piece))
+        return results + [_fetched(ray, ref) for ref in running]
+
+    return spread
+
+
+def _applied(shared: list[Any], piece: Any) -> tuple[Any, str | None]:
+    import ray
+
+    try:
+        return ray.get(shared[0])(piece), None
+    except CuveeError as error:  # as text: a pickled exception would lose its words to Ray's trace
+        return None, str(error)
+
+
+def _fetched(ray: Any, ref: Any) -> Any:
+    try:
+        result, fault = ray.get(ref)
+    except ray.exceptions.RayError as error:
+        raise CuveeError(f"a piece of the work failed on the cluster: {error}; what is finished is kept") from error
+    if fault is not None:
+        raise CuveeError(fault)
+    return result
+
+
 _opened: tuple[str, Task] | None = None
 """The job this worker process has open; opening another one lets go of it and of its models."""
 
 
 def _results(key: str, shared: list[Any], name: str) -> Iterator[tuple[Any, str | None]]:
-    global _opened
+    job: Job | None = None
     if _opened is None or _opened[0] != key:
         import ray
 
-        if _opened is not None:
-            _opened = None
-            gc.collect()
-        job = ray.get(shared[0])
-        # What is imported by now stays: to walk it again and again took a sixth of the time of writing a shard.
-        gc.freeze()
-        _opened = key, job.open()
+        job = ray.get(shared[0])  # outside: where its node went away, another try gets it
     try:
-        for result in _opened[1](name):
+        for result in _task(key, job)(name):
             yield result, None
     except CuveeError as error:  # as text: a pickled exception would lose its words to Ray's trace
         yield None, str(error)
     except Exception as error:
         yield None, "".join([f"{name}: ", *traceback.format_exception(error)[-4:]])
+
+
+def _task(key: str, job: Job | None) -> Task:
+    """What this process has open; `job`, if given, takes its place."""
+    global _opened
+    if job is not None:
+        if _opened is not None:
+            _opened = None
+            gc.collect()
+        # What is imported by now stays: to walk it again and again took a sixth of the time of writing a shard.
+        gc.freeze()
+        _opened = key, job.open()
+    assert _opened is not None
+    return _opened[1]

@@ -19,13 +19,19 @@ def column(
     unit: str = "",
     low: float | None = None,
     high: float | None = None,
+    free_text: bool = False,
 ) -> pa.Field:
-    """Declare a per-sample column; `low` and `high` are inclusive bounds of its values.
+    """Declare a per-sample column.
+
+    `low` and `high` are inclusive bounds of its values; those of `free_text` are words of the pool, which no report
+    lists.
 
     Raises:
         ValueError: the name is already declared with another type or meaning.
     """
     field = _field(name, dtype, meaning, unit, low, high)
+    if free_text:
+        field = field.with_metadata({**field.metadata, b"free_text": b"1"})
     known = COLUMNS.setdefault(name, field)
     if not known.equals(field, check_metadata=True):
         raise ValueError(f"column {name!r} is declared twice, as {known} and as {field}")
@@ -80,6 +86,8 @@ CONTENT_HASH = column(
     "content_hash", pa.string(), "XXH3-128 of the name suffix and bytes of every member, 32 hex digits"
 )
 PROVIDED = (IMAGE, CAPTION, KEY, IMAGE_HASH, CONTENT_HASH)
+# What an export provides where a rule merges captions.
+CAPTIONS = column("captions", pa.list_(pa.string()), "the sample's caption, then those of samples merged into it")
 
 # quality/image_header
 IMAGE_FORMAT = column("image_format", pa.string(), "decoder that recognised the content, e.g. JPEG, PNG, WEBP")
@@ -90,7 +98,10 @@ ASPECT_RATIO = column("aspect_ratio", pa.float32(), "longer over shorter side", 
 
 # quality/caption_text
 CAPTION_NORMAL = column(
-    "caption_normal", pa.string(), "caption in NFKC, case-folded, whitespace collapsed, control characters removed"
+    "caption_normal",
+    pa.string(),
+    "caption in NFKC, case-folded, whitespace collapsed, control characters removed",
+    free_text=True,
 )
 WORDS = column("words", pa.int32(), "whitespace-separated words of the caption", low=0)
 CHARACTERS = column("characters", pa.int32(), "code points of the caption", low=0)
@@ -162,13 +173,18 @@ TRUNCATED_ENDING = column(
 CAPTION_FLAGS = column(
     "caption_flags",
     pa.list_(pa.string()),
-    "what was found in the caption, most serious first: jailbreak, pii_card, pii_email, pii_phone, chat_markup, "
-    "encoded_run, instruction_like",
+    "what was found in the caption, most serious first: jailbreak, score_request, pii_card, pii_email, pii_phone, "
+    "chat_markup, encoded_run, instruction_like",
 )
 CAPTION_FINDINGS = column("caption_findings", pa.int32(), "passages of the caption that were flagged", low=0)
 
 # duplicates/perceptual_hash
 PHASH = column("phash", pa.uint64(), "64-bit perceptual hash: signs of the low DCT frequencies around their median")
+PHASH_TURNED = column(
+    "phash_turned",
+    pa.list_(pa.uint64()),
+    "eight perceptual hashes: as it is, mirrored left to right, upside down, both; then the same of its transpose",
+)
 GREY_DEVIATION = column(
     "grey_deviation",
     pa.float32(),

@@ -126,6 +126,10 @@ class Recipe(Model):
         description="a run of this workspace, or the path of a run's folder: decide as it did",
     )
     target: Shards | None = None
+    references: dict[Annotated[str, Field(pattern=NAME)], Shards] = Field(
+        default_factory=dict,
+        description="name -> samples that rules compare the pool with: evaluation sets, more targets",
+    )
     score: tuple[Step, ...] = ()
     select: tuple[Step, ...] = ()
     mix: Step | None = None
@@ -144,8 +148,10 @@ class Recipe(Model):
         names = [source.source for source in self.pool]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"source {twice[0]!r} stands twice in the pool; give each source its own name")
-        if reserved := sorted({"target", "eval"} & set(names)):
-            raise ValueError(f"source name {reserved[0]!r} is reserved; choose another")
+        if reserved := sorted({"target", "eval"} & {*names, *self.references}):
+            raise ValueError(f"the name {reserved[0]!r} is reserved; choose another for the source or reference")
+        if both := sorted(set(names) & set(self.references)):
+            raise ValueError(f"{both[0]!r} is a source of the pool and a reference; give each a name of its own")
         if self.mix is not None and self.export is None:
             raise ValueError("`mix` needs `export`: a mixture is drawn for a number of samples")
         if self.train is not None and self.export is None:

@@ -7,13 +7,13 @@ from schemas.columns import CAPTION, CONTENT_HASH, IMAGE_HASH, KEY
 KEPT, DROPPED, QUARANTINED = "kept", "dropped", "quarantined"
 STATUSES = (KEPT, DROPPED, QUARANTINED)
 
-POOL_ROLE, TARGET_ROLE, EVAL_ROLE = "pool", "target", "eval"
+POOL_ROLE, TARGET_ROLE, EVAL_ROLE, REFERENCE_ROLE = "pool", "target", "eval", "reference"
 
 # pool.parquet: one row per input shard; (path, size, stamp, reading) -> digest is remembered here.
 POOL = pa.schema(
     [
         ("source", pa.string()),
-        ("role", pa.string()),  # pool, target or eval
+        ("role", pa.string()),  # pool, target, eval or reference
         ("path", pa.string()),
         ("size", pa.int64()),  # bytes
         ("stamp", pa.string()),  # modification time in ns, or the store's etag
@@ -43,7 +43,7 @@ INDEX = pa.schema(
     ]
 )
 
-# runs/<run>/ledger/*.parquet: every sample of pool, target and eval once.
+# runs/<run>/ledger/*.parquet: every sample of pool, target, eval and reference sets once.
 LEDGER = pa.schema(
     [
         ("uid", pa.string()),
@@ -56,6 +56,8 @@ LEDGER = pa.schema(
         ("decided_by", pa.string()),
         ("reason", pa.string()),
         ("duplicate_of", pa.string()),
+        ("similarity", pa.float64()),  # to duplicate_of: a cosine, a Jaccard index, a share of equal bits; 1 for equals
+        ("score", pa.float64()),  # what the last selector that saw the row ranked it by; highest first
         ("weight", pa.float64()),
         ("repeats", pa.int32()),
     ]

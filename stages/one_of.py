@@ -10,8 +10,8 @@ import polars as pl
 from pydantic import AfterValidator, Field, StrictBool, StrictStr
 
 from schemas.columns import COLUMNS
-from schemas.errors import RecipeError
-from stages.rule import Context, Rule, Verdict, drop_lines, missing_rows
+from schemas.errors import ContractError, RecipeError
+from stages.rule import Context, Rule, Verdict, drop_lines, gathered, missing_rows
 
 NAME_TYPES = ("string", "large_string", "bool")
 
@@ -32,52 +32,52 @@ NameColumn = Annotated[str, AfterValidator(name_column)]
 Names = Annotated[tuple[StrictBool | StrictStr, ...], Field(min_length=1)]
 
 
-class OneOf(Rule):
+class _Listed(Rule):
+    """Compares with `values`; which rows are lost is the subclass's to say."""
+
+    column: NameColumn
+    values: Names
+
+    def columns(self) -> tuple[str, ...]:
+        """The column that is compared."""
+        return (self.column,)
+
+    def judge(self, rows: pl.LazyFrame, context: Context) -> Verdict:
+        """Compare each row with `values`.
+
+        Raises:
+            RecipeError: the column holds neither text nor true and false, or a value is of the other kind.
+        """
+        _refuse_others(rows, self.column, self.values)
+        table = gathered(rows, context, "source", self.column)
+        lost, side = self._lost(pl.col(self.column).is_in(list(self.values)))
+        return _verdict(table, drop_lines(table.filter(lost), f"{side}_{self.column}"), self.column, self.values)
+
+    def _lost(self, listed: pl.Expr) -> tuple[pl.Expr, str]:
+        """Which rows go, and the beginning of their reason."""
+        raise ContractError(f"{type(self).__name__} does not implement _lost()")
+
+
+class OneOf(_Listed):
     """Keeps rows whose `column` is one of `values`, letter for letter; drops the others as `other_<column>`."""
 
     kind: Literal["one_of"] = "one_of"
-    column: NameColumn
-    values: Names
 
-    def columns(self) -> tuple[str, ...]:
-        """The column that is compared."""
-        return (self.column,)
-
-    def judge(self, rows: pl.LazyFrame, context: Context) -> Verdict:
-        """Compare each row with `values`.
-
-        Raises:
-            RecipeError: the column holds neither text nor true and false, or a value is of the other kind.
-        """
-        table = _named(rows, self.column, self.values)
-        lost = table.filter(~pl.col(self.column).is_in(list(self.values)))
-        return _verdict(table, drop_lines(lost, f"other_{self.column}"), self.column, self.values)
+    def _lost(self, listed: pl.Expr) -> tuple[pl.Expr, str]:
+        return ~listed, "other"
 
 
-class NoneOf(Rule):
+class NoneOf(_Listed):
     """Drops rows whose `column` is one of `values`, letter for letter, as `excluded_<column>`."""
 
     kind: Literal["none_of"] = "none_of"
-    column: NameColumn
-    values: Names
 
-    def columns(self) -> tuple[str, ...]:
-        """The column that is compared."""
-        return (self.column,)
-
-    def judge(self, rows: pl.LazyFrame, context: Context) -> Verdict:
-        """Compare each row with `values`.
-
-        Raises:
-            RecipeError: the column holds neither text nor true and false, or a value is of the other kind.
-        """
-        table = _named(rows, self.column, self.values)
-        lost = table.filter(pl.col(self.column).is_in(list(self.values)))
-        return _verdict(table, drop_lines(lost, f"excluded_{self.column}"), self.column, self.values)
+    def _lost(self, listed: pl.Expr) -> tuple[pl.Expr, str]:
+        return listed, "excluded"
 
 
-def _named(rows: pl.LazyFrame, column: str, values: tuple[bool | str, ...]) -> pl.DataFrame:
-    """(uid, source, column), text or booleans, once the values are known to be of that kind."""
+def _refuse_others(rows: pl.LazyFrame, column: str, values: tuple[bool | str, ...]) -> None:
+    """Refuse a column that is neither text nor booleans, and values of the other kind."""
     dtype = rows.collect_schema()[column]
     if dtype not in (pl.String, pl.Boolean):
         raise RecipeError(f"column {column!r} holds {dtype}, not names; numbers are cut by at_least and at_most")
@@ -85,7 +85,6 @@ def _named(rows: pl.LazyFrame, column: str, values: tuple[bool | str, ...]) -> p
     if wrong := [value for value in values if not isinstance(value, kind)]:
         wanted = "true and false" if kind is bool else "text: in YAML, no, yes, on and off need quotes"
         raise RecipeError(f"column {column!r} is compared with {wrong[0]!r}; it holds {wanted}")
-    return rows.select("uid", "source", column).collect()
 
 
 def _verdict(table: pl.DataFrame, lost: pl.DataFrame, column: str, values: tuple[bool | str, ...]) -> Verdict:

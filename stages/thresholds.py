@@ -2,8 +2,8 @@
 
 A row without the score is dropped as `<column>_missing`. A value is compared in the column's own precision, so a
 float32 score that prints as 0.28 passes `at_least 0.28`. The evidence holds every threshold, so that a report can draw
-it over the score's histogram. Where the table outgrows one machine, a cut by value works shard by shard, and the k-th
-largest value comes from a histogram pass and a second pass over the one bin it falls into, with the same verdicts.
+it over the score's histogram. Of a pool in parts each part hands in uids and scores, 40 bytes a row; the cut is the
+same.
 """
 
 from dataclasses import replace
@@ -14,62 +14,58 @@ import numpy as np
 import polars as pl
 from pydantic import AfterValidator, Field
 
-from schemas.errors import CuveeError
+from schemas.errors import ContractError, CuveeError
 from stages.fit import Fit
 from stages.noise import uniform_noise
 from stages.order import numeric_name, require_numeric, share_of
-from stages.rule import Context, Rule, Verdict, drop_lines, missing_rows
+from stages.rule import Context, Rule, Verdict, drop_lines, gathered, missing_rows
 
 NumericColumn = Annotated[str, AfterValidator(numeric_name)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class AtLeast(Rule):
+class _Border(Rule):
+    """A cut at `value`; which side is lost is the subclass's to say."""
+
+    column: NumericColumn
+    value: Number
+
+    def columns(self) -> tuple[str, ...]:
+        """The column that is cut."""
+        return (self.column,)
+
+    def judge(self, rows: pl.LazyFrame, context: Context) -> Verdict:
+        """Compare each row with `value`.
+
+        Raises:
+            RecipeError: the column holds no numbers.
+        """
+        require_numeric(rows, self.column)
+        table = gathered(rows, context, "source", self.column)
+        lost, side = self._lost(table[self.column].dtype.is_integer())
+        return _verdict(table, table.filter(lost), self.column, f"{side}_{self.column}", {"": self.value})
+
+    def _lost(self, integers: bool) -> tuple[pl.Expr, str]:
+        """Which rows go, and the side of the border that they are on."""
+        raise ContractError(f"{type(self).__name__} does not implement _lost()")
+
+
+class AtLeast(_Border):
     """Keeps rows with `column` >= `value`; drops the others as `below_<column>`."""
 
     kind: Literal["at_least"] = "at_least"
-    column: NumericColumn
-    value: Number
 
-    def columns(self) -> tuple[str, ...]:
-        """The column that is cut."""
-        return (self.column,)
-
-    def judge(self, rows: pl.LazyFrame, context: Context) -> Verdict:
-        """Compare each row with `value`.
-
-        Raises:
-            RecipeError: the column holds no numbers.
-        """
-        require_numeric(rows, self.column)
-        table = rows.select("uid", "source", self.column).collect()
-        limit = ceil(self.value) if table[self.column].dtype.is_integer() else self.value
-        lost = table.filter(pl.col(self.column) < limit)
-        return _verdict(table, lost, self.column, f"below_{self.column}", {"": self.value})
+    def _lost(self, integers: bool) -> tuple[pl.Expr, str]:
+        return pl.col(self.column) < (ceil(self.value) if integers else self.value), "below"
 
 
-class AtMost(Rule):
+class AtMost(_Border):
     """Keeps rows with `column` <= `value`; drops the others as `above_<column>`."""
 
     kind: Literal["at_most"] = "at_most"
-    column: NumericColumn
-    value: Number
 
-    def columns(self) -> tuple[str, ...]:
-        """The column that is cut."""
-        return (self.column,)
-
-    def judge(self, rows: pl.LazyFrame, context: Context) -> Verdict:
-        """Compare each row with `value`.
-
-        Raises:
-            RecipeError: the column holds no numbers.
-        """
-        require_numeric(rows, self.column)
-        table = rows.select("uid", "source", self.column).collect()
-        limit = floor(self.value) if table[self.column].dtype.is_integer() else self.value
-        lost = table.filter(pl.col(self.column) > limit)
-        return _verdict(table, lost, self.column, f"above_{self.column}", {"": self.value})
+    def _lost(self, integers: bool) -> tuple[pl.Expr, str]:
+        return pl.col(self.column) > (floor(self.value) if integers else self.value), "above"
 
 
 class TopFraction(Rule):
@@ -102,7 +98,7 @@ class TopFraction(Rule):
             CuveeError: a source has scores and no pinned border.
         """
         require_numeric(rows, self.column)
-        table = rows.select("uid", "source", self.column).collect()
+        table = gathered(rows, context, "source", self.column)
         scored = table.drop_nulls(self.column).sort("uid")
         groups = scored.partition_by("source", as_dict=True) if self.per_source else {("",): scored}
         thresholds: dict[str, Any] = {}

@@ -17,6 +17,7 @@ Vectors = npt.NDArray[np.float16]
 Doubles = npt.NDArray[np.float64]
 
 MISSING_INPUT = "missing_input"
+NORMS_AT_ONCE = 1024
 
 
 def vectors(column: pa.Array, width: int = 0) -> Vectors:
@@ -58,6 +59,38 @@ def dots(one: Vectors, other: Vectors) -> Doubles:
 def row_dots(one: Vectors, other: Vectors) -> Doubles:
     """(n,) exact dot products of the rows of two (n, d) matrices."""
     found: Doubles = np.multiply(one, other, dtype=np.float64).sum(axis=1)
+    return found
+
+
+def norms(rows: Vectors) -> Doubles:
+    """(n,) Euclidean lengths of (n, d) rows."""
+    lengths = np.zeros(len(rows))
+    for block in blocks(len(rows), NORMS_AT_ONCE):
+        lengths[block] = np.sqrt(np.square(rows[block], dtype=np.float64).sum(axis=1))
+    return lengths
+
+
+def cosines(one: Vectors, other: Vectors) -> Doubles:
+    """(n, m) cosines of (n, d) and (m, d) rows, in [-1, 1] but for the last bit: only the division rounds, once.
+
+    0 for rows of zeros.
+    """
+    return _divided(dots(one, other), np.outer(norms(one), norms(other)))
+
+
+def pair_cosines(one: Vectors, other: Vectors) -> Doubles:
+    """(n,) cosines of the rows of two (n, d) matrices: the same bits as in `cosines`."""
+    return _divided(row_dots(one, other), norms(one) * norms(other))
+
+
+def cosines_with(rows: Vectors, others: Vectors, named: npt.NDArray[np.int64]) -> Doubles:
+    """(n, c) cosines of each row (n, d) with those of the others (m, d) that are named for it (n, c)."""
+    found = np.einsum("nd,ncd->nc", rows.astype(np.float64), others[named].astype(np.float64))
+    return _divided(found, norms(rows)[:, None] * norms(others)[named])
+
+
+def _divided(products: Doubles, lengths: Doubles) -> Doubles:
+    found: Doubles = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
     return found
 
 

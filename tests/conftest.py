@@ -4,11 +4,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.pools import sample, write_tar
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+
+settings.register_profile("no timing", parent=settings.get_profile(settings.get_current_profile_name()), deadline=None)
+settings.load_profile("no timing")
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from pipeline.export.spool import Spool, needs_spool, spooled_bytes, spooled_ind
 from pipeline.shards import Container
 from pipeline.sidecars import read_table, replacing, write_table
 from pipeline.tasks import run_tasks
+from schemas.columns import CAPTIONS
 from schemas.errors import CuveeError
 from schemas.recipe import TRAIN_SPLIT
 from schemas.tables import POOL_ROLE
@@ -52,7 +53,14 @@ def make_export_plan(draws: Draws, staging: Path, names: str, cluster: Cluster) 
     spooled = _spool(draws, staging, samples, places, cluster)
     containers |= {place: str(spooled_bytes(staging / SPOOL, place)) for place in spooled}
     if not (staging / PLAN).exists():
-        _write(samples, _ranges(draws, staging, samples, places, spooled), staging / PLAN)
+        ranges = _ranges(draws, staging, samples, places, spooled)
+        joined = samples.join(ranges, on=["place", "row"], how="left", maintain_order="left", validate="m:1")
+        columns = list(PLANNED)
+        if draws.captions is not None:
+            joined = joined.join(draws.captions, on="uid", how="left", maintain_order="left", validate="m:1")
+            columns.append(CAPTIONS.name)
+        counts = samples.group_by("exported_shard", maintain_order=True).len()["len"]
+        _write(joined.select(columns), counts, staging / PLAN)
     return ExportPlan(samples, containers)
 
 
@@ -165,13 +173,13 @@ def _ranges(
     return found
 
 
-def _write(samples: pl.DataFrame, ranges: pl.DataFrame, path: Path) -> None:
-    joined = samples.join(ranges, on=["place", "row"], how="left", maintain_order="left", validate="m:1")
-    table = joined.select(PLANNED).to_arrow()
+def _write(planned: pl.DataFrame, counts: pl.Series, path: Path) -> None:
+    """The plan, as many lines a row group as `counts` says."""
+    table = planned.to_arrow()
     first = 0
     # All but the places differ from line to line, and nobody asks for ranges of values.
     form = {"compression": "lz4", "use_dictionary": ["place"], "write_statistics": False}
     with replacing(path) as temporary, pq.ParquetWriter(temporary, table.schema, **form) as writer:
-        for count in samples.group_by("exported_shard", maintain_order=True).len()["len"]:
+        for count in counts:
             writer.write_table(table.slice(first, count), row_group_size=count)
             first += count

@@ -20,6 +20,7 @@ from pipeline.shards.ranges import Target, changed, open_ranges
 from pipeline.shards.rows import content_hash, split_name
 from pipeline.sidecars import Workspace, read_table, replacing
 from pipeline.tasks import Task
+from schemas.columns import CAPTIONS
 
 WINDOW_BYTES = 128 << 20
 """What is held of an output shard at a time."""
@@ -36,6 +37,8 @@ class Wanted(NamedTuple):
     content_hash: str | None
     members: list[tuple[str, int, int]]
     """(suffix, offset, size), sorted."""
+    given: dict[str, Any] = {}  # noqa: RUF012 (of a named tuple; nobody writes to it)
+    """Columns that stand in the plan."""
 
     @property
     def size(self) -> int:
@@ -97,7 +100,7 @@ class WriteShard:
         scores = self._scores(planned)
         for window in _windows(planned):
             members = [[(suffix, size) for suffix, _, size in sample.members] for sample in window]
-            along = [scores.get((sample.place, sample.row), {}) for sample in window]
+            along = [{**scores.get((sample.place, sample.row), {}), **sample.given} for sample in window]
             block = Block([sample.key for sample in window], members, along)
             self._fill(window, block.views())
             yield block
@@ -157,9 +160,17 @@ def wanted(planned: pa.Table) -> list[Wanted]:
     members = list(zip([split_name(name)[1] for name in names], offsets, sizes, strict=True))
     columns = (planned[column].to_pylist() for column in ("exported_key", "place", "row", "content_hash"))
     return [
-        Wanted(key, place, row, expected, sorted(members[first:stop]))
-        for key, place, row, expected, (first, stop) in zip(*columns, pairwise(borders), strict=True)
+        Wanted(key, place, row, expected, sorted(members[first:stop]), given)
+        for key, place, row, expected, given, (first, stop) in zip(
+            *columns, _given(planned), pairwise(borders), strict=True
+        )
     ]
+
+
+def _given(planned: pa.Table) -> list[dict[str, Any]]:
+    if CAPTIONS.name not in planned.schema.names:
+        return [{}] * planned.num_rows
+    return [{CAPTIONS.name: captions} for captions in planned[CAPTIONS.name].to_pylist()]
 
 
 def _settled(place: ExitStack, result: tuple[str, str]) -> tuple[str, str]:

@@ -67,6 +67,18 @@ class ScoreView:
 
 
 @dataclass(frozen=True)
+class NamesView:
+    """One column of names: kinds, labels, flags, true and false."""
+
+    column: str
+    counts: Mapping[str, Mapping[str | None, int]]
+    """Source -> name -> rows that have it; None: without a value. A row of a list counts for each of its names."""
+    totals: Mapping[str, int]
+    """Source -> rows."""
+    meaning: str = ""
+
+
+@dataclass(frozen=True)
 class Card:
     """One sample to look at."""
 
@@ -103,6 +115,8 @@ class DuplicateGroup:
     others: tuple[Card, ...]
     total: int | None = None
     """Size of the group, survivor included; default: what is shown."""
+    mark: str = "stays"
+    """What is said of the survivor; `stays`, or where it is what the others are compared with."""
 
 
 @dataclass(frozen=True)
@@ -225,6 +239,7 @@ class ReportView:
     status_counts: tuple[StatusCount, ...]
     funnel: tuple[Step, ...] = ()
     scores: tuple[ScoreView, ...] = ()
+    names: tuple[NamesView, ...] = ()
     gallery: tuple[GalleryGroup, ...] = ()
     duplicates: tuple[DuplicateGroup, ...] = ()
     mixture: MixtureView | None = None

@@ -1,0 +1,96 @@
+"""How much a selector keeps: one meaning of `samples`, `fraction` and `tokens` for all of them.
+
+Of n eligible rows, ranked by score, the highest first:
+
+- `samples: k` keeps exactly k; `fraction: f` keeps exactly ceil(f x n), with f taken as the decimal it is written as.
+- `tokens: t` takes rows in order until the next one would bring the sum of their captions' tokens above t, and ends
+  there: a short caption further down does not slip in. A token is a run of word characters or of other signs.
+- Equal scores are ordered by hash(seed, uid): a border that cuts through them is no favour to anybody.
+- k = n keeps all. More than there is (k > n, or t above the tokens of all n) is refused with both numbers.
+- Rows that cannot be ranked are not eligible: they are dropped for their own reason before n is counted.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from schemas.columns import CAPTION
+from schemas.errors import CuveeError
+from stages.noise import uniform_noise
+from stages.order import share_of
+
+TOKENS = pl.col(CAPTION.name).fill_null("").str.count_matches(r"\w+|[^\w\s]+").cast(pl.Int64).alias("tokens")
+"""Tokens of a row's caption."""
+
+Mask = npt.NDArray[np.bool_]
+
+
+class Budget(BaseModel):
+    """Exactly one of three ways to say how much."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    samples: int | None = Field(None, gt=0, description="rows")
+    fraction: float | None = Field(None, gt=0, le=1, description="of the eligible rows")
+    tokens: int | None = Field(None, gt=0, description="of the captions of all kept rows together")
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> "Budget":
+        named = [name for name in Budget.model_fields if getattr(self, name) is not None]
+        if len(named) != 1:
+            raise ValueError(f"found {named or 'none'} of `samples`, `fraction`, `tokens`; name exactly one")
+        return self
+
+    def rows(self, eligible: int, tokens: int = 0) -> int:
+        """How many of the eligible rows it buys: exact, or for `tokens` as many as rows of mean length would be.
+
+        Args:
+            eligible: n.
+            tokens: of all n rows together; needed for a budget of tokens alone.
+
+        Raises:
+            CuveeError: more than there is, with both numbers.
+        """
+        if self.fraction is not None:
+            return share_of(self.fraction, eligible)
+        if self.samples is not None:
+            if self.samples > eligible:
+                raise _too_few("samples", self.samples, f"{eligible} eligible rows")
+            return self.samples
+        assert self.tokens is not None
+        if self.tokens > tokens:
+            raise _too_few("tokens", self.tokens, f"{tokens} tokens in {eligible} eligible rows")
+        return self.tokens * eligible // max(tokens, 1)
+
+    def take(self, ranked: pl.DataFrame, seed: int, purpose: str) -> Mask:
+        """(n,) which rows of `ranked` (uid, score, and tokens for a budget of tokens) are kept; any order of rows.
+
+        Args:
+            ranked: the eligible rows.
+            seed: of the recipe.
+            purpose: whose ties these are, so that two selectors do not break them alike.
+
+        Raises:
+            CuveeError: more than there is, with both numbers.
+        """
+        tied = uniform_noise(ranked["uid"].to_list(), seed, f"ties of {purpose}")
+        order = np.lexsort((tied, -ranked["score"].to_numpy()))
+        chosen = np.zeros(len(ranked), np.bool_)
+        if self.tokens is None:
+            chosen[order[: self.rows(len(ranked))]] = True
+            return chosen
+        sums = np.cumsum(ranked["tokens"].to_numpy()[order])
+        self.rows(len(ranked), int(sums[-1]) if len(sums) else 0)  # refuses more than there is
+        chosen[order[: int(np.searchsorted(sums, self.tokens, side="right"))]] = True
+        return chosen
+
+    def facts(self) -> dict[str, Any]:
+        """The budget as it was named."""
+        return self.model_dump(mode="json", include=set(Budget.model_fields), exclude_none=True)
+
+
+def _too_few(what: str, wanted: int, found: str) -> CuveeError:
+    return CuveeError(f"asked for {wanted} {what}, and there are {found}; lower `{what}` or loosen the rules before it")

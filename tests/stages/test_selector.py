@@ -1,0 +1,77 @@
+from typing import Literal
+
+import polars as pl
+import pytest
+from pydantic import ValidationError
+
+from schemas.errors import ContractError
+from stages.rule import DROPPED_SCHEMA, SCORES_SCHEMA, Context, missing_rows
+from stages.selector import Ranking, Selector
+
+ROWS = pl.DataFrame(
+    {
+        "uid": ["a", "b", "c", "d"],
+        "source": ["s"] * 4,
+        "price": [1.0, None, 3.0, 2.0],
+        "caption": ["one two", "x", "one", "one two three"],
+    }
+)
+
+
+class Dearest(Selector):
+    kind: Literal["dearest"] = "dearest"
+
+    def reads(self):
+        return ("price",)
+
+    def rank(self, rows, context):
+        table = rows.select("uid", "price").collect()
+        return Ranking(
+            table.drop_nulls().select("uid", pl.col("price").alias("score")),
+            missing_rows(table, "price"),
+            {"priced": 3},
+            weights=pl.DataFrame({"uid": ["c", "d"], "weight": [2.0, 3.0]}),
+        )
+
+
+class Broken(Dearest):
+    kind: Literal["broken"] = "broken"
+    score: float
+
+    def rank(self, rows, context):
+        return Ranking(pl.DataFrame({"uid": ["a", "a"], "score": [1.0, self.score]}))
+
+
+def judged(rule):
+    return rule.judge(ROWS.lazy(), Context(0))
+
+
+def test_ranks_counts_and_says_why():
+    verdict = judged(Dearest(samples=1))
+    assert dict(verdict.dropped.schema) == DROPPED_SCHEMA
+    assert dict(verdict.scores.schema) == SCORES_SCHEMA
+    reasons = dict(verdict.dropped.select("uid", "reason").iter_rows())
+    assert reasons == {"a": "not_selected_by_dearest", "b": "price_missing", "d": "not_selected_by_dearest"}
+    assert verdict.scores.rows() == [("a", 1.0), ("c", 3.0), ("d", 2.0)]
+    assert verdict.weights.rows() == [("c", 2.0)]
+    assert verdict.evidence["budget"] == {"samples": 1, "eligible": 3, "kept": 1}
+    assert verdict.evidence["border"] == 3.0
+
+
+def test_a_budget_of_tokens_reads_captions():
+    assert Dearest(samples=1).columns() == ("price",)
+    assert Dearest(tokens=4).columns() == ("price", "caption")
+    verdict = judged(Dearest(tokens=4))
+    assert verdict.dropped["uid"].to_list() == ["a", "b"]
+
+
+def test_scores_are_finite_and_rows_ranked_once():
+    with pytest.raises(ContractError, match="twice"):
+        judged(Broken(samples=1, score=2.0))
+    with pytest.raises(ContractError, match="finite"):
+        judged(Broken(samples=1, score=float("nan")))
+
+
+def test_one_budget():
+    with pytest.raises(ValidationError, match="name exactly one"):
+        Dearest()
