@@ -4,8 +4,9 @@
 
 Generates a pool of 4,000 samples in four tars from the given shards, and one ten times larger. In each round every
 system runs in a process of its own, on the small pool to warm up and then on the large one, which counts; ours digests,
-indexes, keeps a ledger and writes a manifest with hashes on the way. `cp -r` of the large pool stands beside. Prints
-medians, ratios, and how many of the pool's bytes the export of a random tenth reads.
+indexes, keeps a ledger and writes a manifest with hashes on the way. `bare` is the floor of any that names what it
+reads and writes by SHA-256, see `export_peer.py`; `cp -r` of the large pool stands beside. Prints medians, ratios, and
+how many of the pool's bytes the export of a random tenth reads.
 """
 
 import argparse
@@ -26,7 +27,7 @@ SAMPLES = 4000
 PER_SHARD = 1000
 TIMES = 10
 PEER = Path(__file__).with_name("export_peer.py")
-SYSTEMS = ("cuvee", "webdataset", "ray-data")
+SYSTEMS = ("cuvee", "bare", "webdataset", "ray-data")
 
 
 def samples(shards: list[str]) -> list[dict[str, bytes]]:
@@ -132,9 +133,11 @@ def main() -> None:
             for system in options.systems:
                 found.setdefault(system, []).append(measured(system, home))
         warm = {system: statistics.median(one["seconds"] for one in runs) for system, runs in found.items()}
+        cpu = {system: statistics.median(one["cpu"] for one in runs) for system, runs in found.items()}
         cold = {system: statistics.median(one["since_start"] for one in runs) for system, runs in found.items()}
         for system, seconds in warm.items():
             ratio = f"{seconds / warm['cuvee']:5.2f} x ours" if "cuvee" in warm else ""
+            ratio += f"  {cpu[system]:5.2f} CPU s {cpu[system] / cpu['cuvee']:5.2f} x ours" if "cuvee" in cpu else ""
             print(f"{system:11} {size / seconds / 1e6:7.1f} MB/s  {ratio}  with start and warm-up {cold[system]:.1f} s")
         print(f"cp -r       {size / statistics.median(copies) / 1e6:7.1f} MB/s")
         print(f"a random tenth is exported by reading {bytes_read_for_a_tenth(home, size):.1%} of the pool's bytes")

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import xxhash
 
@@ -15,6 +16,8 @@ SLICE_BYTES = 64 << 20
 """Bytes of images and text after which a slice ends; batches are cut inside slices, so it is part of every address."""
 SLICE_ROWS = 4096
 """Rows after which a slice ends."""
+SPELLED_OUT = r"[^ !#-\[\]-~]"
+"""What JSON does not leave as it is: all but printable ASCII, quotes and backslashes."""
 INDEX_VERSION = 3
 """Raise it when ingest changes what stands in the index for the same bytes."""
 
@@ -104,6 +107,19 @@ def sample_uid(source: str, key: str | None, content: str | None, occurrence: in
     """32 hex digits from source, key, the bytes of every member, and the number of exact twins before it."""
     facts = json.dumps([source, key, content, occurrence])
     return xxhash.xxh3_128_hexdigest(facts.encode())
+
+
+def sample_uids(facts: pl.DataFrame) -> pl.Series:
+    """(n,) `sample_uid` of every line of (source, key, content, occurrence), most of them without Python's JSON."""
+    sources = {source: json.dumps(source) for source in facts["source"].unique()}
+    source = pl.col("source").replace_strict(sources, return_dtype=pl.String)
+    text = pl.format('[{}, "{}", "{}", {}]', source, "key", "content", "occurrence")
+    usual = ~pl.col("key").str.contains(SPELLED_OUT) & pl.col("content").is_not_null()
+    texts = facts.select(pl.when(usual).then(text)).to_series()
+    uids = [text if text is None else xxhash.xxh3_128_hexdigest(text.encode()) for text in texts.to_list()]
+    for place in texts.is_null().arg_true().to_list():
+        uids[place] = sample_uid(*facts.row(place))
+    return pl.Series("uid", uids, pl.String)
 
 
 def rounded(value: Any) -> Any:

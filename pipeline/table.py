@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from pipeline.fingerprints import pool_fingerprint, sample_uid
+from pipeline.fingerprints import pool_fingerprint, sample_uids
 from pipeline.plan import Shard
 from pipeline.resolve import Resolved
 from schemas.errors import ContractError
@@ -47,10 +47,8 @@ class ScoreTable:
             return pl.DataFrame(schema=IDENTITY)
         table = self._indexed().sort("digest", "row", "shard", "role", "source")
         twin = pl.int_range(pl.len()).over("role", "source", "key", "content_hash")
-        table = table.with_columns(twin.alias("occurrence"))
-        named = zip(*(table[name] for name in ("source", "key", "content_hash", "occurrence")), strict=True)
-        uids = pl.Series("uid", [sample_uid(*facts) for facts in named], pl.String)
-        return table.with_columns(uids).select(IDENTITY.keys()).sort("uid")
+        facts = table.select("source", "key", pl.col("content_hash").alias("content"), twin.alias("occurrence"))
+        return table.with_columns(sample_uids(facts)).select(IDENTITY.keys()).sort("uid")
 
     @cached_property
     def _readable(self) -> list[Shard]:

@@ -18,8 +18,9 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import yaml
 
+from pipeline.export.block import BLOCK
 from pipeline.export.format import by_split
-from pipeline.export.webdataset import BLOCK, WebDataset
+from pipeline.export.webdataset import WebDataset
 from pipeline.shards.rows import IMAGE_SUFFIXES, split_name
 from pipeline.sidecars import read_table, replacing, write_json, write_table
 from schemas.recipe import TRAIN_SPLIT

@@ -5,9 +5,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    from pipeline.export.block import Block
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,10 @@ class Format(ABC):
     @abstractmethod
     def write(self, path: Path, samples: Iterator[Sample], count: int) -> str:
         """Write one output shard of `count` samples to `path` and return the SHA-256 of its bytes, in hex."""
+
+    def write_blocks(self, path: Path, blocks: "Iterator[Block]", count: int) -> str:
+        """The same from samples in memory."""
+        return self.write(path, (sample for block in blocks for sample in block.samples()), count)
 
     def annotate(self, written: Path, shard: Path) -> None:  # noqa: B027 (most formats need nothing here)
         """In the worker: write what belongs to one shard, before `written` takes its place at `shard`."""

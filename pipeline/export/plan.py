@@ -26,9 +26,8 @@ from stages.noise import uniform_noise
 PLAN = "plan.parquet"
 SPOOL = ".spool"
 DRAWN = "drawn.parquet"
-SUFFIX = r"^(?:.*/)?[^/.]+\.([^/]+)$"
-"""Of a member's name, as `split_name` cuts it."""
-PLANNED = ("exported_key", "exported_shard", "uid", "source", "digest", "place", "row", "members", "content_hash")
+PLANNED = ("exported_key", "place", "row", "members", "content_hash")
+"""What a worker needs of the samples it writes."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class ExportPlan:
     """The samples in output order, and where each container's members can be read by ranges."""
 
     samples: pl.DataFrame
-    """One line per exported sample: `PLANNED` without the ranges, the original key, and the split."""
+    """One line per exported sample: new key and shard, uid, source, original key, digest, place, row, split."""
     containers: dict[str, str]
     """Place -> path of a tar or a spool."""
 
@@ -60,7 +59,8 @@ def make_export_plan(draws: Draws, staging: Path, names: str, cluster: Cluster) 
         if draws.captions is not None:
             joined = joined.join(draws.captions, on="uid", how="left", maintain_order="left", validate="m:1")
             columns.append(CAPTIONS.name)
-        _write(joined.select(columns), staging / PLAN)
+        counts = samples.group_by("exported_shard", maintain_order=True).len()["len"]
+        _write(joined.select(columns), counts, staging / PLAN)
     return ExportPlan(samples, containers)
 
 
@@ -105,12 +105,22 @@ def _shards(splits: pl.Series, names: str, samples_per_shard: int) -> pl.Series:
 def read_layout(plan: Path, scores: Sequence[pa.Field]) -> Layout:
     """Which members the planned samples have, and how the scores that go along are declared."""
     with pq.ParquetFile(plan) as file:
-        members = pl.from_arrow(file.read(["members.list.element.name"]))
-    assert isinstance(members, pl.DataFrame)
-    names = pl.element().struct.field("name").str.extract(SUFFIX)
-    found = members.select(pl.col("members").list.eval(names)).unique()["members"].to_list()
-    suffixes = {tuple(sorted(suffix.lower() for suffix in one if suffix is not None)) for one in found}
-    return Layout(tuple(sorted(suffixes)), pa.schema(scores))
+        members = file.read(["members.list.element.name"])["members"].combine_chunks()
+    names = pl.from_arrow(members.flatten().field("name"))
+    assert isinstance(names, pl.Series)
+    lists = pl.from_arrow(pa.LargeListArray.from_arrays(members.offsets, suffixes_of(names).to_arrow()))
+    assert isinstance(lists, pl.Series)
+    found = {tuple(sorted(suffix for suffix in one if suffix)) for one in lists.unique().to_list()}
+    return Layout(tuple(sorted(found)), pa.schema(scores))
+
+
+def suffixes_of(names: pl.Series) -> pl.Series:
+    """(n,) suffixes as `split_name` cuts them off; "" or null where there is none."""
+    if names.str.contains("/", literal=True).any():
+        names = names.str.split("/").list.last()
+    parts = names.str.splitn(".", 2).struct.unnest()
+    stem, suffix = parts.to_series(0), parts.to_series(1)
+    return suffix.str.to_lowercase().set(stem == "", None)
 
 
 def _places(draws: Draws) -> dict[str, dict[str, Any]]:
@@ -163,10 +173,13 @@ def _ranges(
     return found
 
 
-def _write(planned: pl.DataFrame, path: Path) -> None:
+def _write(planned: pl.DataFrame, counts: pl.Series, path: Path) -> None:
+    """The plan, as many lines a row group as `counts` says."""
     table = planned.to_arrow()
     first = 0
-    with replacing(path) as temporary, pq.ParquetWriter(temporary, table.schema, compression="lz4") as writer:
-        for count in planned.group_by("exported_shard", maintain_order=True).len()["len"]:
+    # All but the places differ from line to line, and nobody asks for ranges of values.
+    form = {"compression": "lz4", "use_dictionary": ["place"], "write_statistics": False}
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, table.schema, **form) as writer:
+        for count in counts:
             writer.write_table(table.slice(first, count), row_group_size=count)
             first += count

@@ -3,24 +3,24 @@
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from pipeline.export.format import Format, Sample
+from pipeline.export.block import Block
+from pipeline.export.format import Format
 from pipeline.fingerprints import rounded
 from pipeline.shards.expand import is_url
-from pipeline.shards.ranges import Range, open_ranges
+from pipeline.shards.ranges import Target, changed, open_ranges
 from pipeline.shards.rows import content_hash, split_name
 from pipeline.sidecars import Workspace, read_table, replacing
 from pipeline.tasks import Task
 from schemas.columns import CAPTIONS
-from schemas.errors import ShardError
 
 WINDOW_BYTES = 128 << 20
 """What is held of an output shard at a time."""
@@ -28,24 +28,22 @@ REMOTE_READERS = 16
 """Objects read at the same time: a request to a store is nearly all waiting."""
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """One sample of the plan and where its members lie."""
 
     key: str
     place: str
-    digest: str
     row: int
-    suffixes: list[str]
-    ranges: list[Range]
     content_hash: str | None
-    given: dict[str, Any] = field(default_factory=dict)
+    members: list[tuple[str, int, int]]
+    """(suffix, offset, size), sorted."""
+    given: dict[str, Any] = {}  # noqa: RUF012 (of a named tuple; nobody writes to it)
     """Columns that stand in the plan."""
 
     @property
     def size(self) -> int:
         """Bytes of all members."""
-        return sum(size for _, size in self.ranges)
+        return sum(size for _, _, size in self.members)
 
 
 @dataclass(frozen=True)
@@ -92,29 +90,48 @@ class WriteShard:
         """Write one output shard under a temporary name, which `place` makes its own; its SHA-256."""
         shard = Path(self.staging) / name
         with pq.ParquetFile(self.plan) as plan:
-            planned = wanted(plan.read_row_group(self.groups[name]))
+            planned = wanted(plan.read_row_group(self.groups[name], use_threads=False))
         temporary = place.enter_context(replacing(shard))
-        digest = self.format.write(temporary, self._samples(planned), len(planned))
+        digest = self.format.write_blocks(temporary, self._blocks(planned), len(planned))
         self.format.annotate(temporary, shard)
         return digest
 
-    def _samples(self, planned: list[Wanted]) -> Iterator[Sample]:
+    def _blocks(self, planned: list[Wanted]) -> Iterator[Block]:
         scores = self._scores(planned)
         for window in _windows(planned):
-            members = self._members(window)
-            for sample in window:
-                found = {**scores.get((sample.place, sample.row), {}), **sample.given}
-                yield Sample(sample.key, members[sample.key], found)
+            members = [[(suffix, size) for suffix, _, size in sample.members] for sample in window]
+            along = [{**scores.get((sample.place, sample.row), {}), **sample.given} for sample in window]
+            block = Block([sample.key for sample in window], members, along)
+            self._fill(window, block.views())
+            yield block
 
-    def _members(self, window: list[Wanted]) -> dict[str, list[tuple[str, bytes]]]:
-        by_place: dict[str, list[Wanted]] = {}
+    def _fill(self, window: list[Wanted], views: list[memoryview]) -> None:
+        """Read every member to its place and hold it against what was scored."""
+        targets: dict[str, list[Target]] = {}
+        free = iter(views)
         for sample in window:
-            by_place.setdefault(sample.place, []).append(sample)
-        jobs = [(self.containers[place], samples) for place, samples in by_place.items()]
+            offsets = [offset for _, offset, _ in sample.members]
+            targets.setdefault(sample.place, []).extend(zip(offsets, free, strict=False))
+        jobs = [(self.containers[place], of_place) for place, of_place in targets.items()]
         if any(is_url(path) for path, _ in jobs):
             with ThreadPoolExecutor(REMOTE_READERS) as readers:
-                return dict(pair for pairs in readers.map(_read, jobs) for pair in pairs)
-        return dict(pair for job in jobs for pair in _read(job))
+                list(readers.map(_read, jobs))
+        else:
+            for job in jobs:
+                _read(job)
+        self._check(window, views)
+
+    def _check(self, window: list[Wanted], views: list[memoryview]) -> None:
+        """What is exported is what was scored.
+
+        Raises:
+            ShardError: a shard changed after it was indexed.
+        """
+        digests = map(xxhash.xxh3_128_hexdigest, views)
+        for sample in window:
+            found = content_hash([(suffix, size, next(digests)) for suffix, _, size in sample.members])
+            if found != sample.content_hash:
+                raise changed(self.containers[sample.place])
 
     def _scores(self, planned: list[Wanted]) -> dict[tuple[str, int], dict[str, Any]]:
         """(place, row) -> the score columns that go along."""
@@ -140,14 +157,12 @@ def wanted(planned: pa.Table) -> list[Wanted]:
     flat = lists.flatten()
     names, offsets, sizes = (flat.field(place).to_pylist() for place in range(3))
     borders = [0, *(lists.value_lengths().fill_null(0).to_numpy().cumsum().tolist())]
-    suffixes = [split_name(name)[1] for name in names]
-    ranges = list(zip(offsets, sizes, strict=True))
-    columns = ("exported_key", "place", "digest", "row", "content_hash")
-    facts = zip(*(planned[column].to_pylist() for column in columns), strict=True)
+    members = list(zip([split_name(name)[1] for name in names], offsets, sizes, strict=True))
+    columns = (planned[column].to_pylist() for column in ("exported_key", "place", "row", "content_hash"))
     return [
-        Wanted(key, place, digest, row, suffixes[first:stop], ranges[first:stop], expected, given)
-        for (key, place, digest, row, expected), given, (first, stop) in zip(
-            facts, _given(planned), pairwise(borders), strict=True
+        Wanted(key, place, row, expected, sorted(members[first:stop]), given)
+        for key, place, row, expected, given, (first, stop) in zip(
+            *columns, _given(planned), pairwise(borders), strict=True
         )
     ]
 
@@ -176,25 +191,8 @@ def _windows(planned: list[Wanted]) -> Iterator[list[Wanted]]:
         yield window
 
 
-def _read(job: tuple[str, list[Wanted]]) -> list[tuple[str, list[tuple[str, bytes]]]]:
-    """(key, members sorted by suffix) of samples that lie in one container."""
-    path, samples = job
+def _read(job: tuple[str, list[Target]]) -> None:
+    """Members that lie in one container."""
+    path, targets = job
     with open_ranges(path) as container:
-        chunks = iter(container.fetch([one for sample in samples for one in sample.ranges]))
-    return [
-        (sample.key, _checked(sample, list(zip(sample.suffixes, chunks, strict=False)), path)) for sample in samples
-    ]
-
-
-def _checked(sample: Wanted, members: list[tuple[str, bytes]], path: str) -> list[tuple[str, bytes]]:
-    """What is exported is what was scored.
-
-    Raises:
-        ShardError: the shard changed after it was indexed.
-    """
-    hashed = ((suffix, len(content), xxhash.xxh3_128_hexdigest(content)) for suffix, content in members)
-    if content_hash(hashed) != sample.content_hash:
-        raise ShardError(
-            f"{path} is not what it was when it was scored; run again to score it as it is now", "shard_changed"
-        )
-    return sorted(members)
+        container.fill(targets)

@@ -20,7 +20,7 @@ class ImagesDigest:
     def __init__(self) -> None:
         self._lines = hashlib.sha256()
 
-    def add(self, path: str | None, image: bytes | None, reason: str | None) -> None:
+    def add(self, path: str | None, image: bytes | memoryview | None, reason: str | None) -> None:
         """Take the next line in; lengths stand before contents, so that no two folders spell the same bytes."""
         name = (path or "").encode(errors="surrogatepass")
         self._lines.update(f"{len(name)} {-1 if image is None else len(image)} {reason}\0".encode())

@@ -14,13 +14,20 @@ def parse_json(document: bytes | str) -> Any:
         ValueError: it is no JSON, is nested deeper than `MOST_NESTED`, or holds a number of thousands of digits.
     """
     try:
-        value = json.loads(document)
+        value = json.loads(_text(document))
     except RecursionError as error:
         raise ValueError("nested deeper than the parser goes") from error
     # No document is nested deeper than it opens brackets; hardly one opens so many that it has to be walked.
     if _brackets(document) > MOST_NESTED and _depth(value) > MOST_NESTED:
         raise ValueError(f"nested deeper than {MOST_NESTED}")
     return value
+
+
+def _text(document: bytes | str) -> bytes | str:
+    """As `json.loads` would decode it, without its search for UTF-16 and UTF-32 where they cannot be."""
+    if isinstance(document, bytes) and document[:1] == b"{" and document[1:2] > b"\0":
+        return document.decode(errors="surrogatepass")
+    return document
 
 
 def _brackets(document: bytes | str) -> int:

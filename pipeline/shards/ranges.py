@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Protocol
 
 from pipeline.shards.expand import filesystem_of, is_url
@@ -15,6 +16,13 @@ Range = tuple[int, int]
 NEAR_BYTES = {False: 64 << 10, True: 1 << 20}
 """Gaps up to this are read along with what lies around them: local, remote."""
 MOST_FETCHED_BYTES = 16 << 20
+MOST_PIECES = min(1024, os.sysconf("SC_IOV_MAX"))
+"""Places that one read fills."""
+ASIDE = memoryview(bytearray(NEAR_BYTES[False]))
+"""Where the bytes of gaps go."""
+
+Target = tuple[int, memoryview]
+"""Offset in the uncompressed tar, and where as many bytes as there is room for belong."""
 
 
 class Ranges(Protocol):
@@ -22,6 +30,14 @@ class Ranges(Protocol):
 
     def fetch(self, ranges: Sequence[Range]) -> list[bytes]:
         """The bytes of each range, in the order asked for; short where the file ends."""
+        ...
+
+    def fill(self, targets: Sequence[Target]) -> None:
+        """Read into places that are there.
+
+        Raises:
+            ShardError: `shard_changed`, where the file ends before one of them is full.
+        """
         ...
 
 
@@ -69,6 +85,40 @@ def _picked(ranges: Sequence[Range], reads: Sequence[Range], chunks: Sequence[by
     return [found[one] for one in ranges]
 
 
+def changed(path: str) -> ShardError:
+    """What is said of a container that does not hold what its index says."""
+    return ShardError(
+        f"{path} is not what it was when it was scored; run again to score it as it is now", "shard_changed"
+    )
+
+
+def _put(ranges: Ranges, targets: Sequence[Target], path: str) -> None:
+    chunks = ranges.fetch([(offset, len(view)) for offset, view in targets])
+    for (_, view), chunk in zip(targets, chunks, strict=True):
+        if len(chunk) != len(view):
+            raise changed(path)
+        view[:] = chunk
+
+
+def _runs(targets: Sequence[Target]) -> Iterator[tuple[int, int, list[memoryview]]]:
+    """(start, stop, places) of the fewest reads that fill all targets, bytes of small gaps put aside."""
+    start = stop = -1
+    views: list[memoryview] = []
+    for offset, view in sorted(targets, key=itemgetter(0)):
+        gap = offset - stop
+        if not views or not 0 <= gap <= len(ASIDE) or len(views) + 2 > MOST_PIECES:
+            if views:
+                yield start, stop, views
+            start, views = offset, [view]
+        elif gap:
+            views += (ASIDE[:gap], view)
+        else:
+            views.append(view)
+        stop = offset + len(view)
+    if views:
+        yield start, stop, views
+
+
 class Local:
     """A file on this machine."""
 
@@ -80,6 +130,18 @@ class Local:
         """See `Ranges`."""
         reads = coalesced(ranges, NEAR_BYTES[False])
         return _picked(ranges, reads, [self._read(*one) for one in reads])
+
+    def fill(self, targets: Sequence[Target]) -> None:
+        """See `Ranges`; the kernel puts every byte where it belongs."""
+        for start, stop, views in _runs(targets):
+            try:
+                whole = os.preadv(self.descriptor, views, start) == stop - start
+            except OSError as error:
+                raise ShardError(f"{self.path}: reading at {start} failed: {error}", "read_failed") from error
+            if not whole:  # the file ends, or the kernel gives no more at a time
+                for view in views:
+                    _put(self, [(start, view)], self.path)
+                    start += len(view)
 
     def _read(self, offset: int, size: int) -> bytes:
         try:
@@ -108,6 +170,10 @@ class Remote:
             raise ShardError(f"{self.path}: reading ranges failed: {error}", "read_failed") from error
         return _picked(ranges, reads, chunks)
 
+    def fill(self, targets: Sequence[Target]) -> None:
+        """See `Ranges`."""
+        _put(self, targets, self.path)
+
 
 class Forward:
     """A compressed tar: one pass serves ranges that ascend; going back starts over."""
@@ -123,6 +189,10 @@ class Forward:
         for one in sorted(set(ranges)):
             found[one] = self._read(*one)
         return [found[one] for one in ranges]
+
+    def fill(self, targets: Sequence[Target]) -> None:
+        """See `Ranges`."""
+        _put(self, targets, self.path)
 
     def _read(self, offset: int, size: int) -> bytes:
         if offset < self.position:

@@ -17,6 +17,7 @@ IMAGE_SUFFIXES = (
     *("jfif", "jpe", "ppm", "pgm", "pbm", "ico"),
 )
 MOST_CAPTION_BYTES = 16 << 20
+BYTE_ORDER_MARK = "\ufeff"
 
 
 @dataclass(slots=True)
@@ -33,7 +34,8 @@ class Row:
     image_hash: str | None = None
     content_hash: str | None = None
     reason: str | None = None
-    image: bytes | None = None
+    image: bytes | memoryview | None = None
+    """A view keeps more in memory than itself."""
 
     @property
     def held_bytes(self) -> int:
@@ -65,8 +67,7 @@ def cut(rows: Iterable[Row], slice_bytes: int, slice_rows: int, *, images: bool 
         held.append(row)
         size += row.held_bytes
         image_bytes += len(row.image or b"")
-        if not images:
-            row.image = None
+        row.image = bytes(row.image) if images and row.image is not None else None
         if size > slice_bytes or len(held) == slice_rows:
             piece, held, size, image_bytes = _slice(held, image_bytes, first), [], 0, 0
             first += len(piece.index)
@@ -92,7 +93,7 @@ def _slice(rows: list[Row], image_bytes: int, first: int) -> Slice:
     return Slice(index, image_array([row.image for row in rows]), image_bytes, first)
 
 
-def image_array(images: Sequence[bytes | None]) -> pa.Array:
+def image_array(images: Sequence[bytes | memoryview | None]) -> pa.Array:
     """Images as large_binary, in one allocation of their size: growing by doubling would take twice the memory."""
     sizes = [len(image or b"") for image in images]
     offsets = np.cumsum([0, *sizes], dtype=np.int64)
@@ -156,7 +157,7 @@ def read_caption(text: bytes | None) -> tuple[str | None, str | None]:
     if len(text) > MOST_CAPTION_BYTES:
         return None, "member_too_large"
     try:
-        caption = text.decode("utf-8-sig")
+        caption = text.decode().removeprefix(BYTE_ORDER_MARK)
     except UnicodeDecodeError:
         return None, "caption_not_utf8"
     if "\0" in caption:

@@ -13,6 +13,7 @@ import xxhash
 
 from pipeline.shards.streams import TarBytes
 from pipeline.shards.tar_header import BLOCK, ENCODING, Header, parse_header, pax_records
+from pipeline.shards.tar_window import TarWindow
 from schemas.errors import ShardError
 
 ZEROS = bytes(BLOCK)
@@ -38,8 +39,8 @@ class Entry:
     offset: int
     """Of the data, in the uncompressed tar."""
     size: int
-    data: bytes | None
-    """None when it is no regular file, is cut, or is larger than `MOST_HELD_BYTES`."""
+    data: bytes | memoryview | None
+    """None when it is no regular file, is cut, or is larger than `MOST_HELD_BYTES`; a view keeps more than itself."""
     digest: str | None
     """XXH3-128 of the data in hex; None when `data` was not read in full."""
     stop: int
@@ -72,6 +73,7 @@ class TarWalk:
         """As much as is left of the name in a header that is cut or damaged."""
         self.marked_end = False
         """Whether the last thing seen was an end-of-archive block."""
+        self._window = TarWindow(stream.read)
         self._globals: dict[str, str] = {}
         self._headers = 0
 
@@ -82,6 +84,7 @@ class TarWalk:
             ShardError: `empty_shard` for no bytes, `unreadable_shard` when the first block is no header.
         """
         extension = _Extension()
+        yield from self._plain_entries()
         while (header := self._header(extension)) is not None:
             if header.kind in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XGLTYPE, *PAX):
                 extension = self._extended(header, extension)
@@ -92,16 +95,31 @@ class TarWalk:
             if self.reason is not None:
                 break
             extension = _Extension()
+            yield from self._plain_entries()
         self._drain()
 
-    def _read(self, size: int) -> bytes:
-        chunk: bytes = self.stream.read(size)
+    def _plain_entries(self) -> Iterator[Entry]:
+        """Regular files whose headers hold nothing unusual, as many as come next."""
+        if self._globals:
+            return  # they may say something of every member
+        while self.reason is None and (plain := self._window.plain()) is not None and plain[1] <= CHUNK_BYTES:
+            self._window.take(BLOCK)
+            self.position += BLOCK
+            self.marked_end = False
+            self._headers += 1
+            entry = Entry(plain[0], True, self.position, plain[1], None, None, self.position)
+            self._data(entry)
+            entry.stop = self.position
+            yield entry
+
+    def _read(self, size: int) -> bytes | memoryview:
+        chunk = self._window.take(size)
         self.position += len(chunk)
         return chunk
 
     def _header(self, extension: _Extension) -> Header | None:
         """The next header; None at the end, with `reason` set when it is a bad end."""
-        while (block := self._read(BLOCK)) == ZEROS:
+        while (block := bytes(self._read(BLOCK))) == ZEROS:
             self.marked_end = True
         if self.reason is not None:
             return None
@@ -141,7 +159,7 @@ class TarWalk:
         if header.size > MOST_EXTENSION_BYTES:
             self.reason = "broken_archive"
             return extension
-        body = self._read(header.size)
+        body = bytes(self._read(header.size))
         if len(body) < header.size:
             self.reason = "truncated_shard"
             return extension

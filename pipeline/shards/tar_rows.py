@@ -1,7 +1,8 @@
 """Groups a tar's members into samples by the WebDataset convention; every byte range ends up in exactly one row."""
 
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import xxhash
 
@@ -26,10 +27,11 @@ MOST_MEMBERS = 1000
 """Of one sample: more are counted and not kept, since each takes more memory than the block it costs in the file."""
 MOST_NAME = 4096
 """Characters: the longest path that systems open."""
+T = TypeVar("T")
 CUT_SHORT = ("missing_image", "missing_caption")
 
 
-@dataclass
+@dataclass(slots=True)
 class Sample:
     """Consecutive members with one key."""
 
@@ -49,15 +51,21 @@ class Sample:
 
     def add(self, entry: Entry, suffix: str) -> None:
         """Take the next member in."""
-        self.stop = entry.stop
-        self.reason = self.reason or self._fault(entry, suffix)
+        self.stop, entry.suffix = entry.stop, suffix
+        fault = self._fault(entry, suffix)
+        if fault is None and not entry.cut:  # nearly every one
+            if not self._looks_at(entry, suffix):
+                entry.data = None  # hashed already, and nothing else will look at it
+            self.entries[suffix] = entry
+            return
+        self.reason = self.reason or fault
         aside = suffix in self.entries or not entry.regular or entry.cut or len(entry.name) >= MOST_NAME
-        entry.name, entry.suffix = _short(entry.name), suffix
+        entry.name = _short(entry.name)
         if len(self.entries) + len(self.others) >= MOST_MEMBERS:
             self.cut = self.cut or entry.cut
             return
         if aside or not self._looks_at(entry, suffix):
-            entry.data = None  # hashed already, and nothing else will look at it
+            entry.data = None
         if aside:
             self.others.append(entry)
         else:
@@ -101,27 +109,26 @@ class Sample:
             image_member=image.name if image and image.data is not None else None,
             members=[(entry.name, entry.offset, entry.size) for entry in whole],
             image_hash=image.digest if image and image.data is not None else None,
-            content_hash=content_hash((entry.suffix, entry.size, str(entry.digest)) for entry in whole),
+            content_hash=content_hash([(entry.suffix, entry.size, str(entry.digest)) for entry in whole]),
             reason=self.reason or image_reason or caption_reason,
             image=image.data if image else None,
         )
 
     def _whole(self) -> list[Entry]:
+        if not self.others:
+            return list(self.entries.values())
         found = [*self.entries.values(), *self.others]
         return sorted((entry for entry in found if entry.regular and not entry.cut), key=lambda entry: entry.offset)
 
     def _caption(self) -> tuple[str | None, str | None]:
-        document = self.entries.get("json")
-        in_json, fault = (None, None) if document is None else _in_json(document)
-        if (text := self.entries.get("txt")) is not None:
-            caption, reason = (None, "member_too_large") if text.data is None else read_caption(text.data)
-        else:
-            caption, reason = read_caption(in_json)
+        document, text = self.entries.get("json"), self.entries.get("txt")
+        in_json, fault = (None, None) if document is None else _told(document, caption_in_json)
+        caption, reason = read_caption(in_json) if text is None else _told(text, read_caption)
         return caption, fault or reason
 
 
-def _in_json(document: Entry) -> tuple[bytes | None, str | None]:
-    return (None, "member_too_large") if document.data is None else caption_in_json(document.data)
+def _told(entry: Entry, read: Callable[[bytes], tuple[T | None, str | None]]) -> tuple[T | None, str | None]:
+    return (None, "member_too_large") if entry.data is None else read(bytes(entry.data))
 
 
 class TarRows:

@@ -1,11 +1,15 @@
-from itertools import pairwise
+import gzip
+from itertools import accumulate, pairwise
 
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.shards.ranges import MOST_FETCHED_BYTES, Local, _picked, coalesced
+from pipeline.shards import ranges as ranges_module
+from pipeline.shards.ranges import MOST_FETCHED_BYTES, Local, _picked, coalesced, open_ranges
 from pipeline.shards.rows import image_array
+from schemas.errors import ShardError
 
 RANGES = st.lists(st.tuples(st.integers(0, 900), st.integers(0, 100)), max_size=30)
 
@@ -38,6 +42,38 @@ def test_local_reads(tmp_path):
             b"",
         ]
         assert ranges.fetch([]) == []
+
+
+@given(RANGES, st.sampled_from([2, 3, 1024]), st.integers(0, 40))
+def test_filled_places_hold_what_was_asked_for(tmp_path_factory, ranges, pieces, near):
+    content = bytes(range(250)) * 4
+    path = tmp_path_factory.getbasetemp() / "ranges.tar"
+    path.write_bytes(content)
+    whole = memoryview(bytearray(sum(size for _, size in ranges)))
+    stops = list(accumulate((size for _, size in ranges), initial=0))
+    targets = [(offset, whole[start:stop]) for (offset, _), (start, stop) in zip(ranges, pairwise(stops), strict=True)]
+    with pytest.MonkeyPatch.context() as patch, open_ranges(str(path)) as file:
+        patch.setattr(ranges_module, "MOST_PIECES", pieces)
+        patch.setattr(ranges_module, "ASIDE", memoryview(bytearray(near)))
+        file.fill(targets)
+    assert whole == b"".join(content[offset : offset + size] for offset, size in ranges)
+
+
+def test_a_compressed_tar_fills_places_as_well(tmp_path):
+    (tmp_path / "t.tar.gz").write_bytes(gzip.compress(bytes(range(200))))
+    late, early = memoryview(bytearray(3)), memoryview(bytearray(5))
+    with open_ranges(str(tmp_path / "t.tar.gz")) as file:
+        file.fill([(100, late), (10, early)])
+    assert (bytes(early), bytes(late)) == (bytes(range(10, 15)), bytes([100, 101, 102]))
+
+
+@pytest.mark.parametrize("name", ["t.tar", "t.tar.gz"])
+def test_a_file_that_ends_early_has_changed(tmp_path, name):
+    content = bytes(range(200))
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    with open_ranges(str(tmp_path / name)) as file, pytest.raises(ShardError, match="not what it was") as found:
+        file.fill([(10, memoryview(bytearray(5))), (198, memoryview(bytearray(3)))])
+    assert found.value.reason == "shard_changed"
 
 
 @given(st.lists(st.none() | st.binary(max_size=20), max_size=40))
