@@ -80,7 +80,7 @@ def run(
     if _reaches(until, "mix"):
         outcome.blend = clock.timed("mix", lambda: blend(chosen))
     if _reaches(until, "export") and resolved.recipe.export is not None and outcome.blend is not None:
-        draws = blend_draws(table, outcome.blend)
+        draws = blend_draws(chosen, outcome.blend)
         outcome.manifest, clock.reused["export"] = clock.timed(
             "export", lambda: export(draws, resolved.export_folder, resolved.recipe.name, cluster, progress)
         )

@@ -39,6 +39,8 @@ class Decision:
     reused: bool = False
     fit: dict[str, Any] | None = None
     """Where its fit lies, for run.json; None for a rule that learns nothing."""
+    merges_captions: bool = False
+    """The captions of what it dropped go to `duplicate_of`."""
 
     @property
     def n_kept(self) -> int:
@@ -176,7 +178,8 @@ def _apply(chosen: Selected, rule: Rule, number: int) -> None:
     fit = fit_line(folder, resolved.fit_key(rule), pin)
     if fit and resolved.pins and pin is None:
         chosen.notes.append(resolved.pins.refitted(name))
-    _fold(chosen, Decision(name, rule.kind, verdict, len(chosen.survivors), time.perf_counter() - began, reused, fit))
+    facts = len(chosen.survivors), time.perf_counter() - began, reused, fit, rule.merges_captions()
+    _fold(chosen, Decision(name, rule.kind, verdict, *facts))
 
 
 def _judged(chosen: Selected, rule: Rule, pin: Pin | None) -> Verdict:

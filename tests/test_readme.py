@@ -95,6 +95,17 @@ def test_every_score_has_a_row_and_every_declared_column_stands_in_it() -> None:
         assert [name for name in names if f"`{name}`" not in rows[kind]] == [], kind
 
 
+def test_every_row_of_the_scores_says_what_it_means_its_range_its_cost_and_its_source() -> None:
+    section = README.read_text().split("\n## Scores\n")[1].split("\n### ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\| `.*\|$", section, re.M)]
+    costs: dict[str, str] = {}
+    for kind, *_, cost, gpu, _ in rows:
+        costs[kind] = costs.get(kind, "") + cost
+        assert gpu in ("-", "not measured"), kind
+    assert all(costs.values()), costs
+    assert [row[0] for row in rows if len(row) != 7 or not all(row[:4]) or not row[6]] == []
+
+
 def test_every_selector_has_a_row_and_what_is_shown_of_them_is_valid() -> None:
     section = README.read_text().split("\n## Selecting\n")[1].split("\n## ")[0]
     rows = set(re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \| [^|]+ \|$", section, re.M))
