@@ -118,6 +118,4 @@ def test_selectors_in_parts_decide_as_on_the_whole(recipe, ray_cluster, monkeypa
     same = [name for name in ledger(whole).columns if name != "shard"]
     assert ledger(whole).select(same).equals(ledger(parts).select(same))
     assert [step["evidence"] for step in whole.record["steps"]] == [step["evidence"] for step in parts.record["steps"]]
-    assert ledger(whole)["status"].value_counts(sort=True).rows()[0] and whole.record["steps"][-1]["kept"] == 20
-    page = (whole.folder / "report.html").read_text()
-    assert "rows_of_axis" in page and "mean_tokens_kept" in page
+    assert len(ledger(whole).filter(pl.col("role") == "pool", pl.col("status") == "kept")) == 20

@@ -47,8 +47,8 @@ class M4(Selector):
     """What the sensitive ones are not to go with."""
     representation: float = Field(0.0, ge=0, le=1)
     """Bound of |E s - share|."""
-    association: float = Field(0.01, ge=0, le=1)
-    """Bound of |E[y | s = 1] - E[y | s = 0]|."""
+    association: float = Field(0.005, ge=0, le=1)
+    """Bound of |E[y | s = 1] - E[y | s = 0]|; the default leaves whole rows room to stay below 0.01."""
 
     @model_validator(mode="after")
     def _told_apart(self) -> "M4":
