@@ -24,7 +24,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from stages.target.dsir.ngrams import Hashing, hash_ngrams  # noqa: E402  found beside this file, installed or not
+from stages.ngrams import Hashing, hash_ngrams  # noqa: E402  found beside this file, installed or not
 from stages.target.dsir.weights import Mode, Weights, log_weights, resample  # noqa: E402
 
 HASHING: dict[Mode, Hashing] = {"exact": "sha256", "caption": "xxh3"}

@@ -11,13 +11,13 @@ from pydantic import Field
 from schemas.columns import CAPTION
 from schemas.errors import CuveeError
 from stages.fit import Fit
+from stages.measures.divergence import kl_divergence
+from stages.ngrams import Hashing, Integers, Ngrams, hash_ngrams
 from stages.noise import gumbel_noise, uniform_noise
 from stages.rule import Context, Rule, Verdict, drop_lines
-from stages.target.dsir.ngrams import Hashing, Integers, Ngrams, hash_ngrams
 from stages.target.dsir.weights import (
     MIN_LENGTH,
     Mode,
-    kl_divergence,
     log_ratio,
     resample,
     scores,

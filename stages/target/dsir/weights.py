@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import CuveeError
-from stages.target.dsir.ngrams import Doubles, Integers, Ngrams
+from stages.measures.divergence import frequencies
+from stages.ngrams import Doubles, Integers, Ngrams
 
 Mode = Literal["caption", "exact"]
 FLOOR = 1e-8
 """Added to both probabilities before the logarithm, as published."""
 SHARPNESS = 2.0
 """Standard deviation of per-token scores; Gumbel noise has 1.28."""
-PSEUDO_COUNT = 0.1
 SMOOTHING: dict[Mode, float] = {"caption": 1.0, "exact": 0.0}
 MIN_LENGTH: dict[Mode, int] = {"caption": 1, "exact": 100}
 
@@ -41,8 +41,8 @@ def log_ratio(target: Integers, pool: Integers, mode: Mode, smoothing: float | N
     of target tried, and no better than a random draw for 100 captions.
     """
     extra = SMOOTHING[mode] if smoothing is None else smoothing
-    q = _frequencies(pool, 0.0)
-    p = _frequencies(target, extra) if mode == "exact" else (_frequencies(target, 0.0) + extra * q) / (1 + extra)
+    q = frequencies(pool, 0.0)
+    p = frequencies(target, extra) if mode == "exact" else (frequencies(target, 0.0) + extra * q) / (1 + extra)
     return np.log(p + FLOOR) - np.log(q + FLOOR)
 
 
@@ -104,20 +104,3 @@ def too_few(samples: int, eligible: int) -> CuveeError:
         f"dsir was asked for {samples} samples and {eligible} eligible rows are left; "
         f"lower `samples` or loosen the rules before it"
     )
-
-
-def kl_divergence(target: Integers, other: Integers) -> float:
-    """KL(target || other) >= 0 in nats between two histograms (B,), each with 0.1 pseudo-counts per bucket.
-
-    Without them a bucket that `other` lacks would count for as much as the floor of the logarithm is low.
-    """
-    p, q = _frequencies(target, PSEUDO_COUNT), _frequencies(other, PSEUDO_COUNT)
-    return float(np.sum(p * np.log(p / q)))
-
-
-def _frequencies(counts: Integers, extra: float) -> Doubles:
-    total = counts.sum() + extra * len(counts)
-    if total <= 0:
-        raise CuveeError("dsir found no n-gram to count; the pool or the target has no caption with a token")
-    frequencies: Doubles = (counts + extra) / total
-    return frequencies

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from schemas.errors import CuveeError
+from stages import ngrams
+from stages.measures.divergence import kl_divergence
+from stages.ngrams import bucket, hash_ngrams
 from stages.noise import gumbel_noise
 from stages.rule import DROPPED_SCHEMA, Context, Verdict
-from stages.target.dsir import Dsir, ngrams
-from stages.target.dsir.ngrams import bucket, hash_ngrams
-from stages.target.dsir.weights import kl_divergence, log_ratio, log_weights, resample, scores
+from stages.target.dsir import Dsir
+from stages.target.dsir.weights import log_ratio, log_weights, resample, scores
 
 REFERENCE = json.loads((Path(__file__).parent / "dsir_reference.json").read_text())
 TEXTS = st.lists(st.text(st.one_of(st.sampled_from("abc .,'\n\t\x1c\x85\u3000ΣİßA"), st.characters()), max_size=30))
