@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.errors import CuveeError
 from stages.atoms import Atoms
-from stages.measures.divergence import kl_divergence
+from stages.measures.divergence import coverage, kl_divergence, smoothed_divergence
 from stages.measures.overlap import chance, jaccard
 from stages.measures.target_distance import cells, target_distance
 from stages.measures.vendi import moments, vendi_score
@@ -85,3 +86,28 @@ def test_divergence_is_zero_for_equals_and_positive_else(seed, buckets):
     one, other = np.random.default_rng(seed).integers(0, 9, (2, buckets))
     assert kl_divergence(one, one) == 0
     assert kl_divergence(one, other) >= -1e-15
+
+
+@given(SEEDS, st.integers(2, 50))
+def test_smoothed_divergence_is_the_definition_and_knows_no_length(seed, buckets):
+    rng = np.random.default_rng(seed)
+    pool = rng.integers(1, 9, buckets)
+    chosen, target = rng.integers(0, pool + 1), rng.integers(0, 9, buckets)
+    target[0] = 1
+    p, b = target / target.sum(), pool / pool.sum()
+    q = 0.9 * chosen / max(chosen.sum(), 1) + 0.1 * b
+    expected = sum(x * np.log(x / y) for x, y in zip(p, q, strict=True) if x)
+    assert smoothed_divergence(target, chosen, pool) == pytest.approx(expected, abs=1e-12)
+    assert smoothed_divergence(target, 7 * chosen, pool) == pytest.approx(expected, abs=1e-12)
+    assert expected <= smoothed_divergence(target, 0 * chosen, pool) + 1e-12
+    assert smoothed_divergence(target, target, target) == pytest.approx(0, abs=1e-12)
+
+
+def test_what_the_pool_lacks_counts_for_nobody():
+    pool, target = np.array([5, 5, 0]), np.array([2, 1, 1])
+    assert coverage(target, pool) == 0.75
+    assert smoothed_divergence(target, pool, pool) == pytest.approx(
+        smoothed_divergence(np.array([2, 1, 0]), pool, pool)
+    )
+    with pytest.raises(CuveeError, match="none of the target's n-grams"):
+        smoothed_divergence(np.array([0, 0, 3]), pool, pool)
