@@ -1,6 +1,6 @@
 """The contract of a rule: the score table in, verdicts or weights out, never an image opened."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -115,6 +115,15 @@ def gathered(rows: pl.LazyFrame, context: Context, *columns: str) -> pl.DataFram
 def missing_rows(rows: pl.DataFrame, column: str) -> pl.DataFrame:
     """Verdict lines that drop the rows without a value: reason `<column>_missing`."""
     return drop_lines(rows.filter(pl.col(column).is_null()), f"{column}_missing")
+
+
+def whole_and_missing(rows: pl.DataFrame, columns: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows with a value in every column, and verdict lines for the others, by the first column they lack."""
+    lines = [drop_lines(rows.head(0), "")]
+    for column in columns:
+        lines.append(missing_rows(rows, column))
+        rows = rows.filter(pl.col(column).is_not_null())
+    return rows, pl.concat(lines)
 
 
 def drop_lines(rows: pl.DataFrame, reason: str) -> pl.DataFrame:

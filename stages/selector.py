@@ -21,7 +21,8 @@ class Ranking:
     """What a selector thinks of the rows."""
 
     rows: pl.DataFrame
-    """(uid, score) of every eligible row, the best with the highest score; finite, in any order."""
+    """(uid, score) of every eligible row, the best with the highest score; finite, in any order. Further columns are
+    for `describe`."""
     dropped: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=DROPPED_SCHEMA))
     """Verdict lines of the rows that are not eligible."""
     evidence: dict[str, Any] = field(default_factory=dict)
@@ -54,6 +55,10 @@ class Selector(Budget, Rule):
         """The reason code of eligible rows that the budget did not reach."""
         return f"not_selected_by_{self.kind}"
 
+    def describe(self, kept: pl.DataFrame) -> dict[str, Any]:
+        """What the record says of the rows that were kept: of `Ranking.rows` those, with all their columns."""
+        return {}
+
     @final
     def columns(self) -> tuple[str, ...]:
         """What it ranks by, and the captions where tokens are counted."""
@@ -79,6 +84,7 @@ class Selector(Budget, Rule):
             "budget": {**self.facts(), "eligible": len(ranked), "kept": len(kept)},
             "border": kept["score"].min(),
             **ranking.evidence,
+            **self.describe(ranking.rows.join(kept, on="uid", how="semi").sort("uid")),
         }
         weights = ranking.weights.join(kept, on="uid", how="semi") if ranking.weights is not None else None
         dropped = pl.concat([ranking.dropped, drop_lines(others, self.reason())]).sort("uid")

@@ -17,6 +17,7 @@ Vectors = npt.NDArray[np.float16]
 Doubles = npt.NDArray[np.float64]
 
 MISSING_INPUT = "missing_input"
+NORMS_AT_ONCE = 1024
 
 
 def vectors(column: pa.Array, width: int = 0) -> Vectors:
@@ -58,6 +59,20 @@ def dots(one: Vectors, other: Vectors) -> Doubles:
 def row_dots(one: Vectors, other: Vectors) -> Doubles:
     """(n,) exact dot products of the rows of two (n, d) matrices."""
     found: Doubles = np.multiply(one, other, dtype=np.float64).sum(axis=1)
+    return found
+
+
+def norms(rows: Vectors) -> Doubles:
+    """(n,) Euclidean lengths of (n, d) rows."""
+    lengths = np.zeros(len(rows))
+    for block in blocks(len(rows), NORMS_AT_ONCE):
+        lengths[block] = np.sqrt(np.square(rows[block], dtype=np.float64).sum(axis=1))
+    return lengths
+
+
+def cosines(one: Vectors, other: Vectors) -> Doubles:
+    """(n, m) cosines of (n, d) and (m, d) rows, in [-1, 1] but for the last bit: only the division rounds, once."""
+    found: Doubles = dots(one, other) / np.outer(norms(one), norms(other))
     return found
 
 

@@ -10,12 +10,13 @@ from pydantic import Field, model_validator
 
 from schemas.columns import IMAGE_EMBEDDING
 from schemas.errors import CuveeError
-from stages.duplicates.semdedup.clusters import fit_centroids, in_order, nearest_centroids
-from stages.duplicates.semdedup.similarity import Doubles, Embeddings, Places, largest_earlier, norms
+from stages.clusters import Places, fit_centroids, in_order, nearest_centroids
+from stages.duplicates.semdedup.similarity import largest_earlier
 from stages.fit import Fit
 from stages.noise import uniform_noise
 from stages.order import share_of
 from stages.rule import Context, Rule, Verdict, drop_lines
+from stages.vectors import Doubles, Vectors, norms
 
 MOST_CLUSTERS = 50_000
 HISTOGRAM = np.linspace(0, 1, 41)
@@ -79,13 +80,13 @@ class SemDeDup(Rule):
         fit = context.fit or Fit({"centroids": centroids.astype(np.float32)}, {"cut": self._cut(largest, lost, uids)})
         return Verdict(drop_lines(twins, "semantic_duplicate").sort("uid"), evidence=evidence, fit=fit)
 
-    def _centroids(self, embeddings: Embeddings, uids: list[str], context: Context) -> Embeddings:
+    def _centroids(self, embeddings: Vectors, uids: list[str], context: Context) -> Vectors:
         if context.fit is not None:
             return context.fit.arrays["centroids"].astype(np.float16)
         clusters = self.clusters or min(max(isqrt(len(uids)), 1), MOST_CLUSTERS)
-        return fit_centroids(embeddings, uids, clusters, context.seed)
+        return fit_centroids(embeddings, uids, clusters, context.seed, self.kind)
 
-    def _groups(self, embeddings: Embeddings, uids: list[str], centroids: Embeddings, seed: int) -> list[Places]:
+    def _groups(self, embeddings: Vectors, uids: list[str], centroids: Vectors, seed: int) -> list[Places]:
         cluster, cosine = nearest_centroids(embeddings, centroids)
         keys = uniform_noise(uids, seed, "semdedup order") if self.order == "random" else None
         return in_order(cluster, cosine, keys, self.order == "hard")
@@ -122,13 +123,13 @@ def _beyond(largest: Doubles, uids: list[str], cut: list[Any] | None) -> Places:
     return np.flatnonzero((largest > cut[0]) | ((largest == cut[0]) & before))
 
 
-def _matrix(column: pl.Series) -> Embeddings:
+def _matrix(column: pl.Series) -> Vectors:
     """(n, d) of a list column without nulls."""
     lengths = column.list.len().unique().to_list()
     if len(lengths) != 1:
         raise CuveeError(f"embeddings of {sorted(lengths)} numbers in one pool; were two models mixed?")
     numbers = column.to_arrow().flatten().to_numpy(zero_copy_only=False)
-    matrix: Embeddings = numbers.astype(np.float16).reshape(len(column), -1)
+    matrix: Vectors = numbers.astype(np.float16).reshape(len(column), -1)
     if not norms(matrix).all():
         raise CuveeError("an embedding of length zero; the stage that wrote it broke its promise of unit norm")
     return matrix

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from schemas.errors import CuveeError
+from stages.clusters import fit_centroids, nearest_centroids
 from stages.duplicates.semdedup import SemDeDup, similarity
-from stages.duplicates.semdedup.clusters import fit_centroids, nearest_centroids
-from stages.duplicates.semdedup.similarity import cosines, largest_earlier
+from stages.duplicates.semdedup.similarity import largest_earlier
 from stages.fit import Fit
 from stages.rule import DROPPED_SCHEMA, Context, Verdict
+from stages.vectors import cosines
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -67,7 +68,7 @@ def published(embeddings: np.ndarray, cluster: np.ndarray, centroids: np.ndarray
 def test_twenty_thousand_rows_are_dropped_as_published(epsilon: float) -> None:
     embeddings = planted(20_000, 32)
     rows = table(embeddings)
-    centroids = fit_centroids(embeddings, rows["uid"].to_list(), 100, seed=0)
+    centroids = fit_centroids(embeddings, rows["uid"].to_list(), 100, 0, "semdedup")
     cluster, _ = nearest_centroids(embeddings, centroids)
     expected = published(embeddings, cluster, centroids, epsilon)
     verdict = judge(SemDeDup(epsilon=epsilon, clusters=100), rows)

@@ -1,11 +1,14 @@
 """NormSim against the norm of all dot products."""
 
 import numpy as np
+import polars as pl
 import pytest
 
 from stages.fitted_stage import Examples
+from stages.rule import Context
+from stages.target.best import Best
 from stages.target.normsim import NormSim, gram
-from tests.stages.vectors import batch, pairs, unit
+from tests.stages.vectors import batch, near, pairs, unit
 
 
 @pytest.mark.parametrize("size", [1, 16, 17, 5000])
@@ -32,3 +35,19 @@ def test_a_target_image_is_its_own_nearest() -> None:
     fit = stage.learn(Examples({"target": pairs(target, target)}, 0, {}))
     found = stage.open_with(fit, "")(batch(pairs(target, target), stage.reads))["normsim_inf"].to_numpy()
     assert found == pytest.approx(np.ones(40), abs=2e-3)
+
+
+@pytest.mark.parametrize("column", ["normsim_2", "normsim_inf"])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_tenth_that_looks_like_the_target_is_found(column: str, seed: int) -> None:
+    """1,000 images of ten topics, a tenth of them of the target's: `best` on the score, at 10 %."""
+    topics = unit(10, 32, seed)
+    images = near(topics[np.arange(1000) % 10], 0.8, seed + 1)
+    target = near(np.repeat(topics[:1], 60, axis=0), 0.8, seed + 2)
+    stage = NormSim()
+    fit = stage.learn(Examples({"target": pairs(target, target)}, 0, {}))
+    scores = stage.open_with(fit, "")(batch(pairs(images, images), stage.reads))
+    rows = pairs(images, images).select("uid", "source", pl.Series(column, scores[column].to_numpy()))
+    lost = Best(column=column, fraction=0.1).judge(rows.lazy(), Context(0)).dropped["uid"]
+    kept = [int(uid, 16) for uid in set(rows["uid"]) - set(lost)]
+    assert len(kept) == 100 and np.mean([row % 10 == 0 for row in kept]) >= 0.95

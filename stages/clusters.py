@@ -5,25 +5,32 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from stages.duplicates.semdedup.similarity import Doubles, Embeddings, Places, blocks, cosines
 from stages.noise import uniform_noise
+from stages.vectors import Doubles, Vectors, blocks, cosines
+
+Places = npt.NDArray[np.int64]
 
 ITERATIONS = 25
 TRAINING_ROWS_PER_CLUSTER = 256
+BLOCK_ROWS = 1024
 
 
-def fit_centroids(embeddings: Embeddings, uids: Sequence[str], clusters: int, seed: int) -> Embeddings:
-    """(k, d) float16 unit centroids, k = min(clusters, n).
+def training_rows(uids: Sequence[str], clusters: int, seed: int, purpose: str) -> Places:
+    """The 256 k rows with the smallest hash(seed, uid), in uid order where the uids are: what k-means is trained on."""
+    order = np.argsort(uniform_noise(uids, seed, purpose), kind="stable")
+    return np.sort(order[: clusters * TRAINING_ROWS_PER_CLUSTER])
 
-    faiss, one thread (sums in another order give other bits), trained on the 256 k rows with the smallest
-    hash(seed, uid), in uid order: neither shards nor workers have a say.
+
+def fit_centroids(embeddings: Vectors, uids: Sequence[str], clusters: int, seed: int, purpose: str) -> Vectors:
+    """(k, d) float16 unit centroids, k = min(clusters, n), of (n, d) rows in uid order.
+
+    faiss, one thread (sums in another order give other bits), trained on a sample that is drawn by uid: neither shards
+    nor workers have a say.
     """
     import faiss
 
     k = min(clusters, len(embeddings))
-    order = np.argsort(uniform_noise(uids, seed, "semdedup"), kind="stable")
-    sample = np.sort(order[: k * TRAINING_ROWS_PER_CLUSTER])
-    training = np.ascontiguousarray(embeddings[sample], np.float32)
+    training = np.ascontiguousarray(embeddings[training_rows(uids, k, seed, purpose)], np.float32)
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
@@ -39,15 +46,15 @@ def fit_centroids(embeddings: Embeddings, uids: Sequence[str], clusters: int, se
         kmeans.train(training)
     finally:
         faiss.omp_set_num_threads(threads)
-    centroids: Embeddings = np.asarray(kmeans.centroids, np.float16)
+    centroids: Vectors = np.asarray(kmeans.centroids, np.float16)
     return centroids
 
 
-def nearest_centroids(embeddings: Embeddings, centroids: Embeddings) -> tuple[Places, Doubles]:
+def nearest_centroids(embeddings: Vectors, centroids: Vectors) -> tuple[Places, Doubles]:
     """(n,) number of the centroid with the largest cosine (the first of equals), and that cosine."""
     number = np.zeros(len(embeddings), np.int64)
     cosine = np.zeros(len(embeddings))
-    for rows in blocks(len(embeddings)):
+    for rows in blocks(len(embeddings), BLOCK_ROWS):
         found = cosines(embeddings[rows], centroids)
         number[rows] = found.argmax(axis=1)
         cosine[rows] = found.max(axis=1)

@@ -1,0 +1,157 @@
+"""What every selector promises, held against every selector there is: parts, orders, pins, budgets and nulls."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from ray import cloudpickle
+
+from schemas.columns import IMAGE_EMBEDDING, TEXT_EMBEDDING
+from schemas.errors import CuveeError
+from stages.kinds import kinds
+from stages.rule import Context, Rule, Verdict
+from stages.selector import Selector
+from tests.stages.vectors import lists, near, unit
+
+SETTINGS: dict[str, list[dict[str, Any]]] = {
+    "best": [{"column": "clip_score"}, {"column": "words", "lowest": True}],
+    "deft": [{"clusters": 4}, {"embedding": "text_embedding", "easy": 1.0, "base": 0.0}],
+    "longest_caption": [{}],
+    "m4": [
+        {
+            "sensitive": [{"column": "person", "value": "one", "share": 0.5}],
+            "labels": [{"column": "concept_dog", "at_least": 0.5}, {"column": "loud", "value": True}],
+        }
+    ],
+    "odis": [{"scores": ["clip_score", "words", "normsim_2"]}],
+    "random": [{}],
+    "sus_x": [{"classes": ["dog", "cat"]}],
+}
+"""Per kind some settings beside the budget, over the columns of `samples`."""
+CASES = [(kind, settings) for kind, found in SETTINGS.items() for settings in found]
+BUDGETS: list[dict[str, Any]] = [{"samples": 17}, {"fraction": 0.15}, {"tokens": 120}]
+ROWS = 200
+NULLS = {"clip_score": 3, "words": 5, "image_embedding": 7, "text_embedding": 11, "concept_dog": 13, "person": 17}
+"""Column -> the row that lacks it."""
+
+
+def samples(rows: int, seed: int) -> pl.DataFrame:
+    """Rows with every column that a selector here may want, many ties among them, in uid order."""
+    noise = np.random.default_rng(seed)
+    topics = unit(5, 16, seed)[noise.integers(0, 5, rows)]
+    words = noise.integers(1, 12, rows)
+    frame = pl.DataFrame(
+        {
+            "uid": [f"{value:032x}" for value in np.sort(noise.choice(2**40, rows, replace=False)).tolist()],
+            "source": noise.choice(["alpha", "beta"], rows),
+            "caption": [" ".join(noise.choice(["red", "dog", "the", "of", "sea"], count)) for count in words],
+            "words": words.astype(np.int32),
+            "clip_score": np.round(noise.uniform(0, 0.4, rows), 2).astype(np.float32),
+            "normsim_2": noise.uniform(0, 9, rows).astype(np.float32),
+            "concept_dog": noise.uniform(0, 1, rows).astype(np.float32),
+            "concept_cat": np.round(noise.uniform(0, 1, rows), 1).astype(np.float32),
+            "person": noise.choice(["one", "other"], rows, p=[0.7, 0.3]),
+            "loud": noise.random(rows) < 0.4,
+            IMAGE_EMBEDDING.name: pl.from_arrow(lists(near(topics, 0.5, seed + 1))),
+            TEXT_EMBEDDING.name: pl.from_arrow(lists(near(topics, 0.7, seed + 2))),
+        }
+    )
+    place = pl.int_range(pl.len())
+    return frame.with_columns(
+        pl.when(place == row).then(None).otherwise(pl.col(name)).alias(name) for name, row in NULLS.items()
+    )
+
+
+POOL, TARGET = samples(ROWS, 1), samples(40, 2)
+
+
+def elsewhere(function: Any, pieces: Iterable[Any]) -> list[Any]:
+    """What a cluster does: function, pieces and results travel."""
+    return [
+        cloudpickle.loads(cloudpickle.dumps(cloudpickle.loads(cloudpickle.dumps(function))(piece))) for piece in pieces
+    ]
+
+
+def judged(kind: str, settings: dict[str, Any], parts: int = 1, seed: int = 0, pin: Verdict | None = None) -> Verdict:
+    rule = kinds(Rule)[kind](kind=kind, **settings)
+    columns = ["uid", "source", *rule.columns()]
+    # Which rows are a part, and in which order the parts come, is chance; inside a part they are in uid order.
+    number = np.random.default_rng(parts).integers(0, parts, ROWS)
+    cut = tuple(POOL.filter(pl.Series(number == part)).select(columns).lazy() for part in range(parts))
+    context = Context(
+        seed,
+        TARGET.select(columns).lazy() if rule.needs_target() else None,
+        pin.fit if pin else None,
+        parts=cut if parts > 1 else (),
+        map=elsewhere,
+    )
+    return rule.judge(POOL.select(columns).lazy(), context)
+
+
+def same(one: Verdict, other: Verdict) -> bool:
+    return (
+        one.dropped.equals(other.dropped)
+        and one.scores is not None
+        and other.scores is not None
+        and one.scores.equals(other.scores)
+        and one.evidence == other.evidence
+        and one.fit == other.fit
+    )
+
+
+def test_every_selector_is_held_to_it() -> None:
+    ours = {kind for kind, rule in kinds(Rule).items() if issubclass(rule, Selector) and "stages." in rule.__module__}
+    ours = {kind for kind in ours if kinds(Rule)[kind].__module__.startswith("stages.")}
+    assert ours == set(SETTINGS), "name settings for every selector"
+
+
+@pytest.mark.parametrize("budget", BUDGETS, ids=lambda budget: next(iter(budget)))
+@pytest.mark.parametrize(("kind", "settings"), CASES)
+def test_parts_and_their_order_do_not_show(kind: str, settings: dict[str, Any], budget: dict[str, Any]) -> None:
+    whole = judged(kind, settings | budget)
+    for parts in (2, 7):
+        assert same(whole, judged(kind, settings | budget, parts))
+    json.dumps(whole.evidence, allow_nan=False)
+
+
+@pytest.mark.parametrize(("kind", "settings"), CASES)
+def test_a_budget_is_kept_to_the_row_and_every_row_accounted_for(kind: str, settings: dict[str, Any]) -> None:
+    verdict = judged(kind, settings | {"samples": 17})
+    assert verdict.scores is not None
+    eligible = len(verdict.scores)
+    assert ROWS - len(verdict.dropped) == 17 and verdict.evidence["budget"]["eligible"] == eligible
+    reasons = dict(verdict.dropped.group_by("reason").len().iter_rows())
+    unreached = kinds(Rule)[kind](kind=kind, samples=17, **settings).reason()  # type: ignore[attr-defined]
+    assert reasons.pop(unreached) == eligible - 17
+    assert sum(reasons.values()) == ROWS - eligible and all(reason.endswith("_missing") for reason in reasons)
+    kept = verdict.scores.join(verdict.dropped, on="uid", how="anti")
+    others = verdict.scores.join(kept, on="uid", how="anti")
+    assert kept["score"].min() >= others["score"].max()  # type: ignore[operator]
+    tokens = judged(kind, settings | {"tokens": 120})
+    counted = POOL.join(tokens.dropped, on="uid", how="anti")["words"].sum()
+    assert counted is not None and 60 < counted <= 120
+    with pytest.raises(CuveeError, match=f"asked for {eligible + 1} "):
+        judged(kind, settings | {"samples": eligible + 1})
+
+
+@pytest.mark.parametrize(("kind", "settings"), CASES)
+def test_a_pin_decides_the_same_rows_alike_and_comes_back_as_it_was(kind: str, settings: dict[str, Any]) -> None:
+    first = judged(kind, settings | {"samples": 17})
+    if first.fit is None:
+        return
+    again = judged(kind, settings | {"samples": 17}, parts=2, pin=first)
+    assert again.fit == first.fit and same(first, again)
+    more = judged(kind, settings | {"samples": 30}, pin=first)
+    assert more.fit == first.fit and ROWS - len(more.dropped) == 30
+
+
+@pytest.mark.parametrize(("kind", "settings"), CASES)
+def test_rows_without_a_value_are_not_eligible(kind: str, settings: dict[str, Any]) -> None:
+    verdict = judged(kind, settings | {"samples": 17})
+    read = kinds(Rule)[kind](kind=kind, samples=17, **settings).columns()
+    reasons = dict(verdict.dropped.select("uid", "reason").iter_rows())
+    for column in set(read) & set(NULLS):
+        assert reasons[POOL["uid"][NULLS[column]]] == f"{column}_missing"
