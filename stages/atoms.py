@@ -5,10 +5,8 @@ and smaller for a narrow source near the target's centre, so raw rows would favo
 that noise away. For the same reason an atom stands for at least `ROWS_PER_ATOM` rows, where there are so many.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -95,42 +93,22 @@ def _blocks(rows: int) -> list[slice]:
 
 
 def _assigned(rows: Floats, training: Floats, k: int, seed: int) -> Indices:
-    with _one_thread():
-        _, nearest = _trained(training, k, seed).index.search(np.ascontiguousarray(rows, np.float32), 1)
-    assigned: Indices = nearest[:, 0]
-    return assigned
-
-
-def centroids(training: Floats, k: int, seed: int) -> Floats:
-    """(k, d) of k-means over rows (n, d), n >= k: for those who assign the rows themselves."""
-    with _one_thread():
-        found: Floats = _trained(training, k, seed).centroids
-    return found
-
-
-def _trained(training: Floats, k: int, seed: int) -> Any:
-    import faiss
-
-    kmeans = faiss.Kmeans(
-        training.shape[1],
-        k,
-        niter=ITERATIONS,
-        seed=seed % 2**31,
-        min_points_per_centroid=1,
-        max_points_per_centroid=TRAINING_ROWS_PER_ATOM,
-    )
-    kmeans.train(np.ascontiguousarray(training, np.float32))
-    return kmeans
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums in another order give other bits."""
     import faiss
 
     threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
+    faiss.omp_set_num_threads(1)  # sums in another order give other bits
     try:
-        yield
+        kmeans = faiss.Kmeans(
+            rows.shape[1],
+            k,
+            niter=ITERATIONS,
+            seed=seed % 2**31,
+            min_points_per_centroid=1,
+            max_points_per_centroid=TRAINING_ROWS_PER_ATOM,
+        )
+        kmeans.train(np.ascontiguousarray(training, np.float32))
+        _, nearest = kmeans.index.search(np.ascontiguousarray(rows, np.float32), 1)
     finally:
         faiss.omp_set_num_threads(threads)
+    assigned: Indices = nearest[:, 0]
+    return assigned

@@ -13,10 +13,10 @@ import polars as pl
 from pipeline.comparison.selections import Selections, by_yardstick
 from schemas.columns import IMAGE_EMBEDDING
 from schemas.errors import CuveeError
-from stages.atoms import ROWS_PER_ATOM, TRAINING_ROWS_PER_ATOM, Atoms, centroids, quantise, unit_rows
-from stages.measures.target_distance import cells, target_distance
+from stages.atoms import ROWS_PER_ATOM, Atoms, quantise, unit_rows
+from stages.clusters import fit_centroids, nearest_centroids, training_rows
+from stages.measures.target_distance import target_distance
 from stages.measures.vendi import moments, vendi_score
-from stages.noise import uniform_noise
 from stages.vectors import Doubles, Vectors, blocks, unit, vectors
 
 Integers = npt.NDArray[np.int64]
@@ -24,6 +24,7 @@ Integers = npt.NDArray[np.int64]
 COLUMN = IMAGE_EMBEDDING.name
 ATOMS = 256
 """Cells of the pool and atoms of the target, at most."""
+PURPOSE = "comparison"
 BLOCK_ROWS = 16_384
 
 
@@ -62,16 +63,15 @@ def embedding_measures(selections: Selections) -> list[dict[str, float]]:
 
 
 def _centres(selections: Selections) -> Vectors:
-    """(k, d) of k-means on the rows with the smallest hash(seed, uid)."""
+    """(k, d) of spherical k-means on the rows with the smallest hash(seed, uid)."""
     rows = selections.rows(COLUMN).filter(pl.col(COLUMN).is_not_null())
     uids = rows.select("uid").collect()["uid"].sort()
     if uids.is_empty():
         raise CuveeError(f"compare: no survivor has a value in {COLUMN!r}")
     k = max(1, min(ATOMS, len(uids) // ROWS_PER_ATOM))
-    noise = uniform_noise(uids.to_list(), selections.seed, "comparison cells")
-    taught = uids.gather(np.sort(np.argsort(noise, kind="stable")[: k * TRAINING_ROWS_PER_ATOM]))
-    table = rows.join(taught.to_frame().lazy(), on="uid", how="semi").collect().sort("uid")
-    return centroids(_unit(table).astype(np.float32), k, selections.seed).astype(np.float16)
+    taught = uids.gather(training_rows(uids.to_list(), k, selections.seed, PURPOSE)).to_frame()
+    table = rows.join(taught.lazy(), on="uid", how="semi").collect().sort("uid")
+    return fit_centroids(_unit(table), table["uid"].to_list(), k, selections.seed, PURPOSE)
 
 
 def _unit(table: pl.DataFrame) -> Vectors:
@@ -93,7 +93,7 @@ def _block(part: pl.DataFrame, columns: Sequence[str], centres: Vectors) -> Plac
         raise CuveeError(
             f"{COLUMN!r} has rows of {rows.shape[1]} and of {centres.shape[1]} numbers; were models mixed?"
         )
-    cell, k = cells(rows, centres), len(centres)
+    (cell, _), k = nearest_centroids(rows, centres), len(centres)
     sums = np.zeros(centres.shape)
     np.add.at(sums, cell, rows.astype(np.float64))
     masks = [part[name].to_numpy() for name in columns]

@@ -9,20 +9,9 @@ import numpy.typing as npt
 
 from stages.atoms import Atoms
 from stages.exact_transport import transport
-from stages.vectors import Vectors, dots
 
 Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-
-
-def cells(rows: Vectors, centres: Vectors) -> Integers:
-    """(n,) number of the closest of (k, d) centres for each of (n, d) unit rows; of equally close ones the first.
-
-    By exact dot products: a row's cell depends neither on the rows beside it nor on threads.
-    """
-    squared = np.square(centres.astype(np.float64)).sum(axis=1)
-    nearest: Integers = np.argmin(squared - 2 * dots(rows, centres), axis=1).astype(np.int64)
-    return nearest
 
 
 def target_distance(counts: Integers, points: Doubles, target: Atoms) -> float:

@@ -10,7 +10,7 @@ from schemas.errors import CuveeError
 from stages.atoms import Atoms
 from stages.measures.divergence import coverage, kl_divergence, smoothed_divergence
 from stages.measures.overlap import chance, jaccard
-from stages.measures.target_distance import cells, target_distance
+from stages.measures.target_distance import target_distance
 from stages.measures.vendi import moments, vendi_score
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -60,16 +60,6 @@ def test_moments_of_parts_add_up_to_the_bit(seed, n, cut):
     rows = unit(rng, n, 33)
     shuffled = rows[rng.permutation(n)]
     assert np.array_equal(moments(rows[:cut]) + moments(rows[cut:]), moments(shuffled))
-
-
-@given(SEEDS, st.integers(1, 80), st.integers(1, 9))
-def test_a_cell_is_the_closest_centre_wherever_the_row_stands(seed, n, k):
-    rng = np.random.default_rng(seed)
-    rows, centres = unit(rng, n, 24), unit(rng, k, 24)
-    squared = np.square(rows[:, None].astype(np.float64) - centres.astype(np.float64)).sum(axis=2)
-    found = cells(rows, centres)
-    assert squared[np.arange(n), found] == pytest.approx(squared.min(axis=1), abs=1e-12)
-    assert found.tolist() == [int(cells(row[None], centres)[0]) for row in rows]
 
 
 def test_target_distance_is_pots_squared_wasserstein():
