@@ -4,6 +4,8 @@
     python bench/clip_gpu.py --model ViT-L-14 --dtype bf16 --compile
     python bench/clip_gpu.py --device cpu --model tiny     the same path in small, to see that it runs
 
+A plain script: it needs torch, open_clip_torch, pyarrow, pydantic, xxhash and zstandard, and starts no Ray.
+
 Models have the named shapes and random weights. Pairs are generated: JPEGs of `--side` px and captions of 4 to 20
 words, in tars of 1,024 pairs. Three numbers a model, each the median of `--rounds` after a warm-up:
 
@@ -248,7 +250,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             facts = measure(name, options, Path(folder))
         mfu = f"{facts['mfu']:.1%}" if facts["mfu"] is not None else "peak not known"
-        print(f"| {name} | {facts['end_to_end']:.0f} | {facts['decode']:.0f} | {facts['model']:.0f} "
+        rates = " | ".join(f"{facts[rate]:.4g}" for rate in ("end_to_end", "decode", "model"))
+        print(f"| {name} | {rates} "
               f"| {facts['end_to_end'] / facts['model']:.2f} | {facts['gflops']:.2f} | {facts['tflops']:.1f} | {mfu} "
               f"| {'yes' if facts['independent'] else 'NO'} |", flush=True)  # fmt: skip
 

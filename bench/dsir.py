@@ -4,9 +4,9 @@
     python bench/dsir.py --peer PEER/bin/python --pool pool.jsonl:text --target target.jsonl:text
 
 Both sides read the JSONL files, fit, and weigh every line of the pool in one process with one thread; set
-OMP_NUM_THREADS=1. Runs alternate, medians are compared, and CPU time is taken so that other work on the machine counts
-little. `exact` must give the package's weights (the largest difference is printed) and, under its noise, its draw;
-`caption` is our default method for the same job.
+OMP_NUM_THREADS=1 and POLARS_MAX_THREADS=1. Runs alternate, medians are compared, and CPU time is taken so that other
+work on the machine counts little. `exact` must give the package's weights (the largest difference is printed) and,
+under its noise, its draw; `caption` is our default method for the same job.
 """
 
 import argparse
@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from stages.budget import Budget  # noqa: E402
 from stages.ngrams import Hashing, hash_ngrams  # noqa: E402  found beside this file, installed or not
-from stages.target.dsir.weights import Mode, Weights, log_weights, resample  # noqa: E402
+from stages.target.dsir.weights import Mode, Weights, log_weights  # noqa: E402
 
 HASHING: dict[Mode, Hashing] = {"exact": "sha256", "caption": "xxh3"}
 
@@ -43,7 +45,7 @@ def texts_of(places: list[str], path: Path) -> Path:
 def ours(pool: Path, target: Path, mode: Mode) -> tuple[float, Weights]:
     """CPU seconds and weights, from the files on."""
     began = time.process_time()
-    read = [[json.loads(line)["text"] for line in path.read_text().splitlines()] for path in (pool, target)]
+    read = [pl.read_ndjson(path, schema={"text": pl.String})["text"] for path in (pool, target)]
     hashed, wanted = (hash_ngrams(texts, hashing=HASHING[mode]) for texts in read)
     weights = log_weights(hashed, wanted.histogram(), mode)
     return time.process_time() - began, weights
@@ -70,7 +72,8 @@ def same_draw(peer: Peer, pool: Path, target: Path, weights: Weights, shortest: 
     """True when both draw the same lines under the same Gumbel noise."""
     places = np.flatnonzero(weights.length >= shortest)
     noise = np.random.Generator(np.random.Philox(0)).gumbel(size=len(places))
-    chosen = places[resample(weights.log[places], samples, noise)]
+    ranked = pl.DataFrame({"uid": [f"{place:09d}" for place in places], "score": weights.log[places] + noise})
+    chosen = places[Budget.model_validate({"samples": samples}).take(ranked, 0, "dsir")]
     job = {"pool": str(pool), "target": str(target), "min_example_length": shortest, "samples": samples}
     drawn = peer(**job, noise=noise.tolist())["selected"]
     return bool(drawn == chosen.tolist())

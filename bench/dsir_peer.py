@@ -16,11 +16,21 @@ from data_selection import HashedNgramDSIR  # type: ignore[import-not-found, imp
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Log weights of `pool` for `target` (JSONL files with `text`), the seconds they took, and what is drawn."""
+    """Log weights of `pool` for `target` (JSONL files with `text`), the seconds they took, and what is drawn.
+
+    A list of targets is taken apart (`separate_targets`), with `proportions` or those of their n-grams.
+    """
+    several = isinstance(job["target"], list)
     with tempfile.TemporaryDirectory() as folder:
         began = time.process_time()
         dsir = HashedNgramDSIR(
-            [job["pool"]], [job["target"]], folder, num_proc=1, min_example_length=job["min_example_length"]
+            [job["pool"]],
+            job["target"] if several else [job["target"]],
+            folder,
+            num_proc=1,
+            min_example_length=job["min_example_length"],
+            separate_targets=several,
+            target_proportions=job.get("proportions"),
         )
         dsir.fit_importance_estimator(num_tokens_to_fit="all")
         dsir.compute_importance_weights()
@@ -28,15 +38,21 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         weights = np.load(dsir.log_importance_weights_dir / "0.npy")
         lengths = np.load(dsir.perexample_metadata_dir / "0.npy")
         answer = {"seconds": seconds, "log_weights": weights.tolist(), "lengths": lengths.tolist()}
+        if several:
+            answer["proportions"] = dsir.target_proportions.tolist()
         if "noise" in job:
             answer["selected"] = drawn(dsir, job, Path(folder) / "drawn")
     return answer
 
 
 def drawn(dsir: Any, job: dict[str, Any], folder: Path) -> list[int]:
-    """Line numbers that its resampler draws when its Gumbel noise is `noise`, one number per eligible line."""
+    """Line numbers that its resampler draws when its Gumbel noise is `noise`, one number per eligible line.
+
+    Of several targets each has its own; the lines that earlier ones drew take none of it.
+    """
     original = np.random.gumbel
-    np.random.gumbel = lambda size: np.asarray(job["noise"])[: size[0]]  # type: ignore[assignment]
+    drawn_so_far = iter(job["noise"] if isinstance(job["target"], list) else [job["noise"]])
+    np.random.gumbel = lambda size: np.asarray(next(drawn_so_far))[: size[0]]  # type: ignore[assignment]
     try:
         dsir.resample(str(folder), job["samples"], cache_dir=str(folder) + "-cache")
     finally:

@@ -1,9 +1,9 @@
 """Scores from embeddings against people, and as detectors of shuffled captions.
 
 People: Kendall's tau-b with the mean of three experts, and the AUC of pairs that at least two of three experts call
-fitting (3 or 4) over pairs that all three call unrelated (1). Mismatch: the AUC of true over shuffled pairs where half
-of each source's captions change places, over the whole pool and per source, mean and spread of several seeds. Then how
-batches are drawn, which kinds of text are visual, and what scoring costs.
+fitting (3 or 4) over pairs that all three call unrelated (1); also of scores that see one side only. Mismatch: the AUC
+of true over shuffled pairs where half of each source's captions change places, over the whole pool and per source, mean
+and spread of several seeds. Then how batches are drawn, which kinds of text are visual, and what scoring costs.
 
     python -m bench.judgements --shared SHARED --cache SCRATCH
 """
@@ -28,8 +28,13 @@ from stages.alignment.alignment_level import AlignmentLevel
 from stages.alignment.calibrated_clip_score import CalibratedClipScore
 from stages.alignment.clip.stage import Clip
 from stages.alignment.negcliploss import NegCLIPLoss
+from stages.alignment.tmars import Tmars
 from stages.alignment.visualness import Visualness
 from stages.fitted_stage import Examples, FittedStage
+from stages.quality.caption_rules import CaptionRules
+from stages.quality.caption_text import CaptionText
+from stages.quality.image_detectors import ImageDetectors
+from stages.quality.image_header import ImageHeader
 from stages.stage import Stage
 from stages.target.normsim import NormSim
 from stages.vectors import row_dots, vectors
@@ -197,6 +202,42 @@ def against_people(data: Data) -> dict[str, tuple[float, float]]:
     }
 
 
+def others(data: Data) -> dict[str, tuple[float, float]]:
+    """Against people, every number of the other stages that bring no model, and of tmars with the same one."""
+    from scipy.stats import kendalltau
+
+    rows, experts = data.judged()
+    mean = experts.mean(axis=1)
+    fitting, unrelated = (experts >= 3).sum(axis=1) >= 2, (experts == 1).all(axis=1)
+    with (data.shared / "data/judgements/flickr8k_expert_300.csv").open(newline="") as stream:
+        judged = [row for row in csv.DictReader(stream) if row["caption_of_key"] != row["key"]]
+    photos = data.photos()
+    columns = {
+        IMAGE.name: pa.array([photos[row["key"]] for row in judged], IMAGE.type),
+        CAPTION.name: pa.array([row["caption"] for row in judged], CAPTION.type),
+        TEXT_EMBEDDING.name: rows[TEXT_EMBEDDING.name].to_arrow().cast(TEXT_EMBEDDING.type),
+        CLIP_SCORE.name: rows[CLIP_SCORE.name].to_arrow().cast(CLIP_SCORE.type),
+    }
+    found = {}
+    for stage in (
+        ImageHeader(),
+        ImageDetectors(),
+        CaptionText(),
+        CaptionRules.model_validate({}),
+        Tmars(model=data.stage.model),
+    ):
+        batch = pa.record_batch([columns[field.name] for field in stage.reads], pa.schema(stage.reads))
+        written = stage.open()(batch)
+        for field in stage.writes:
+            if not pa.types.is_floating(field.type) and not pa.types.is_integer(field.type):
+                continue
+            values = written[field.name].to_numpy(zero_copy_only=False).astype(np.float64)
+            if len(np.unique(values)) > 1:
+                tau = float(kendalltau(values, mean, variant="b").statistic)
+                found[field.name] = (tau, auc(values[fitting], values[unrelated]))
+    return found
+
+
 def shuffled(pool: pl.DataFrame, seed: int) -> tuple[pl.DataFrame, npt.NDArray[np.bool_]]:
     """The pool with the captions of half of each source's pairs moved on by one, and which pairs are true."""
     rng = np.random.default_rng(seed)
@@ -325,6 +366,8 @@ def main() -> None:
     data = Data(options.shared, options.model or options.shared / "models/tiny-dual-encoder", options.cache)
     for name, (tau, area) in against_people(data).items():
         print(f"people    {name:42} tau-b {tau:+.3f}  AUC {area:.3f}")
+    for name, (tau, area) in others(data).items():
+        print(f"others    {name:42} tau-b {tau:+.3f}  AUC {area:.3f}")
     for name, by_source in mismatches(data).items():
         cells = "  ".join(f"{source} {np.mean(v):.4f} ({np.std(v):.4f})" for source, v in by_source.items())
         print(f"mismatch  {name:42} {cells}")

@@ -144,6 +144,12 @@ class Sound:
             }
         return self._uids.get(role, pl.DataFrame(schema={"uid": pl.String}))
 
+    def why(self, role: str) -> str:
+        """What is wrong with a role's shards, if anything."""
+        shards = (shard for shard in self.table.shards if shard.input.role == role and shard.reason)
+        named = ", ".join(f"{shard.input.container.path} ({shard.reason})" for shard in list(shards)[:3])
+        return f": {named}" if named else ""
+
 
 def _learned(stage: FittedStage, sound: Sound) -> Any:
     resolved = sound.table.resolved
@@ -162,7 +168,7 @@ def _rows(stage: FittedStage, sound: Sound, role: str) -> pl.DataFrame:
     names = [field.name for field in stage.studies()]
     usable = sound.uids(role)
     if usable.is_empty():
-        raise CuveeError(f"nothing to learn from: no sample of the {role} can be read")
+        raise CuveeError(f"nothing to learn from: no sample of the {role} can be read{sound.why(role)}")
     scores = sound.table.scores(role, names)
     whole = scores.filter(pl.all_horizontal(pl.col(names).is_not_null())).select("uid")
     uids = whole.join(usable.lazy(), on="uid", how="semi").collect()["uid"].sort()

@@ -21,6 +21,7 @@ from pipeline.report.view import (
     GalleryGroup,
     Metric,
     MixtureView,
+    NamesView,
     ReportView,
     ScoreView,
     SourceShare,
@@ -53,6 +54,10 @@ CARDS = 16
 """Samples shown per reason."""
 GROUPS = 8
 """Duplicate groups shown."""
+CARD_SCORES = 4
+"""Scores that stand under a sample's picture."""
+MOST_NAMES = 60
+"""A column with more different names is not told name by name."""
 HISTOGRAM_ROWS = 200_000
 """Rows a histogram is drawn from: those with the smallest hash beyond that."""
 
@@ -73,7 +78,8 @@ def view(outcome: Outcome, checks: Sequence[Check] = (), notes: Sequence[str] = 
         counted=sum(_lines(outcome)),
         status_counts=tuple(_status_counts(pool)),
         funnel=tuple(_funnel(outcome, pool)),
-        scores=tuple(_scores(outcome, pool)),
+        scores=tuple(_scores(outcome)),
+        names=tuple(_names(outcome)),
         gallery=tuple(_gallery(pool, pictures)),
         duplicates=tuple(_duplicates(pool, pictures)),
         mixture=_mixture(outcome),
@@ -120,13 +126,39 @@ def _funnel(outcome: Outcome, pool: pl.DataFrame) -> Iterable[Step]:
         yield Step("mix", total, total - idle, dropped, outcome.blend.seconds, "mixture draw")
 
 
-def _scores(outcome: Outcome, pool: pl.DataFrame) -> Iterable[ScoreView]:
-    numeric = [
-        field
-        for stage in outcome.resolved.stages
-        for field in stage.writes
-        if pa.types.is_floating(field.type) or pa.types.is_signed_integer(field.type)
-    ]
+def _written(outcome: Outcome) -> Iterable[pa.Field]:
+    return (field for stage in outcome.resolved.stages for field in stage.writes)
+
+
+def _is_number(field: pa.Field) -> bool:
+    return bool(pa.types.is_floating(field.type) or pa.types.is_signed_integer(field.type))
+
+
+def _is_name(field: pa.Field) -> bool:
+    named = field.type in (pa.string(), pa.bool_(), pa.list_(pa.string()))
+    return named and b"free_text" not in (field.metadata or {})
+
+
+def _names(outcome: Outcome) -> Iterable[NamesView]:
+    """Columns of kinds, labels, flags; not those whose names are too many to be kinds of anything."""
+    table = outcome.chosen.table
+    for field in filter(_is_name, _written(outcome)):
+        name = pl.col(field.name)
+        if pa.types.is_list(field.type):
+            name = pl.when(name.list.len() == 0).then(pl.lit(["none"])).otherwise(name)
+        rows = table.scores(POOL_ROLE, [field.name]).select("source", name.alias("name"))
+        totals = dict(rows.group_by("source").len().collect().iter_rows())
+        single = rows.explode("name") if pa.types.is_list(field.type) else rows
+        found = single.group_by("source", pl.col("name").cast(pl.String)).len().sort("source", "name").collect()
+        if found["name"].n_unique() <= MOST_NAMES:
+            counts: dict[str, dict[str | None, int]] = {}
+            for source, value, count in found.iter_rows():
+                counts.setdefault(source, {})[value] = count
+            yield NamesView(field.name, counts, totals, meaning(field))
+
+
+def _scores(outcome: Outcome) -> Iterable[ScoreView]:
+    numeric = list(filter(_is_number, _written(outcome)))
     if not numeric:
         return
     names = [field.name for field in numeric]
@@ -163,8 +195,7 @@ class Pictures:
             for shard in outcome.chosen.table.shards
             if shard.input.role == POOL_ROLE
         }
-        written = {field.name for stage in outcome.resolved.stages for field in stage.writes}
-        self.columns = [name for name in ("clip_score", "min_side_px", "words") if name in written]
+        self.columns = _told_of_samples(outcome)
         self.pool = pool
 
     def cards(self, rows: pl.DataFrame, notes: dict[str, str] | None = None) -> dict[str, Card]:
@@ -206,7 +237,18 @@ class Pictures:
             values = pl.read_parquet(path, columns=names)[part["row"].to_list()]
             for line, row in zip(found, values.iter_rows(named=True), strict=True):
                 line |= {name: float(value) for name, value in row.items() if value is not None}
-        return found
+        return [{name: line[name] for name in self.columns if name in line} for line in found]
+
+
+def _told_of_samples(outcome: Outcome) -> list[str]:
+    """The first numbers that rules read or the export takes along; the first there are, where none does."""
+    numbers = [field.name for field in _written(outcome) if _is_number(field)]
+    export = outcome.resolved.recipe.export
+    asked = [
+        *(column for rule in outcome.resolved.rules for column in rule.columns()),
+        *(export.columns if export else ()),
+    ]
+    return [name for name in dict.fromkeys(asked) if name in numbers][:CARD_SCORES] or numbers[:CARD_SCORES]
 
 
 def _gallery(pool: pl.DataFrame, pictures: Pictures) -> Iterable[GalleryGroup]:

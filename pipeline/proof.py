@@ -11,6 +11,7 @@ import pyarrow as pa
 from pipeline.cluster import Cluster
 from pipeline.export import Draws, export
 from pipeline.fingerprints import fingerprint, rounded
+from pipeline.places import rooted
 from pipeline.resolve import Resolved, nearest, validated
 from pipeline.score import Progress
 from pipeline.select import Selected
@@ -70,16 +71,10 @@ def settings(resolved: Resolved) -> TrainSettings:
         towers = [stage.name for stage in resolved.stages if hasattr(stage, "model")]
         raise RecipeError(f"`train.vision` names {train.vision!r}, which has no model{nearest(train.vision, towers)}")
     vision = {"vision_model": stage.model, "vision_pretrained": getattr(stage, "pretrained", None)}
-    given = {key: _rooted(value, resolved.folder) for key, value in train.settings().items()}
+    given = rooted(TrainSettings, train.settings(), resolved.folder)
     made: TrainSettings = validated(TrainSettings, {**given, **vision}, "train")
     made.check()
     return made
-
-
-def _rooted(value: Any, folder: Path) -> Any:
-    if isinstance(value, str) and value.startswith(("./", "../")):
-        return str((folder / value).resolve())
-    return value
 
 
 def prove(evidence: Evidence, cluster: Cluster, progress: Progress = lambda *_: None) -> tuple[dict[str, Any], bool]:

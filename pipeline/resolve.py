@@ -21,6 +21,7 @@ from pipeline.fingerprints import (
     stage_addresses,
 )
 from pipeline.fits import Pins, find_pins
+from pipeline.places import models_of, rooted
 from pipeline.shards import Container, containers
 from pipeline.shards.expand import is_url
 from pipeline.sidecars import Workspace
@@ -192,19 +193,12 @@ def _field_names(model: type[BaseModel], place: Sequence[Any]) -> list[str]:
     for part in place:
         field = choices[0].model_fields.get(part) if isinstance(part, str) else None
         if field is not None:
-            choices = list(_models(field.annotation)) or choices
+            choices = list(models_of(field.annotation)) or choices
         else:  # the tag of a union
             choices = [
                 m for m in choices if "kind" in m.model_fields and m.model_fields["kind"].default == part
             ] or choices
     return list(choices[0].model_fields)
-
-
-def _models(annotation: Any) -> Iterable[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in getattr(annotation, "__args__", ()):
-        yield from _models(part)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -301,7 +295,7 @@ def _methods(known: dict[str, type[Method]], place: str, steps: Iterable[Step], 
 def _method(known: dict[str, type[Method]], place: str, step: Step, folder: Path, shared: dict[str, Any]) -> Method:
     if step.kind not in known:
         raise RecipeError(f"{place}: unknown kind {step.kind!r}{nearest(step.kind, known)}")
-    settings = {name: _rooted(value, folder) for name, value in step.settings().items()}
+    settings = rooted(known[step.kind], step.settings(), folder)
     made: Method = validated(known[step.kind], {"kind": step.kind, **shared, **settings}, f"{place} ({step.kind})")
     return made
 
@@ -378,18 +372,6 @@ def _widths_agree(stages: Sequence[Stage]) -> None:
                     f"score step {stage.name!r} expects {width} numbers in {name!r}, which has {known[name]}; "
                     "name weights made for this model"
                 )
-
-
-def _rooted(value: Any, folder: Path) -> Any:
-    """A relative `local-dir:` or `./` path in a setting is relative to the recipe, like every path in it."""
-    if isinstance(value, dict):
-        return {name: _rooted(part, folder) for name, part in value.items()}
-    if not isinstance(value, str):
-        return value
-    prefix, path = ("local-dir:", value[10:]) if value.startswith("local-dir:") else ("", value)
-    if prefix or path.startswith(("./", "../")):
-        return prefix + str((folder / path).resolve())
-    return value
 
 
 def _columns_line_up(

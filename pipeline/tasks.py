@@ -133,16 +133,25 @@ _opened: tuple[str, Task] | None = None
 
 
 def _results(key: str, shared: list[Any], name: str) -> Iterator[tuple[Any, str | None]]:
-    global _opened
+    job: Job | None = None
     if _opened is None or _opened[0] != key:
         import ray
 
-        _opened = None
-        _opened = key, ray.get(shared[0]).open()
+        job = ray.get(shared[0])  # outside: where its node went away, another try gets it
     try:
-        for result in _opened[1](name):
+        for result in _task(key, job)(name):
             yield result, None
     except CuveeError as error:  # as text: a pickled exception would lose its words to Ray's trace
         yield None, str(error)
     except Exception as error:
         yield None, "".join([f"{name}: ", *traceback.format_exception(error)[-4:]])
+
+
+def _task(key: str, job: Job | None) -> Task:
+    """What this process has open; `job`, if given, takes its place."""
+    global _opened
+    if job is not None:
+        _opened = None
+        _opened = key, job.open()
+    assert _opened is not None
+    return _opened[1]

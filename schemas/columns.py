@@ -19,13 +19,19 @@ def column(
     unit: str = "",
     low: float | None = None,
     high: float | None = None,
+    free_text: bool = False,
 ) -> pa.Field:
-    """Declare a per-sample column; `low` and `high` are inclusive bounds of its values.
+    """Declare a per-sample column.
+
+    `low` and `high` are inclusive bounds of its values; those of `free_text` are words of the pool, which no report
+    lists.
 
     Raises:
         ValueError: the name is already declared with another type or meaning.
     """
     field = _field(name, dtype, meaning, unit, low, high)
+    if free_text:
+        field = field.with_metadata({**field.metadata, b"free_text": b"1"})
     known = COLUMNS.setdefault(name, field)
     if not known.equals(field, check_metadata=True):
         raise ValueError(f"column {name!r} is declared twice, as {known} and as {field}")
@@ -90,7 +96,10 @@ ASPECT_RATIO = column("aspect_ratio", pa.float32(), "longer over shorter side", 
 
 # quality/caption_text
 CAPTION_NORMAL = column(
-    "caption_normal", pa.string(), "caption in NFKC, case-folded, whitespace collapsed, control characters removed"
+    "caption_normal",
+    pa.string(),
+    "caption in NFKC, case-folded, whitespace collapsed, control characters removed",
+    free_text=True,
 )
 WORDS = column("words", pa.int32(), "whitespace-separated words of the caption", low=0)
 CHARACTERS = column("characters", pa.int32(), "code points of the caption", low=0)
@@ -162,8 +171,8 @@ TRUNCATED_ENDING = column(
 CAPTION_FLAGS = column(
     "caption_flags",
     pa.list_(pa.string()),
-    "what was found in the caption, most serious first: jailbreak, pii_card, pii_email, pii_phone, chat_markup, "
-    "encoded_run, instruction_like",
+    "what was found in the caption, most serious first: jailbreak, score_request, pii_card, pii_email, pii_phone, "
+    "chat_markup, encoded_run, instruction_like",
 )
 CAPTION_FINDINGS = column("caption_findings", pa.int32(), "passages of the caption that were flagged", low=0)
 

@@ -4,6 +4,16 @@ import hashlib
 import os
 from functools import cache
 from pathlib import Path
+from typing import Annotated
+
+
+class PathMark:
+    """Marks a setting as one that may name a file or folder."""
+
+
+Located = Annotated[str, PathMark()]
+"""A setting that names a file or folder, or something else: a tag, a model of the hub. Where something of that name is
+found beside the recipe, a stage gets its absolute path."""
 
 
 def file_identity(file: Path) -> str:

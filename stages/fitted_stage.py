@@ -2,21 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import polars as pl
 import pyarrow as pa
 
 from schemas.errors import ContractError
 from stages.fit import Fit
 from stages.stage import Scorer, Stage
 
+if TYPE_CHECKING:
+    import polars as pl
+
 
 @dataclass(frozen=True)
 class Examples:
     """What a stage may learn from."""
 
-    rows: Mapping[str, pl.DataFrame]
+    rows: "Mapping[str, pl.DataFrame]"
     """Role -> `uid`, `source` and `FittedStage.studies()`, in uid order. No row that ingest quarantined, none with a
     null in these columns, no held-out one and none that matches one; at least one row per role."""
     seed: int

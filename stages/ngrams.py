@@ -1,31 +1,30 @@
 """Hashed n-grams of many texts at once, as arrays of bucket numbers.
 
 `data-selection` runs a regular expression over every text, hashes every n-gram with SHA-256 and fills a dense vector
-per text. Here a text is split at white space (no token spans it) and each distinct piece is tokenised once, so that
-texts become arrays of token numbers. SHA-256 buckets, equal to that package's, are computed once for each distinct
-n-gram; XXH3 buckets mix the hashes of the tokens, without ever spelling an n-gram.
+per text. Here texts become arrays of word numbers (tokens.py). SHA-256 buckets, equal to that package's, are computed
+once for each distinct n-gram; XXH3 buckets mix the hashes of the words, without ever spelling an n-gram.
 """
 
-import hashlib
-import re
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from hashlib import sha256
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 
-Integers = npt.NDArray[np.int64]
+from stages.tokens import Integers, Tokens, tokenise
+
 Doubles = npt.NDArray[np.float64]
 Buckets = npt.NDArray[np.int32]
 
-TOKEN = re.compile(r"\w+|[^\w\s]+")
-"""nltk's WordPunctTokenizer: runs of word characters, runs of other characters that are no space."""
-BLOCK_TEXTS = 200_000
-"""Texts hashed at a time; bounds the memory for their words."""
+BLOCK_BYTES = 2**24
+"""Text hashed at a time; bounds the memory for its words."""
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 """Odd, so that multiplying modulo 2^64 loses nothing."""
 Hashing = Literal["sha256", "xxh3"]
@@ -76,91 +75,62 @@ class Ngrams:
         return np.maximum(self.tokens - (i - 1), 0)
 
 
-@dataclass(frozen=True)
-class _Tokens:
-    """The tokens of a block of texts, one after the other, as numbers of distinct words."""
-
-    ids: Integers
-    counts: Integers
-    words: list[str]
-
-    def starts(self, i: int) -> Integers:
-        """Positions in `ids` where an i-gram starts that ends inside its text."""
-        left = np.repeat(np.cumsum(self.counts), self.counts) - np.arange(len(self.ids))
-        return np.flatnonzero(left >= i)
-
-
 def bucket(ngram: str, size: int) -> int:
     """SHA-256 of the UTF-8 text, as a number modulo `size`; bucket("alice", 10_000) is 6720."""
-    return int.from_bytes(hashlib.sha256(_utf8(ngram)).digest(), "big") % size
+    return int(_sha256_remainders([ngram.encode()], size)[0])
 
 
-def hash_ngrams(texts: Sequence[str], longest: int = 2, size: int = 10_000, hashing: Hashing = "sha256") -> Ngrams:
-    """Lower-cased token n-grams of length 1 to `longest`, hashed into `size` buckets.
+def hash_ngrams(
+    texts: pl.Series | Sequence[str], longest: int = 2, size: int = 10_000, hashing: Hashing = "sha256"
+) -> Ngrams:
+    """Lower-cased token n-grams of length 1 to `longest`, hashed into `size` < 2^31 buckets; texts without nulls.
 
     sha256: the tokens joined by a space, as published. xxh3: modulo 2^64, h(w1 .. wi) = h(w1 .. wi-1) x odd + h(wi).
     """
-    blocks = [_hash_block(texts[at : at + BLOCK_TEXTS], longest, size, hashing) for at in _offsets(len(texts))]
+    column = pl.Series(texts, dtype=pl.String)
+    block = column.str.len_bytes().cast(pl.Int64).cum_sum() // BLOCK_BYTES
+    cuts = [0, *(np.flatnonzero(np.diff(block.to_numpy())) + 1).tolist(), len(column)]
+    blocks = [_hash_block(column[at:end], longest, size, hashing) for at, end in pairwise(cuts)]
     buckets = tuple(np.concatenate([block.buckets[i] for block in blocks]) for i in range(longest))
     return Ngrams(buckets, np.concatenate([block.tokens for block in blocks]), size)
 
 
-def _offsets(n: int) -> range:
-    return range(0, max(n, 1), BLOCK_TEXTS)
-
-
-def _hash_block(texts: Sequence[str], longest: int, size: int, hashing: Hashing) -> Ngrams:
-    tokens = _tokenise(texts)
+def _hash_block(texts: pl.Series, longest: int, size: int, hashing: Hashing) -> Ngrams:
+    tokens = tokenise(texts)
     found = _sha256_buckets(tokens, longest, size) if hashing == "sha256" else _xxh3_buckets(tokens, longest, size)
     return Ngrams(tuple(found), tokens.counts, size)
 
 
-def _tokenise(texts: Sequence[str]) -> _Tokens:
-    split = [text.lower().split() for text in texts]
-    pieces: defaultdict[str, int] = defaultdict()
-    pieces.default_factory = pieces.__len__  # an unseen piece gets the next number
-    per_text = np.fromiter(map(len, split), np.int64, len(split))
-    used = np.fromiter(map(pieces.__getitem__, chain.from_iterable(split)), np.int64, int(per_text.sum()))
-    words: defaultdict[str, int] = defaultdict()
-    words.default_factory = words.__len__
-    tokens_of = [[piece] if piece.isalnum() else TOKEN.findall(piece) for piece in pieces]
-    sizes = np.fromiter(map(len, tokens_of), np.int64, len(tokens_of))
-    flat = np.fromiter(map(words.__getitem__, chain.from_iterable(tokens_of)), np.int64, int(sizes.sum()))
-    taken = sizes[used]
-    offsets = (np.cumsum(sizes) - sizes)[used] - (np.cumsum(taken) - taken)
-    ids = flat[np.repeat(offsets, taken) + np.arange(int(taken.sum()))]
-    owners = np.repeat(np.arange(len(split)), per_text)
-    counts = np.bincount(owners, taken, len(split)).astype(np.int64)
-    return _Tokens(ids, counts, list(words))
-
-
-def _sha256_buckets(tokens: _Tokens, longest: int, size: int) -> Iterator[Buckets]:
-    ngrams, codes = tokens.words, tokens.ids
-    yield _table(ngrams, size)[codes]
+def _sha256_buckets(tokens: Tokens, longest: int, size: int) -> Iterator[Buckets]:
+    words, space = pa.array(tokens.words, pa.large_binary()), pa.scalar(b" ", pa.large_binary())
+    ngrams, codes, ids = words, tokens.ids.astype(np.int64), tokens.ids.astype(np.int64)
+    yield _sha256_remainders(tokens.words, size)[ids]
     for i in range(2, longest + 1):
-        starts = tokens.starts(i)
-        longer, inverse = np.unique(codes[starts] * len(tokens.words) + tokens.ids[starts + i - 1], return_inverse=True)
-        before, last = np.divmod(longer, max(len(tokens.words), 1))
-        ngrams = [f"{ngrams[a]} {tokens.words[b]}" for a, b in zip(before.tolist(), last.tolist(), strict=True)]
-        codes = np.zeros_like(tokens.ids)
-        codes[starts] = inverse  # dense again, so that the codes of longer n-grams cannot overflow
-        yield _table(ngrams, size)[inverse]
+        inside = tokens.begins(i)[: max(len(ids) - i + 1, 0)]
+        pairs = codes[: len(inside)] * len(words) + ids[i - 1 :]
+        distinct = pa.array(pairs[inside]).dictionary_encode()
+        before, last = np.divmod(distinct.dictionary.to_numpy(), max(len(words), 1))
+        ngrams = pc.binary_join_element_wise(ngrams.take(before), words.take(last), space)
+        found = distinct.indices.to_numpy()
+        codes = np.zeros(len(inside), np.int64)
+        codes[inside] = found  # dense again, so that the codes of longer n-grams cannot overflow
+        yield _sha256_remainders(ngrams.to_pylist(), size)[found]
 
 
-def _table(ngrams: Sequence[str], size: int) -> Buckets:
-    return np.fromiter((bucket(ngram, size) for ngram in ngrams), np.int32, len(ngrams))
+def _sha256_remainders(ngrams: Sequence[bytes], size: int) -> Buckets:
+    """(n,) the 256-bit numbers modulo `size`, 32 bits at a time from the top."""
+    digests = b"".join([sha256(ngram).digest() for ngram in ngrams])
+    left = np.zeros(len(ngrams), np.uint64)
+    for digits in np.frombuffer(digests, ">u4").reshape(-1, 8).T:
+        left = ((left << np.uint64(32)) + digits) % np.uint64(size)
+    return left.astype(np.int32)
 
 
-def _xxh3_buckets(tokens: _Tokens, longest: int, size: int) -> Iterator[Buckets]:
-    hashes = (xxhash.xxh3_64_intdigest(_utf8(word)) for word in tokens.words)
+def _xxh3_buckets(tokens: Tokens, longest: int, size: int) -> Iterator[Buckets]:
+    hashes = map(xxhash.xxh3_64_intdigest, tokens.words)
     last = np.fromiter(hashes, np.uint64, len(tokens.words))[tokens.ids]
-    codes = last.copy()
+    codes = last
     yield (codes % np.uint64(size)).astype(np.int32)
     for i in range(2, longest + 1):
-        starts = tokens.starts(i)
-        codes[starts] = codes[starts] * MULTIPLIER + last[starts + i - 1]
-        yield (codes[starts] % np.uint64(size)).astype(np.int32)
-
-
-def _utf8(text: str) -> bytes:
-    return text.encode(errors="surrogatepass")
+        codes = codes[:-1] * MULTIPLIER + last[i - 1 :]  # also across texts; those are left out next
+        yield (codes[tokens.begins(i)[: len(codes)]] % np.uint64(size)).astype(np.int32)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
+import pytest
 import yaml
 
 from pipeline.cluster import Cluster
@@ -59,6 +60,23 @@ def test_every_reason_code_of_the_reports_is_in_the_table() -> None:
                 used |= set(re.findall(r'reason(?:=|: | = )"([a-z_]+)"', path.read_text()))
     assert used, json.dumps(sorted(documented))
     assert used <= documented, sorted(used - documented)
+
+
+def test_a_reason_has_one_row() -> None:
+    section = README.read_text().split("\n## Reason codes\n")[1].split("\n## ")[0]
+    rows = [code for cell in re.findall(r"^\| (`[^|]*) \|", section, re.M) for code in re.findall(r"`([^`]+)`", cell)]
+    assert len(rows) > 50 and sorted(set(rows)) == sorted(rows)
+
+
+@pytest.mark.parametrize("page", ["README.md", "bench/RESULTS.md"])
+def test_headings_and_tables_stand_apart(page: str) -> None:
+    """A merge leaves none of them against what comes before, and no heading twice."""
+    text = re.sub(r"^```.*?^```$", "```", (README.parent / page).read_text(), flags=re.M | re.S)
+    assert not re.findall(r"^[^\n]+\n#+ .*$", text, re.M)
+    assert not re.findall(r"^[^|\n][^\n]*\n\|.*$", text, re.M)
+    headings = re.findall(r"^#+ .*$", text, re.M)
+    assert len(set(headings)) == len(headings) > 3
+    assert not re.findall(r"^(?:<{7}|={7}|>{7})", text, re.M)
 
 
 def test_every_score_has_a_row_and_every_declared_column_stands_in_it() -> None:

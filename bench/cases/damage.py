@@ -26,11 +26,6 @@ def motion_blurred(picture: Image.Image, length: float, degrees: float) -> Image
     return _picture(total / steps)
 
 
-def noisy(picture: Image.Image, deviation: float, rng: np.random.Generator) -> Image.Image:
-    pixels = np.asarray(picture, np.float64)
-    return _picture(pixels + rng.normal(0, deviation, pixels.shape))
-
-
 def near_constant(rng: np.random.Generator) -> Image.Image:
     """One colour of any size; with noise up to 6 levels, or a slope of up to 10 levels across it."""
     width, height = (int(rng.integers(40, 900)) for _ in range(2))

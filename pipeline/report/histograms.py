@@ -155,7 +155,7 @@ def _dress(axes: "Axes", edges: Floats, rows: int, stretched: bool) -> None:
 
 
 def _ticks_per_decade(edges: Floats) -> tuple[float, ...]:
-    return (1.0, 3.0) if edges[-1] / edges[0] < 300 else (1.0,)
+    return (1.0, 3.0) if edges[-1] / edges[0] < 100 else (1.0,)
 
 
 def _reading(score: ScoreView, everything: Floats, edges: Floats) -> str:

@@ -12,6 +12,7 @@ from pipeline.report.comparison_chart import measure_chart, verdict
 from pipeline.report.harmless import clip, finalize
 from pipeline.report.histograms import Histogram, histogram
 from pipeline.report.mixture_chart import mixture_chart
+from pipeline.report.names import names_table
 from pipeline.report.thumbnails import Thumbnail, thumbnail
 from pipeline.report.training_charts import curves_chart, differences_chart
 from pipeline.report.verdicts import verdict_table
@@ -83,6 +84,7 @@ def _derived(view: ReportView) -> dict[str, Any]:
         "funnel": summary.funnel_rows(view),
         "verdicts": verdict_table(view),
         "histograms": _histograms(view),
+        "names": [names_table(column) for column in view.names],
         "gallery": _gallery(view.gallery),
         "duplicates": _duplicates(view.duplicates),
         "mixture": _mixture(view.mixture),

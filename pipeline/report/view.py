@@ -67,6 +67,18 @@ class ScoreView:
 
 
 @dataclass(frozen=True)
+class NamesView:
+    """One column of names: kinds, labels, flags, true and false."""
+
+    column: str
+    counts: Mapping[str, Mapping[str | None, int]]
+    """Source -> name -> rows that have it; None: without a value. A row of a list counts for each of its names."""
+    totals: Mapping[str, int]
+    """Source -> rows."""
+    meaning: str = ""
+
+
+@dataclass(frozen=True)
 class Card:
     """One sample to look at."""
 
@@ -266,6 +278,7 @@ class ReportView:
     status_counts: tuple[StatusCount, ...]
     funnel: tuple[Step, ...] = ()
     scores: tuple[ScoreView, ...] = ()
+    names: tuple[NamesView, ...] = ()
     gallery: tuple[GalleryGroup, ...] = ()
     duplicates: tuple[DuplicateGroup, ...] = ()
     mixture: MixtureView | None = None

@@ -25,6 +25,7 @@ from schemas.columns import (
 from stages.captioners.connector_captioner import ConnectorCaptioner
 from stages.captioners.likelihood import TokenScores
 from stages.captioners.multimodal_captioner import MultimodalCaptioner
+from stages.missing import no_pair
 from stages.stage import Scorer, Stage
 
 
@@ -64,7 +65,7 @@ class CaptionLikelihood(Stage):
 
         def score(batch: pa.RecordBatch) -> pa.RecordBatch:
             rows = list(zip(batch[IMAGE.name].to_pylist(), batch[CAPTION.name].to_pylist(), strict=True))
-            reasons = [_missing(image, caption) for image, caption in rows]
+            reasons = [no_pair(image, caption) for image, caption in rows]
             asked = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
             said = iter(captioner.scores(*zip(*asked, strict=True)) if asked else [])
             found = [reason or next(said) for reason in reasons]
@@ -82,11 +83,3 @@ def _values(found: TokenScores | str) -> tuple[float | int | str | None, ...]:
     count = len(found.log_p_image)
     image, text = -float(found.log_p_image.mean()), -float(found.log_p_text.mean())
     return image, text, found.pmi / count, found.pmi, found.weight, count, None
-
-
-def _missing(image: bytes | None, caption: str | None) -> str | None:
-    if image is None:
-        return "missing_image"
-    if caption is None:
-        return "missing_caption"
-    return None if caption.strip() else "empty_caption"

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from schemas.columns import CLIP_SCORE, CLIP_SCORE_MASKED, IMAGE, MASKED_AREA, TEXT_EMBEDDING
-from stages.clip_model.model import IMAGES_AT_ONCE, ClipModel, Reasons, device_kind, load, upright_rgb
+from stages.clip_model.model import IMAGES_AT_ONCE, ClipModel, Reasons, load, upright_rgb
 from stages.clip_model.weights import find_model
+from stages.device import Device
+from stages.file_identity import Located
 from stages.pixels import PixelError
 from stages.stage import Scorer, Stage
 from stages.text_regions import text_mask
@@ -78,10 +80,10 @@ class Tmars(Stage):
     """
 
     kind: Literal["tmars"] = "tmars"
-    model: str
+    model: Located
     """That of the `clip` step, as are the next four."""
-    pretrained: str | None = None
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", validate_default=True)
+    pretrained: Located | None = None
+    device: Device = Field(default="auto", validate_default=True)
     dtype: Literal["fp32", "fp16", "bf16", "amp_bf16"] = "fp32"
     threads: int = Field(default=1, gt=0)
 
@@ -90,11 +92,6 @@ class Tmars(Stage):
     shares: ClassVar[tuple[str, ...]] = ("model", "pretrained", "device", "dtype", "threads")
     batch_rows: ClassVar[int] = 4096
     uses_gpu: ClassVar[bool] = True
-
-    @field_validator("device")
-    @classmethod
-    def _resolved(cls, device: str) -> str:
-        return device_kind() if device == "auto" else device
 
     def widths(self) -> dict[str, int]:
         """That of the model."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from schemas.errors import CuveeError, RecipeError
 from stages.captioners.likelihood import CaptionerSettings, TokenScores, plain_tokens, token_scores
+from stages.file_identity import Located
 from stages.pixels import PixelError, decode, flat_rgb
 from stages.train.connector import CARD, ConnectorCard, load_connector
 from stages.train.language_model import LanguageModel, load_language_model
@@ -33,12 +34,12 @@ class ConnectorCaptioner(CaptionerSettings):
     """A trained connector with the models it was trained between; other models are refused."""
 
     kind: Literal["connector"] = "connector"
-    connector: str
+    connector: Located
     """The folder of a connector, or that of a run whose training made one (the curated set's, first seed)."""
-    vision_model: str
+    vision_model: Located
     """The image tower it was trained behind: open_clip name, `local-dir:PATH` or the path of such a folder."""
-    vision_pretrained: str | None = None
-    language_model: str
+    vision_pretrained: Located | None = None
+    language_model: Located
     """The language model it was trained before."""
     device: Literal["cpu", "cuda"] = "cpu"
 

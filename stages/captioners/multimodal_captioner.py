@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from stages.captioners.likelihood import CaptionerSettings, TokenScores, plain_tokens, token_scores
-from stages.clip_model.model import device_kind
+from stages.device import Device
+from stages.file_identity import Located
 from stages.pixels import PixelError, decode, flat_rgb
 from stages.raters.multimodal_model import MultimodalModel, UnfitError, load_model
 from stages.raters.transformers_rater import TransformersBackend
@@ -22,15 +23,10 @@ class MultimodalCaptioner(CaptionerSettings):
     """A model folder, run by transformers; no code from the folder is ever run."""
 
     kind: Literal["transformers"] = "transformers"
-    model: str
+    model: Located
     """Folder of an image-and-text model with its processor, or a hub name in the local cache."""
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", validate_default=True)
+    device: Device = Field(default="auto", validate_default=True)
     dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
-
-    @field_validator("device")
-    @classmethod
-    def _resolved(cls, device: str) -> str:
-        return device_kind() if device == "auto" else device
 
     def check(self) -> None:
         """Refuse a folder that holds no image-and-text model."""

@@ -4,12 +4,10 @@ Bits depend on the sample itself, on the shape of a forward pass (always `IMAGES
 thread count, the device and the dtype, and on nothing else: no autotuning, no TF32.
 """
 
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -20,6 +18,7 @@ from schemas.errors import RecipeError
 from stages.clip_model.images import Uploads, prepared
 from stages.clip_model.texts import TextTower
 from stages.clip_model.weights import ModelFiles
+from stages.missing import no_caption
 from stages.pixels import PixelError, decode, flat_rgb
 
 if TYPE_CHECKING:
@@ -105,7 +104,7 @@ class ClipModel:
         Equal texts are embedded once, also those of earlier calls as far as they are remembered. Of a text longer than
         `TEXT_CHARACTERS` the beginning counts.
         """
-        reasons: Reasons = [_no_caption(text) for text in texts]
+        reasons: Reasons = [no_caption(text) for text in texts]
         sound = [
             _beginning(text) for text, reason in zip(texts, reasons, strict=True) if text is not None and reason is None
         ]
@@ -198,21 +197,6 @@ def _loaded(files: ModelFiles, device: str, dtype: str) -> tuple[Any, Any, Any]:
         what = f"{files.name!r}" + (f" with {files.pretrained!r}" if files.pretrained else "")
         raise RecipeError(f"clip: model {what} does not load: {error!s:.800}") from error
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last), preprocess, tokenize
-
-
-def device_kind() -> str:
-    """`cuda` or `cpu`, whichever this machine offers; torch is asked only where a driver is installed."""
-    if sys.platform == "linux" and not any(Path(place).exists() for place in ("/dev/nvidiactl", "/dev/dxg")):
-        return "cpu"
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _no_caption(text: str | None) -> str | None:
-    if text is None:
-        return "missing_caption"
-    return None if text.strip() else "empty_caption"
 
 
 def _beginning(text: str) -> str:

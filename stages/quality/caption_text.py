@@ -1,13 +1,11 @@
 """What a caption says about itself: normal form, length, script, language, and what in it is no text.
 
-The normal form is Unicode's toNFKC_Casefold (UAX #31, section 5.1) with whitespace collapsed, so that captions which
-differ in case, width, ligatures or invisible characters compare equal. The language comes from langid.py's naive
-Bayes over byte n-grams (Lui and Baldwin, 2012) as trained for py3langid, with probabilities normalised by length;
-the package, its model included, is under the BSD 3-Clause licence. DataComp used fastText's lid.176 (CC BY-SA 3.0),
-which has to be downloaded and whose library is archived and fails with NumPy 2.
+The normal form is that of `stages/normal_form.py`. The language comes from langid.py's naive Bayes over byte n-grams
+(Lui and Baldwin, 2012) as trained for py3langid, with probabilities normalised by length; the package, its model
+included, is under the BSD 3-Clause licence. DataComp used fastText's lid.176 (CC BY-SA 3.0), which has to be
+downloaded and whose library is archived and fails with NumPy 2.
 """
 
-import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from functools import cache, lru_cache
@@ -29,6 +27,7 @@ from schemas.columns import (
 )
 from schemas.errors import RecipeError
 from stages.no_text import bidi_controls, control_characters, markup
+from stages.normal_form import normal_form
 from stages.stage import Scorer, Stage
 
 # UAX #31, tables 5 (recommended) and 7 (limited use): the scripts people write captions in.
@@ -43,8 +42,6 @@ COMMON, OTHER = "Common", "Other"
 """No letter belongs to one script (digits, signs, emoji); a script outside SCRIPTS, e.g. a historic one."""
 UNDETERMINED = "und"
 """ISO 639-2's code for a language nobody can tell."""
-JOINER = "\u034f"
-"""The combining grapheme joiner, which UAX #15 puts behind 30 combining marks."""
 NORMAL_CHARACTERS = 1 << 20
 """The normal form is that of this many leading characters. It is at most twice as long and `NORMAL_ROOM`: compatibility
 forms of one character can have 18."""
@@ -68,20 +65,6 @@ class CaptionFacts(NamedTuple):
     caption_bidi_controls: int | None = None
     caption_markup: int | None = None
     reason: str | None = None
-
-
-def normal_form(caption: str) -> str:
-    """NFKC and case-folded, invisible characters removed, whitespace runs as one space; idempotent.
-
-    More than 30 combining marks in a row are broken up as in UAX #15's stream-safe text, for their canonical order is
-    found by insertion, in quadratic time.
-    """
-    if caption.isascii() and caption.isprintable():
-        return " ".join(caption.lower().split())
-    shown = "".join(letter for letter in caption if letter.isspace() or not _invisible(letter))
-    shown = _patterns().mark_runs(r"\g<0>" + JOINER, shown)
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFD", shown).casefold())
-    return " ".join(unicodedata.normalize("NFKC", folded.casefold()).split())
 
 
 def script(text: str) -> str:
@@ -185,15 +168,9 @@ class CaptionText(Stage):
         return score
 
 
-def _invisible(letter: str) -> bool:
-    """Control and format characters: zero-width spaces and joiners, soft hyphens, byte order marks."""
-    return unicodedata.category(letter) in ("Cc", "Cf")
-
-
 class _Patterns(NamedTuple):
     letters: Callable[[str], Any]
     one_of: Callable[[str], Any]
-    mark_runs: Callable[[str, str], str]
 
 
 @cache
@@ -202,5 +179,4 @@ def _patterns() -> _Patterns:
 
     one_of = "|".join(rf"(\p{{Script={name}}})" for name in SCRIPTS)
     letters = regex.compile(r"\p{L}(?<!\p{Script=Common}|\p{Script=Inherited})")
-    mark_runs = regex.compile(r"\P{ccc=Not_Reordered}{30}(?=\P{ccc=Not_Reordered})")
-    return _Patterns(letters.fullmatch, regex.compile(one_of).fullmatch, mark_runs.sub)
+    return _Patterns(letters.fullmatch, regex.compile(one_of).fullmatch)

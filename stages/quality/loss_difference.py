@@ -16,6 +16,8 @@ from pydantic import Field
 from schemas.columns import CAPTION, named_column
 from schemas.errors import RecipeError
 from stages.captioners.text_losses import TextLosses, load_losses, model_identity, same_tokens
+from stages.file_identity import Located
+from stages.missing import no_caption
 from stages.stage import Scorer, Stage
 
 Doubles = npt.NDArray[np.float64]
@@ -35,9 +37,9 @@ class LossDifference(Stage):
     """
 
     kind: Literal["loss_difference"] = "loss_difference"
-    reference: str
+    reference: Located
     """Folder of a causal language model, or a hub name in the local cache: MiniPLM's reference, LoBaSS's start."""
-    teacher: str
+    teacher: Located
     """Likewise: MiniPLM's teacher, LoBaSS's fine-tuned model."""
     normalise: bool = False
     """Divide the difference by the reference's loss."""
@@ -94,7 +96,7 @@ class LossDifference(Stage):
             captions = batch[CAPTION.name].to_pylist()
             distinct = [caption for caption in dict.fromkeys(captions) if caption and caption.strip()]
             known = dict(zip(distinct, self._rows(models, distinct), strict=True))
-            rows = [known.get(caption) or (None, None, None, _missing(caption)) for caption in captions]
+            rows = [known.get(caption) or (None, None, None, no_caption(caption)) for caption in captions]
             columns = list(zip(*rows, strict=True)) or [()] * 4
             arrays = [pa.array(values, field.type) for values, field in zip(columns, self.returns(), strict=True)]
             return pa.record_batch(arrays, self.returns())
@@ -118,7 +120,3 @@ class LossDifference(Stage):
         if fewest == 0:
             return "no_caption_tokens"
         return "caption_too_long" if self.per == "byte" and longest >= self.max_tokens else None
-
-
-def _missing(caption: str | None) -> str:
-    return "missing_caption" if caption is None else "empty_caption"

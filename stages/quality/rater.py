@@ -10,6 +10,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from schemas.columns import CAPTION, IMAGE, named_column
+from stages.file_identity import Located
 from stages.generation import Generation
 from stages.raters.backends import Backend
 from stages.raters.batch import rate_batch
@@ -21,7 +22,7 @@ class RubricRater(Stage):
     """One column per question, `<column>_<question>`, and `<column>_invalid`: how many answers were none."""
 
     kind: Literal["rater"] = "rater"
-    rubric: str
+    rubric: Located
     """`dataman`, `mlm_filter`, or the path of a YAML file with `questions:`."""
     backend: Backend
     """What runs the model."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from schemas.columns import CAPTION, IMAGE
+from stages.missing import no_pair
 from stages.raters.backend import UNPARSEABLE, Answer, Rater, RaterSample
 from stages.raters.rubric import Question
 
@@ -37,15 +38,7 @@ class Rated:
 def rate_batch(rater: Rater, batch: pa.RecordBatch, questions: Sequence[Question]) -> list[Rated]:
     """Ask about every row that has an image and a caption."""
     rows = list(zip(batch[IMAGE.name].to_pylist(), batch[CAPTION.name].to_pylist(), strict=True))
-    unasked = [_missing(image, caption) for image, caption in rows]
+    unasked = [no_pair(image, caption) for image, caption in rows]
     asked = [RaterSample(*row) for row, reason in zip(rows, unasked, strict=True) if reason is None]
     answers = iter(rater.rate(asked, questions) if asked else [])
     return [Rated(unasked=reason) if reason else Rated(tuple(next(answers))) for reason in unasked]
-
-
-def _missing(image: bytes | None, caption: str | None) -> str | None:
-    if image is None:
-        return "missing_image"
-    if caption is None:
-        return "missing_caption"
-    return None if caption.strip() else "empty_caption"

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from schemas.errors import RecipeError
-from stages.clip_model.model import device_kind
+from stages.device import Device
+from stages.file_identity import Located
 from stages.pixels import PixelError, decode, flat_rgb
 from stages.raters.answers import AnswerTrie, Logs, expectation
 from stages.raters.backend import UNPARSEABLE, Answer, BackendSettings, RaterSample
@@ -35,7 +36,7 @@ class TransformersBackend(BackendSettings):
     """A model folder, run by transformers; no code from the folder is ever run."""
 
     kind: Literal["transformers"] = "transformers"
-    model: str
+    model: Located
     """Folder of an image-and-text model with its processor, or a hub name in the local cache."""
     answer: Literal["expectation", "generate"] = "expectation"
     """`generate` writes an answer, greedily, and reads the number in it: the published path, slower and coarser."""
@@ -44,15 +45,10 @@ class TransformersBackend(BackendSettings):
     and the answer counts as unparseable. For `expectation`."""
     new_tokens: int = Field(8, gt=0)
     """Most tokens that `generate` writes; two, as in the original, cut a 100 that is spelled digit by digit."""
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", validate_default=True)
+    device: Device = Field(default="auto", validate_default=True)
     dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
     threads: int = Field(default=1, gt=0)
     """Torch threads of one CPU worker; another number gives other last bits and another address."""
-
-    @field_validator("device")
-    @classmethod
-    def _resolved(cls, device: str) -> str:
-        return device_kind() if device == "auto" else device
 
     @property
     def local(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from schemas.errors import RecipeError
+from stages.file_identity import Located
 from stages.generation import Generation, transcript
 from stages.pixels import PixelError
 from stages.raters import prompt
@@ -31,7 +32,7 @@ class VLLM(BackendSettings):
     """A model folder, run by vLLM; no code from the folder is ever run."""
 
     kind: Literal["vllm"] = "vllm"
-    model: str
+    model: Located
     """Folder of an image-and-text model that every node sees, or a hub name in the local cache."""
     dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
     max_model_len: int = Field(default=8192, gt=0)

@@ -7,6 +7,6 @@ of rays), and a scorer of 97 numbers on what a row of blobs looks like. It lies 
 on it: the text coverage of an image, and CLIP scores without the text.
 """
 
-from stages.text_regions.regions import text_boxes, text_mask
+from stages.text_regions.regions import MOST_PIXELS, reduced, text_boxes, text_mask
 
-__all__ = ["text_boxes", "text_mask"]
+__all__ = ["MOST_PIXELS", "reduced", "text_boxes", "text_mask"]

@@ -35,7 +35,7 @@ def text_mask(grey: Grey, sure: float = SURE) -> Mask:
     """
     from PIL import Image
 
-    small = _reduced(grey)
+    small = reduced(grey)
     mask = _covered(text_rows(small), small.shape, sure)
     if mask.shape == grey.shape:
         return mask
@@ -61,7 +61,8 @@ def text_rows(grey: Grey) -> list[Row]:
     return [row for found in letter_like(grey) for row in _scored(chains(found))]
 
 
-def _reduced(grey: Grey) -> Grey:
+def reduced(grey: Grey) -> Grey:
+    """(h, w) of at most `MOST_PIXELS`, its proportions kept as far as whole pixels can; a smaller one as it is."""
     from PIL import Image
 
     if grey.size <= MOST_PIXELS:

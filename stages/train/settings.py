@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.errors import RecipeError
+from stages.file_identity import Located
 from stages.train.model_files import folder_identity, local_folder
 
 
@@ -32,10 +33,10 @@ class TrainSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     connector: Literal["mlp"] = "mlp"
-    vision_model: str
+    vision_model: Located
     """open_clip name, `local-dir:PATH` or the path of such a folder; filled in from the recipe's score step."""
-    vision_pretrained: str | None = None
-    language_model: str
+    vision_pretrained: Located | None = None
+    language_model: Located
     """Folder of a transformers causal language model with its tokenizer, or a hub name in the local cache."""
     budget: Budget
     batch: int = Field(32, gt=0)

@@ -62,7 +62,7 @@ class ByDigits(Selector):
         return Ranking(found.filter(pl.col("number") % 10 != 5).select("uid", score), drop_lines(lost, "ends_in_five"))
 '''
 SELECT = "select:\n  - {kind: at_least, column: words, value: 3}\n  - {kind: by_digits, samples: 2}\n"
-SELECTORS = "{kind: by_digits}, {kind: by_digits, name: backwards, backwards: true}"
+SELECTORS = "{kind: by_digits}, {kind: by_digits, name: backwards, backwards: true}, {kind: dsir}"
 COMPARE = f"compare: {{samples: 20, draws: 4, selectors: [{SELECTORS}]}}\n"
 ROWS = 72
 
@@ -99,7 +99,7 @@ def choices(outcome, name: str) -> pl.DataFrame:
 def test_all_choose_the_same_number_of_the_same_rows_and_say_why_not_the_others(recipe, ray_cluster):
     outcome = compared(recipe())
     facts = told(outcome)
-    assert list(facts["selectors"]) == ["backwards", "by_digits", "longest_caption", "random"]
+    assert list(facts["selectors"]) == ["backwards", "by_digits", "dsir", "longest_caption", "random"]
     assert facts["survivors"] == ROWS  # the selector under `select` is left to `cuvee run`
     for name, line in facts["selectors"].items():
         assert line["kept"] == 20 and sum(line["not_kept"].values()) == ROWS - 20, name
@@ -154,14 +154,14 @@ def test_killed_and_run_again_it_judges_only_what_is_missing(recipe, ray_cluster
     monkeypatch.setattr(fold, "_judged", lambda *facts: judged.append(facts[1].kind) or judge(*facts))
     with pytest.raises(CuveeError, match="rule 'by_digits': no such thing"):
         compared(path)
-    assert judged == ["at_least", "random", "longest_caption", "by_digits", "by_digits", "by_digits"]
+    assert judged == ["at_least", "random", "longest_caption", "by_digits", "by_digits", "dsir", "by_digits"]
     path.write_text(path.read_text().replace(", refuse: true", ""))
     outcome = compared(path)
     reused = {name: line["reused"] for name, line in outcome.comparison["selectors"].items()}
     assert reused == dict.fromkeys(reused, True) | {"broken": True}  # of equal settings, so it was judged before
-    assert judged[6:] == ["random"] * 3  # the draws by other seeds
+    assert judged[7:] == ["random"] * 3  # the draws by other seeds
     again = compared(path)
-    assert len(judged) == 9
+    assert len(judged) == 10
     assert again.record["reused"]["measure"] and told(again) == told(outcome)
     assert all(line["seconds"] > 0 for line in again.comparison["selectors"].values())
 
@@ -190,7 +190,7 @@ def test_the_report_the_table_and_the_json_show_it(recipe, ray_cluster, capsys, 
     page = (resolve(path).workspace.run(facts["run"]) / "report.html").read_text()
     assert "Selectors side by side" in page and "every choice accounted for" in page and "backwards" in page
     text = comparison_text(facts)
-    assert "4 selectors at 20 samples of 72 samples" in text and "KL to target" in text
+    assert "5 selectors at 20 samples of 72 samples" in text and "KL to target" in text
     assert facts["notes"] and facts["notes"][0] in " ".join(text.split("\n")).replace("  ", " ")
 
 
@@ -241,7 +241,7 @@ def test_bad_sections_are_refused_before_any_work(recipe, compare, message):
 def test_more_than_there_is_is_refused_by_plan_and_by_the_run(recipe, ray_cluster):
     path = recipe(COMPARE.replace("samples: 20", "samples: 73"))
     facts = estimate(resolve(path))  # nothing is known of the pool yet
-    assert "compare (73 samples): random, longest_caption, by_digits, backwards" in plan_text(facts)
+    assert "compare (73 samples): random, longest_caption, by_digits, backwards, dsir" in plan_text(facts)
     with pytest.raises(CuveeError, match="compare: asked for 73 samples, and there are 72 eligible rows"):
         compared(path)
     with pytest.raises(RecipeError, match="compare: asked for 73 samples of a pool of 72"):

@@ -1,5 +1,6 @@
 """Stages that learn from the pool: scored without an image, incremental as fresh, pinned as in the run of the pin."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -351,7 +352,12 @@ def test_gc_keeps_fits_and_their_scores_as_long_as_a_run_or_recipe_needs_them(ma
     assert computed(ran(recipe)) == {}
 
 
-EMBEDDED = """  - {{kind: clip, model: "local-dir:{model}", device: cpu}}
+EMBEDDED = """  - {{kind: image_detectors}}
+  - {{kind: caption_rules}}
+  - {{kind: caption_safety}}
+  - {{kind: clip, model: "local-dir:{model}", device: cpu}}
+  - {{kind: tmars}}
+  - {{kind: concepts, concepts: [circle, square]}}
   - {{kind: negcliploss}}
   - {{kind: normsim}}
   - {{kind: calibrated_clip_score}}
@@ -383,7 +389,12 @@ def test_the_scores_of_the_project_run_from_sidecars_and_stand_in_the_report(
     assert sorted(levels.value_counts()["count"].to_list()) == [12, 12, 12, 12]
     present(outcome)
     page = (outcome.folder / "report.html").read_text()
-    assert all(name in page for name in [*columns, "modality_gap"])
+    assert "modality_gap" in page and columns[0] in page.split('<section id="scores"')[0]  # cards tell it
+    section = page.split('<section id="scores"')[1].split("</section>")[0]
+    shown = set(re.findall(r"<h3><code>(\w+)</code>", section))
+    written = {field.name for stage in outcome.resolved.stages for field in stage.writes}
+    unseen = {"image_embedding", "text_embedding", "phash", "caption_normal"}  # vectors, bits, and the pool's own words
+    assert shown == written - unseen
     assert outcome.manifest is not None and len(outcome.manifest["fits"]["alignment_level"]["cuts"]) == 3
     again = ran(recipe)
     assert computed(again) == {} and not again.record["ray_started"] and set(learned(again).values()) == {False}

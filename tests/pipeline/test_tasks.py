@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.cluster import Cluster
 from pipeline.tasks import Task, run_tasks
-from schemas.errors import CuveeError
+from schemas.errors import CuveeError, RecipeError
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,8 @@ class Counting:
     fault: str = ""
 
     def open(self) -> Task:
+        if self.fault == "open":
+            raise RecipeError("the worker's machine has no such file")
         opened: list[int] = []
 
         def task(name: str) -> Iterator[tuple[int, int, int]]:
@@ -52,6 +54,11 @@ def test_a_failure_keeps_its_words(ray_cluster: object) -> None:
 def test_a_bug_names_its_piece_and_its_place(ray_cluster: object) -> None:
     with pytest.raises(CuveeError, match=r"(?s)^bug: .*in task.*ZeroDivisionError: of the code"):
         list(run_tasks(Cluster(), Counting("bug"), ["good", "bug"]))
+
+
+def test_what_fails_to_open_stops_the_run_instead_of_giving_up_its_pieces(ray_cluster: object) -> None:
+    with pytest.raises(CuveeError, match=r"^the worker's machine has no such file$"):
+        list(run_tasks(Cluster(), Counting("open"), ["good", "better"], lambda name, why: pytest.fail(why)))
 
 
 def test_nothing_to_do_starts_nothing() -> None:

@@ -4,11 +4,13 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from schemas.columns import CAPTION, CLIP_SCORE, IMAGE, IMAGE_EMBEDDING, TEXT_EMBEDDING
-from stages.clip_model.model import IMAGES_AT_ONCE, TEXTS_AT_ONCE, ClipModel, Floats, Reasons, device_kind, load
+from stages.clip_model.model import IMAGES_AT_ONCE, TEXTS_AT_ONCE, ClipModel, Floats, Reasons, load
 from stages.clip_model.weights import find_model
+from stages.device import Device
+from stages.file_identity import Located
 from stages.stage import Scorer, Stage
 
 
@@ -21,11 +23,11 @@ class Clip(Stage):
     """
 
     kind: Literal["clip"] = "clip"
-    model: str
+    model: Located
     """A name open_clip knows, `hf-hub:ORG/REPO`, `local-dir:PATH`, or the path of such a folder."""
-    pretrained: str | None = None
+    pretrained: Located | None = None
     """Tag or weights file of a model that open_clip knows by name; folders and hub models bring their own."""
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", validate_default=True)
+    device: Device = Field(default="auto", validate_default=True)
     """`auto` is what the machine has that reads the recipe; name `cuda` where only the cluster's workers have GPUs."""
     dtype: Literal["fp32", "fp16", "bf16", "amp_bf16"] = "fp32"
     """In which numbers the model runs; `amp_bf16` keeps weights in float32 and runs under autocast."""
@@ -39,11 +41,6 @@ class Clip(Stage):
     writes: ClassVar[tuple[pa.Field, ...]] = (IMAGE_EMBEDDING, TEXT_EMBEDDING, CLIP_SCORE)
     batch_rows: ClassVar[int] = 4096
     uses_gpu: ClassVar[bool] = True
-
-    @field_validator("device")
-    @classmethod
-    def _resolved(cls, device: str) -> str:
-        return device_kind() if device == "auto" else device
 
     def check(self) -> None:
         """Refuse a model that is not there, and fetch the weights of one that is named by tag.

@@ -12,7 +12,7 @@ from schemas.errors import RecipeError
 from stages.alignment.concepts.learned import read_prompts
 from stages.clip_model.model import load
 from stages.clip_model.weights import find_model
-from stages.file_identity import file_identity
+from stages.file_identity import Located, file_identity
 from stages.stage import Scorer, Stage
 from stages.vectors import Doubles, known_rows, scored, softmax, unit
 
@@ -29,13 +29,13 @@ class Concepts(Stage):
     column: str = "concept"
     """The tag's column, and what the others begin with: `concept`, `concept_weapon`, ... Several steps of a recipe each
     have their own."""
-    model: str
+    model: Located
     """That of the `clip` step, which is taken where none is named."""
-    pretrained: str | None = None
+    pretrained: Located | None = None
     concepts: tuple[str, ...] | dict[str, str | tuple[str, ...]] = ()
     """Names, put into `template` with `_` as a space; or names with prompts of their own, one or several."""
     template: str = "a photo of {}"
-    learned: str | None = None
+    learned: Located | None = None
     """A safetensors file of prompts that were learned: per concept a tensor (d,) or (n, d)."""
     score: Literal["softmax", "cosine"] = "softmax"
 

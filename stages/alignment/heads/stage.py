@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from schemas.columns import IMAGE_EMBEDDING, TEXT_EMBEDDING, named_column
 from schemas.errors import ContractError, RecipeError
 from stages.alignment.heads.weights import Head, read_head
-from stages.file_identity import file_identity
+from stages.file_identity import Located, file_identity
 from stages.stage import Scorer, Stage
 from stages.vectors import Doubles, known_rows
 
@@ -22,7 +22,7 @@ class HeadStage(Stage):
 
     column: str
     """Name of the column it writes, e.g. `aesthetic_score`."""
-    weights: str
+    weights: Located
     """The head's safetensors file; see the package for its tensors."""
     of: Literal["image", "text"] = "image"
     """Which embedding it reads."""

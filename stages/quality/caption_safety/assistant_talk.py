@@ -1,4 +1,4 @@
-"""Captions that speak to a model, or in its voice: jailbreaks, chat templates, instructions, refusals.
+"""Captions that speak to a model, or in its voice: jailbreaks, orders to a rater, chat markup, instructions, refusals.
 
 A vision-language model trained on them learns to answer them. The patterns are English, made from how such texts are
 put rather than from a list of known ones; an imperative needs its object (`describe this image`), since alone it is the
@@ -12,6 +12,9 @@ JAILBREAK = rf"""(?:ignore|disregard|forget|override|bypass)(?: {WORD}){{0,3}}
      (?:previous|prior|above|earlier|preceding|system|your|all)(?: {WORD}){{0,2}}
      (?:instructions?|prompts?|rules|guidelines|directives|restrictions|programming|training|safeguards)\b
     |(?:ignore|disregard|forget)(?: {WORD})? (?:instructions?|prompts?|rules|text) (?:above|before)\b
+    |(?:ignore|disregard|forget)(?: all| everything)?(?: of)?(?: the)? (?:above|preceding|foregoing)
+    (?=$|[.,;:!]| (?:and|then|answer|reply|respond|output|say|rate|give|score)\b)
+    |(?:ignore|disregard|forget) (?:the|this|that|your|any|all)(?: {WORD})? (?:questions?|criteria|rubric|scale)\b
     |(?:ignore|disregard|forget) everything (?:above|before|you (?:were|have been|are) told)\b
     |(?:reveal|print|repeat|show|output|leak|display)(?: me)? (?:your|the)(?: {WORD})?
      (?:system|hidden|initial|secret|original) (?:prompt|instructions|message)\b
@@ -23,6 +26,18 @@ JAILBREAK = rf"""(?:ignore|disregard|forget|override|bypass)(?: {WORD}){{0,3}}
     |without (?:any )?(?:ethical|moral|safety|content|legal)
      (?:restrictions|guidelines|filters|limitations|constraints|policies)\b
     |(?:respond|answer|reply)(?: {WORD}){{0,3}} (?:unfiltered|uncensored|without (?:any )?filters?)\b"""
+NUMBER = r"(?:\d{1,3}|zero|ten|(?:a |one )?hundred)(?: ?/ ?\d{1,3}| (?:out )?of \d{1,3}| points?| percent| ?%)?"
+END = r"(?=$|[.!;,:)\"'\]](?!\d)| (?:and|for|to|no matter|regardless|instead|whatever|please|here)\b)"
+SCORED = r"(?:images?|pictures?|photos?|captions?|texts?|descriptions?|pairs?|samples?)"
+SCORE_REQUEST = rf"""(?:answer|reply|respond|output)(?: only| just| exactly)?(?: with)?(?: only| just)?(?: the| a)?
+    (?: number| integer| score| rating| value)? {NUMBER}{END}
+    |(?:rate|score|grade|judge) (?:this|it|that|the)(?: {WORD}){{0,2}}(?: as| at| with)? {NUMBER}{END}
+    |(?:rate|score|grade|judge) (?:it|(?:this|that|the)(?: {WORD})? {SCORED})(?: as| at| with)?(?: the)?(?: very)?
+     (?:high(?:est|ly)?|perfect|excellent|maximum|top|best)\b
+    |(?:give|assign|award) (?:it|(?:this|that|the)(?: {WORD})? {SCORED}) (?:an?|the)(?: {WORD}){{0,2}}
+     (?:score|rating|grade|mark|points)\b
+    |(?:the|your|its) (?:only |right |correct |true |final |proper )*(?:answer|reply|response|score|rating)
+     (?:is|must be|should be|has to be|shall be) ?:? ?{NUMBER}(?=$|[.!;)\"'](?!\d))"""
 CHAT_MARKUP = r"""<\|[a-z_]{2,24}\|>|\[/?inst\]|<</?sys>>|<(?:start|end)_of_turn>
     |</?(?:image|img|video|audio)_?(?:token|start|end|pad|patch)>|^<image>|<image>$
     |\#{2,4} ?(?:instruction|response|human|assistant|system|user) ?:|(?:^| )(?:human|user) ?: .{1,400}? assistant ?:"""
@@ -51,7 +66,7 @@ ASSISTANT = rf"""as an? (?:ai|artificial intelligence|large language|language)(?
     |here(?:'s| is) (?:a|an|the|your)(?: {WORD}){{0,3}} (?:caption|description|summary|translation)(?: of| for|:)
     |i hope this helps|how (?:can|may) i (?:help|assist) you(?: today)?\b"""
 TALK = re.compile(
-    rf"(?P<chat_markup>{CHAT_MARKUP})|\b(?:(?P<jailbreak>{JAILBREAK})|(?P<instruction_like>{INSTRUCTION}|{ASSISTANT}))".replace(
+    rf"(?P<chat_markup>{CHAT_MARKUP})|\b(?:(?P<jailbreak>{JAILBREAK})|(?P<score_request>{SCORE_REQUEST})|(?P<instruction_like>{INSTRUCTION}|{ASSISTANT}))".replace(
         "\n    ", ""
     )
 )
@@ -59,5 +74,5 @@ TALK = re.compile(
 
 
 def talk(lowered: str) -> list[str]:
-    """The kind of each passage found in a lower-cased plain text: jailbreak, chat_markup or instruction_like."""
+    """The flag of each passage found in a lower-cased plain text: jailbreak, score_request, chat_markup, ..."""
     return [str(found.lastgroup) for found in TALK.finditer(lowered)]

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from schemas.columns import CAPTION_FLAGS
 from stages.quality.caption_safety.stage import FLAGS, Flag
-from stages.rule import Context, Rule, Verdict, missing_rows
+from stages.rule import Context, Rule, Verdict, drop_lines, gathered, missing_rows
 
 
 class CaptionFlags(Rule):
@@ -28,12 +28,11 @@ class CaptionFlags(Rule):
 
     def judge(self, rows: pl.LazyFrame, context: Context) -> Verdict:
         """Look for each flag, the most serious first; the evidence holds counts per flag, overlaps included."""
-        table = rows.select("uid", "source", CAPTION_FLAGS.name).collect()
+        table = gathered(rows, context, "source", CAPTION_FLAGS.name)
         carries = {flag: pl.col(CAPTION_FLAGS.name).list.contains(flag).fill_null(False) for flag in FLAGS}
         wanted = [pl.when(carries[flag]).then(pl.lit(flag)) for flag in FLAGS if flag in self.flags]
         judged = table.with_columns(pl.coalesce(wanted).alias("reason"))
-        lost = judged.filter(pl.col("reason").is_not_null()).with_columns(pl.lit(None, pl.String).alias("duplicate_of"))
-        missing = missing_rows(table, CAPTION_FLAGS.name)
-        dropped = pl.concat([missing, lost.select(missing.columns)]).sort("uid")
+        lost = [drop_lines(judged.filter(pl.col("reason") == flag), flag) for flag in self.flags]
+        dropped = pl.concat([missing_rows(table, CAPTION_FLAGS.name), *lost]).sort("uid")
         found = table.group_by("source").agg(carries[flag].sum().alias(flag) for flag in FLAGS).sort("source")
         return Verdict(dropped, evidence={"carried": {row.pop("source"): row for row in found.to_dicts()}})

@@ -11,7 +11,9 @@ from stages.quality.caption_safety.personal_data import cards, emails, phones
 from stages.quality.caption_safety.plain import plain, shows_nothing
 from stages.stage import Scorer, Stage
 
-Flag = Literal["jailbreak", "pii_card", "pii_email", "pii_phone", "chat_markup", "encoded_run", "instruction_like"]
+Flag = Literal[
+    "jailbreak", "score_request", "pii_card", "pii_email", "pii_phone", "chat_markup", "encoded_run", "instruction_like"
+]
 FLAGS: tuple[Flag, ...] = get_args(Flag)
 """Most serious first."""
 
@@ -44,6 +46,7 @@ class CaptionSafety(Stage):
     found is counted, never quoted: neither the columns nor a rule's evidence repeat a person's data.
     """
 
+    version: ClassVar[int] = 2
     kind: Literal["caption_safety"] = "caption_safety"
 
     reads: ClassVar[tuple[pa.Field, ...]] = (CAPTION,)

@@ -1,7 +1,7 @@
 """The stage: one decode of luma an image, at a bounded size, and every detector on it."""
 
 from dataclasses import astuple, dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pyarrow as pa
 
@@ -17,7 +17,7 @@ from schemas.columns import (
     SHARPNESS,
     TEXT_COVERAGE,
 )
-from stages.quality.image_detectors.analysis import MOST_PIXELS, Grey, reduced
+from stages.quality.image_detectors.analysis import Grey
 from stages.quality.image_detectors.borders import border_share
 from stages.quality.image_detectors.collage import collage_likeness
 from stages.quality.image_detectors.constant_share import constant_share
@@ -26,7 +26,7 @@ from stages.quality.image_detectors.exif_rotation import exif_rotation
 from stages.quality.image_detectors.screenshot import screenshot_likeness
 from stages.quality.image_detectors.sharpness import sharpness
 from stages.stage import Scorer, Stage
-from stages.text_regions import text_boxes, text_mask
+from stages.text_regions import MOST_PIXELS, reduced, text_boxes, text_mask
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ class ImageDetectors(Stage):
     All but the EXIF columns are about luma as shown, upright; transparency is dropped, colours below it show.
     """
 
+    version: ClassVar[int] = 2
     kind: Literal["image_detectors"] = "image_detectors"
 
     reads = (IMAGE,)

@@ -1,67 +1,46 @@
 """The rule: draws the captions that are likely under the target's n-grams and unlikely under the pool's."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schemas.columns import CAPTION
 from schemas.errors import CuveeError
 from stages.fit import Fit
-from stages.measures.divergence import kl_divergence
-from stages.ngrams import Hashing, Integers, Ngrams, hash_ngrams
-from stages.noise import gumbel_noise, uniform_noise
-from stages.rule import Context, Rule, Verdict, drop_lines
-from stages.target.dsir.weights import (
-    MIN_LENGTH,
-    Mode,
-    log_ratio,
-    resample,
-    scores,
-    spread,
-    too_few,
-    weigh,
-)
-
-Mask = npt.NDArray[np.bool_]
-HELD_OUT_SHARE = 0.2
+from stages.ngrams import Doubles
+from stages.noise import gumbel_noise
+from stages.rule import Context, drop_lines
+from stages.selector import Ranking, Selector
+from stages.target.dsir.captions import Features, Pool
+from stages.target.dsir.draw import Draw, Lottery
+from stages.target.dsir.evidence import Counted, count_draws
+from stages.target.dsir.targets import TARGET, Target, Targets, read_target
+from stages.target.dsir.weights import MIN_LENGTH, Mode, log_ratio
+from stages.tokens import Integers
 
 
-@dataclass(frozen=True)
-class _Captions:
-    """The pool's captions that hold a token, in uid order."""
+class Dsir(Selector):
+    """Keeps the budget's worth of rows, drawn by how much likelier their captions are under the target than the pool.
 
-    uids: list[str]
-    ngrams: Ngrams
+    Gumbel noise is keyed by (seed, uid). Captions that are null or hold no token are dropped as `caption_missing`,
+    shorter than `min_length` tokens as `below_min_length`, the rest as `not_sampled_by_dsir`. A score is a weight with
+    its noise. Several `targets`, each `target` or one of the recipe's references, draw their shares in turn, by default
+    as their n-grams count; the score is then how far a row is above the border of the target where it is highest, see
+    `draw.py`. A budget of tokens is shared out as rows of mean length.
 
-
-@dataclass(frozen=True)
-class _Draw:
-    """Which captions (n,) are drawn, which are long enough to be drawn, and by what."""
-
-    chosen: Mask
-    eligible: Mask
-    fit: Fit
-
-
-class Dsir(Rule):
-    """Keeps `samples` rows, drawn by how much likelier their captions are under the target than under the pool.
-
-    Gumbel noise is keyed by (seed, uid), ties end at uid. Captions that are null or hold no token are dropped as
-    `caption_missing`, shorter than `min_length` tokens as `below_min_length`, the rest as `not_sampled_by_dsir`.
-    Beyond one machine the histograms add up and each partition keeps its `samples` largest scores, with equal results.
-    Learned: the log ratio of each bucket and the deviation that scores are divided by. Pinned, a caption's score never
-    changes; still exactly `samples` rows are drawn, so a row that was not drawn is not drawn from more rows either.
+    Over parts the histograms add up and a caption's weight depends on nothing else, so the verdicts are equal.
+    Learned: each target's log ratio of each bucket, the deviation that its weights are divided by, its share. Pinned, a
+    caption's weight never changes; still the budget is drawn, so a row that was not drawn is not drawn from more rows.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     kind: Literal["dsir"] = "dsir"
-    target: Literal["target"] = "target"
-    samples: int = Field(gt=0)
+    target: str = TARGET
+    targets: Targets | None = None
+    """Instead of one target: {name: share, ...}, or names without shares; they draw in this order."""
     mode: Mode = "caption"
     ngrams: int = Field(2, ge=1, le=5)
     buckets: int = Field(10_000, ge=2, le=2**24)
@@ -71,100 +50,119 @@ class Dsir(Rule):
     min_length: int | None = Field(None, ge=1)
     """Tokens; default 1 in caption mode, 100 in exact mode."""
 
-    def columns(self) -> tuple[str, ...]:
-        """The captions, of the pool and of the target."""
+    @model_validator(mode="after")
+    def _sensible_targets(self) -> "Dsir":
+        if self.targets is None:
+            return self
+        if "target" in self.model_fields_set:
+            raise ValueError("found `target` and `targets`; name one of them")
+        names, shares = zip(*self.targets, strict=True)
+        if len(set(names)) < len(names):
+            raise ValueError(f"`targets` names one twice: {', '.join(names)}")
+        given = [share for share in shares if share is not None]
+        if given and (len(given) < len(names) or abs(sum(given) - 1) > 1e-9):
+            raise ValueError(f"found the shares {list(shares)}; give every target one, adding up to 1, or none")
+        return self
+
+    def names(self) -> tuple[str, ...]:
+        """The targets in the order in which they draw."""
+        return tuple(name for name, _ in self.targets) if self.targets else (self.target,)
+
+    def reads(self) -> tuple[str, ...]:
+        """The captions, of the pool and of the targets."""
         return (CAPTION.name,)
 
     def needs_target(self) -> bool:
-        """Always."""
-        return True
+        """True unless all targets are references."""
+        return TARGET in self.names()
 
-    def judge(self, rows: pl.LazyFrame, context: Context) -> Verdict:
-        """Fit both n-gram distributions, or take the pinned ratio; weigh every caption, draw.
+    def needs_references(self) -> tuple[str, ...]:
+        """The targets that are not the recipe's target."""
+        return tuple(name for name in self.names() if name != TARGET)
+
+    def reason(self) -> str:
+        """What a draw leaves out is not necessarily ranked low."""
+        return "not_sampled_by_dsir"
+
+    def rank(self, rows: pl.LazyFrame, context: Context) -> Ranking:
+        """Fit the n-gram distributions, or take the pinned ratios; weigh every caption, draw.
 
         Raises:
-            CuveeError: the target has no caption with a token, or fewer rows are eligible than `samples`.
+            CuveeError: a target or the pool has no caption with a token, or the budget is more than there is.
         """
-        target_uids, target = self._target(context)
-        table = rows.select("uid", CAPTION.name).sort("uid").collect()
-        every = self._hash(table)
-        worded = every.tokens > 0
-        if not worded.any():
-            raise too_few(self.samples, 0)
-        captions = _Captions(table["uid"].filter(pl.Series(worded)).to_list(), every.only(worded))
-        drawn = self._draw(captions, context.fit or self._ratio(captions, target.histogram()), context.seed)
-        chosen, eligible = drawn.chosen, drawn.eligible
-        found = table.filter(pl.Series(worded))
-        dropped = [
-            drop_lines(table.filter(pl.Series(~worded)), "caption_missing"),
-            drop_lines(found.filter(pl.Series(~eligible)), "below_min_length"),
-            drop_lines(found.filter(pl.Series(eligible & ~chosen)), "not_sampled_by_dsir"),
-        ]
+        features = Features(self.ngrams, self.buckets, self.mode)
+        targets = {name: read_target(name, context, features) for name in self.names()}
+        pool = Pool(rows.select("uid", CAPTION.name), context, features)
+        if not pool.whole.any():
+            raise CuveeError("no row that is left has a caption with a word; loosen the rules before it")
+        fit = context.fit or self._learn(targets, pool.whole)
+        tests = {} if context.fit else self._tests(targets, fit, pool.whole)
+        weighed = pool.weigh([*(fit.arrays[name] for name in targets), *tests.values()])
+        eligible, dropped = self._eligible(weighed, rows)
+        draws = self._draws(eligible, fit, bool(tests), context.seed)
+        chosen = [draw.chosen for draw in draws]
         evidence = {
             "mode": self.mode,
-            "eligible": int(eligible.sum()),
-            "tokens": {
-                "pool": _mean(captions.ngrams.tokens),
-                "selected": _mean(captions.ngrams.tokens[chosen]),
-                "target": _mean(target.tokens),
+            "words": {
+                "pool": weighed["words"].filter(weighed["words"] > 0).mean(),
+                "selected": eligible["words"].filter(pl.Series(chosen[0])).mean(),
             },
-            "kl": _divergences(captions, target.histogram(), chosen, eligible, context.seed),
-            "kl_held_out": None if context.fit else self._held_out(captions, target_uids, target, context.seed),
+            "targets": _nearness(targets, fit, count_draws(pool, eligible, chosen, context.seed)),
         }
-        return Verdict(pl.concat(dropped).sort("uid"), evidence=evidence, fit=drawn.fit)
+        deviations = dict(zip(targets, draws[0].deviations, strict=True))
+        learned = context.fit or Fit(fit.arrays, {**fit.facts, "deviations": deviations})
+        ranked = eligible.select("uid", pl.Series("score", draws[0].score))
+        return Ranking(ranked, dropped, evidence, learned)
 
-    def _ratio(self, captions: _Captions, target: Integers) -> Fit:
+    def _draws(self, eligible: pl.DataFrame, fit: Fit, tested: bool, seed: int) -> list[Draw]:
+        """The draw, and if it is to be `tested` the one by the weights that know nothing of what is held out."""
+        names, uids = self.names(), eligible["uid"].to_list()
+        noise = [gumbel_noise(uids, seed, "dsir" if name == TARGET else f"dsir {name}") for name in names]
+        shares = [fit.facts["shares"][name] for name in names]
+        lottery = Lottery(eligible, self, shares, noise, self.mode, seed)
+        known = fit.facts.get("deviations")
+        draws = [lottery.draw(0, known and [known[name] for name in names])]
+        return [*draws, lottery.draw(len(names))] if tested else draws
+
+    def _learn(self, targets: Mapping[str, Target], whole: Integers) -> Fit:
         """What is known of the fit before any caption is weighed."""
-        return Fit({"log_ratio": log_ratio(target, captions.ngrams.histogram(), self.mode, self.smoothing)})
+        ratios = {name: self._ratio(target.ngrams.histogram(), whole) for name, target in targets.items()}
+        counts = {name: int(target.ngrams.counts().sum()) for name, target in targets.items()}
+        given = {name: share for name, share in self.targets or () if share is not None}
+        return Fit(ratios, {"shares": given or {name: count / sum(counts.values()) for name, count in counts.items()}})
 
-    def _draw(self, captions: _Captions, fit: Fit, seed: int) -> _Draw:
-        weights = weigh(captions.ngrams, fit.arrays["log_ratio"], self.mode)
-        shortest = MIN_LENGTH[self.mode] if self.min_length is None else self.min_length
-        eligible = weights.length >= shortest
-        places = np.flatnonzero(eligible)
-        noise = gumbel_noise([captions.uids[place] for place in places], seed, "dsir")
-        deviation = fit.facts["deviation"] if "deviation" in fit.facts else spread(weights.log[eligible])
-        chosen = np.zeros_like(eligible)
-        chosen[places[resample(scores(weights.log[eligible], self.mode, deviation), self.samples, noise)]] = True
-        return _Draw(chosen, eligible, Fit(fit.arrays, {"deviation": deviation}))
+    def _tests(self, targets: Mapping[str, Target], fit: Fit, whole: Integers) -> dict[str, Doubles]:
+        """The ratios without what each target holds out; none where all are too small for that."""
+        fitted = {
+            name: target.ngrams.histogram(~target.held_out) for name, target in targets.items() if target.testable
+        }
+        ratios = {name: self._ratio(histogram, whole) for name, histogram in fitted.items()}
+        return {name: ratios.get(name, fit.arrays[name]) for name in targets} if ratios else {}
 
-    def _held_out(self, captions: _Captions, uids: list[str], target: Ngrams, seed: int) -> dict[str, Any] | None:
-        """The divergences on a fifth of the target, for a second draw fitted without it; None for a tiny target."""
-        outside = uniform_noise(uids, seed, "dsir evidence") < HELD_OUT_SHARE
-        if not outside.any() or outside.all():
-            return None
-        drawn = self._draw(captions, self._ratio(captions, target.histogram(~outside)), seed)
-        return _divergences(captions, target.histogram(outside), drawn.chosen, drawn.eligible, seed)
+    def _ratio(self, target: Integers, whole: Integers) -> Doubles:
+        return log_ratio(target, whole, self.mode, self.smoothing)
 
-    def _target(self, context: Context) -> tuple[list[str], Ngrams]:
-        if context.target is None:
-            raise CuveeError("dsir needs a target and got none; add `target: {shards: ...}` to the recipe")
-        table = context.target.select("uid", CAPTION.name).sort("uid").collect()
-        ngrams = self._hash(table)
-        worded = ngrams.tokens > 0
-        if not worded.any():
-            raise CuveeError(
-                f"none of the target's {len(table)} samples has a caption; dsir compares captions, so name target "
-                f"shards with a .txt member, or leave dsir out"
-            )
-        return table["uid"].filter(pl.Series(worded)).to_list(), ngrams.only(worded)
-
-    def _hash(self, table: pl.DataFrame) -> Ngrams:
-        hashing: Hashing = "sha256" if self.mode == "exact" else "xxh3"
-        return hash_ngrams(table[CAPTION.name].fill_null("").to_list(), self.ngrams, self.buckets, hashing)
+    def _eligible(self, weighed: pl.DataFrame, rows: pl.LazyFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Which can be drawn, in uid order, and the verdict on the others."""
+        table = weighed.sort("uid")
+        worded = table.filter(pl.col("words") > 0)
+        missing = drop_lines(table.filter(pl.col("words") == 0), "caption_missing")
+        long = pl.col("length") >= (MIN_LENGTH[self.mode] if self.min_length is None else self.min_length)
+        short = drop_lines(worded.filter(~long), "below_min_length")
+        eligible = worded.filter(long)
+        counted = self._tokens(rows, eligible) if self.tokens is not None else eligible
+        return counted, pl.concat([missing, short])
 
 
-def _divergences(captions: _Captions, target: Integers, chosen: Mask, eligible: Mask, seed: int) -> dict[str, float]:
-    """KL(target || x) in nats for x = selected, pool, and a random draw of the same size from the eligible rows.
-
-    Compare `selected` with `random`: the pseudo-counts weigh more in a small set than in the whole pool.
-    """
-    order = np.argsort(uniform_noise(captions.uids, seed, "dsir random"), kind="stable")
-    random = np.zeros_like(chosen)
-    random[order[eligible[order]][: int(chosen.sum())]] = True
-    compared = {"selected": chosen, "pool": None, "random": random}
-    return {name: kl_divergence(target, captions.ngrams.histogram(rows)) for name, rows in compared.items()}
-
-
-def _mean(tokens: Integers) -> float:
-    return float(tokens.mean()) if len(tokens) else 0.0
+def _nearness(targets: Mapping[str, Target], fit: Fit, draws: Sequence[Counted]) -> dict[str, Any]:
+    """Per target its share, its words, and the divergences; those on its held-out part are of the second draw."""
+    found = {}
+    for name, target in targets.items():
+        tested = len(draws) > 1 and target.testable
+        found[name] = {
+            "share": fit.facts["shares"][name],
+            "words": float(target.ngrams.tokens.mean()),
+            "kl": draws[0].divergences(target.ngrams.histogram()),
+            "kl_held_out": draws[1].divergences(target.ngrams.histogram(target.held_out)) if tested else None,
+        }
+    return found

@@ -1,15 +1,14 @@
-"""Importance weights, resampling and divergence on n-gram histograms; pure functions of arrays."""
+"""Importance weights and divergence on n-gram histograms; pure functions of arrays."""
 
 from dataclasses import dataclass
 from math import fsum, sqrt
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from schemas.errors import CuveeError
 from stages.measures.divergence import frequencies
-from stages.ngrams import Doubles, Integers, Ngrams
+from stages.ngrams import Doubles, Ngrams
+from stages.tokens import Integers
 
 Mode = Literal["caption", "exact"]
 FLOOR = 1e-8
@@ -67,8 +66,8 @@ def spread(log: Doubles) -> float:
     """Standard deviation of (n,) weights, 0 for none; summed exactly, so the same for the same texts in any order."""
     if not len(log):
         return 0.0
-    mean = fsum(log) / len(log)
-    return sqrt(fsum((log - mean) ** 2) / len(log))
+    mean = fsum(log.tolist()) / len(log)
+    return sqrt(fsum(((log - mean) ** 2).tolist()) / len(log))
 
 
 def scores(log: Doubles, mode: Mode, deviation: float | None = None) -> Doubles:
@@ -80,27 +79,3 @@ def scores(log: Doubles, mode: Mode, deviation: float | None = None) -> Doubles:
         return log
     deviation = spread(log) if deviation is None else deviation
     return SHARPNESS * log / deviation if deviation > 0 else np.zeros_like(log)
-
-
-def resample(scores: Doubles, samples: int, noise: Doubles | None = None) -> npt.NDArray[np.bool_]:
-    """(n,) True for the `samples` largest of scores + noise: sampling without replacement when the noise is Gumbel.
-
-    Rows come in uid order; of equal ones the earlier is taken. Without noise it is a plain top-k.
-
-    Raises:
-        CuveeError: fewer rows than `samples`, with both numbers.
-    """
-    if samples > len(scores):
-        raise too_few(samples, len(scores))
-    ranked = np.argsort(-(scores if noise is None else scores + noise), kind="stable")
-    chosen = np.zeros(len(scores), np.bool_)
-    chosen[ranked[:samples]] = True
-    return chosen
-
-
-def too_few(samples: int, eligible: int) -> CuveeError:
-    """The refusal to draw more rows than there are."""
-    return CuveeError(
-        f"dsir was asked for {samples} samples and {eligible} eligible rows are left; "
-        f"lower `samples` or loosen the rules before it"
-    )

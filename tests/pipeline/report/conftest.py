@@ -25,6 +25,7 @@ from pipeline.report.view import (
     GalleryGroup,
     Metric,
     MixtureView,
+    NamesView,
     ReportView,
     ScoreView,
     SelectorView,
@@ -247,6 +248,14 @@ def full_view() -> ReportView:
         scores=(
             ScoreView("clip_score", {"photos": values, "catalog": values - 0.1}, "cosine", "", (Threshold(0.2),)),
             ScoreView("min_side_px", {"photos": np.full(60, 224)}, "shorter side [px]", "px"),
+        ),
+        names=(
+            NamesView(
+                "language",
+                {"photos": {"en": 50, "de": 9, None: 1}, "catalog": {"fr": 40}},
+                {"photos": 60, "catalog": 40},
+                "most probable language",
+            ),
         ),
         gallery=(
             GalleryGroup("kept", 50, tuple(card(n) for n in range(4)), "survived", "kept"),

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.report import write_report
 from pipeline.report.page import CARDS, CARDS_PER_GROUP, GROUPS, render
-from pipeline.report.view import Card, GalleryGroup, ReportView, ScoreView, StatusCount, Step, TrainingView
+from pipeline.report.view import Card, GalleryGroup, NamesView, ReportView, ScoreView, StatusCount, Step, TrainingView
 
 VOID = {"meta", "link", "img", "br", "hr"}
 HOSTILE = (
@@ -129,6 +129,7 @@ def test_same_view_same_bytes_in_any_process(view: ReportView, tmp_path: Path) -
         view,
         status_counts=view.status_counts[::-1],
         scores=tuple(replace(score, values=dict(reversed(list(score.values.items())))) for score in view.scores),
+        names=tuple(replace(item, counts=dict(reversed(list(item.counts.items())))) for item in view.names),
     )
     write_report(shuffled, tmp_path / "b.html")
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
@@ -178,6 +179,7 @@ def poisoned(view: ReportView, make_card: Callable[..., Card], text: str) -> Rep
         status_counts=(StatusCount(text, "dropped", text, 100),),
         funnel=(Step(text, 100, 0, {text: 100}, name=text, evidence={text: text, "list": [text, {text: text}]}),),
         scores=(ScoreView(text, {text: np.arange(5.0)}, text, text, view.scores[0].thresholds),),
+        names=(NamesView(text, {text: {text: 3}}, {text: 5}, text),),
         gallery=(GalleryGroup(text, 1, (bad,), text, text),),
         duplicates=tuple(replace(group, kind=text, survivor=bad, others=(bad,)) for group in view.duplicates),
         mixture=replace(

@@ -1,4 +1,5 @@
 import json
+import pickle
 import re
 from itertools import chain, pairwise
 from pathlib import Path
@@ -9,18 +10,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from ray import cloudpickle
 
 from schemas.errors import CuveeError
 from stages import ngrams
+from stages.budget import Budget
 from stages.measures.divergence import kl_divergence
 from stages.ngrams import bucket, hash_ngrams
 from stages.noise import gumbel_noise
-from stages.rule import DROPPED_SCHEMA, Context, Verdict
+from stages.rule import DROPPED_SCHEMA, Context, Verdict, in_order
 from stages.target.dsir import Dsir
-from stages.target.dsir.weights import log_ratio, log_weights, resample, scores
+from stages.target.dsir.draw import one_ranking, rows_per_target
+from stages.target.dsir.weights import log_ratio, log_weights, scores
 
 REFERENCE = json.loads((Path(__file__).parent / "dsir_reference.json").read_text())
-TEXTS = st.lists(st.text(st.one_of(st.sampled_from("abc .,'\n\t\x1c\x85\u3000ΣİßA"), st.characters()), max_size=30))
+CHARACTERS = st.characters(exclude_categories=["Cs"])  # a lone surrogate is no UTF-8, so no caption holds one
+TRICKY = st.sampled_from("abc .,'_9\n\t\x00\x1c\x7f\x85\u3000\u0301\u200dΣςİßA")
+TEXTS = st.lists(st.text(TRICKY | CHARACTERS, max_size=30))
 WORDS = st.lists(st.lists(st.sampled_from(["red", "dog", "runs", ",", "the"]), max_size=6).map(" ".join), max_size=20)
 
 
@@ -61,7 +67,7 @@ def test_xxh3_buckets_tell_the_same_ngrams_apart(texts: list[str], longest: int)
 def test_blocks_change_nothing(hashing: ngrams.Hashing, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = REFERENCE["pool"]
     whole = hash_ngrams(texts, 3, hashing=hashing)
-    monkeypatch.setattr(ngrams, "BLOCK_TEXTS", 7)
+    monkeypatch.setattr(ngrams, "BLOCK_BYTES", 100)
     cut = hash_ngrams(texts, 3, hashing=hashing)
     assert cut.tokens.tolist() == whole.tokens.tolist()
     assert all((a == b).all() for a, b in zip(cut.buckets, whole.buckets, strict=True))
@@ -89,13 +95,73 @@ def test_exact_weights_equal_the_published_package() -> None:
     assert found.length.tolist() == REFERENCE["lengths"]
 
 
+def taken(score: np.ndarray, samples: int) -> list[int]:
+    ranked = pl.DataFrame({"uid": [f"{place:04d}" for place in range(len(score))], "score": score})
+    return np.flatnonzero(Budget(samples=samples).take(ranked, 0, "dsir")).tolist()
+
+
 def test_the_draw_equals_the_published_package_under_the_same_noise() -> None:
     pool, target = hash_ngrams(REFERENCE["pool"]), hash_ngrams(REFERENCE["target"])
     weights = log_weights(pool, target.histogram(), "exact")
     places = np.flatnonzero(weights.length >= REFERENCE["min_length"])
     noise = np.array(REFERENCE["noise"])[: len(places)]
-    chosen = places[resample(scores(weights.log[places], "exact"), REFERENCE["samples"], noise)]
+    chosen = places[taken(scores(weights.log[places], "exact") + noise, REFERENCE["samples"])]
     assert chosen.tolist() == REFERENCE["selected"]
+
+
+def noise_by_target(several: dict, eligible: np.ndarray, counts: list[int]) -> dict[str, np.ndarray]:
+    """Over all eligible rows; the package gives a target's noise to those that earlier targets left."""
+    left, found = np.ones(len(eligible), bool), {}
+    for number, (name, count) in enumerate(zip(several["targets"], counts, strict=True)):
+        noise = np.zeros(len(eligible))
+        noise[left] = several["noise"][number][: left.sum()]
+        score = np.array(several["log_weights"])[eligible, number] + noise
+        left[np.argsort(np.where(left, -score, np.inf), kind="stable")[:count]] = False
+        found[f"dsir {name}"] = noise
+    return found
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_several_targets_draw_as_in_the_published_package(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    several, pool = REFERENCE["several"], table(REFERENCE["pool"])
+    expected, names = several["draws"][number], list(several["targets"])
+    wanted = dict(zip(names, expected["given"], strict=True)) if expected["given"] else names
+    counts = rows_per_target(several["samples"], expected["proportions"])
+    noise = noise_by_target(several, np.flatnonzero(np.array(REFERENCE["lengths"]) >= 5), counts)
+    monkeypatch.setattr("stages.target.dsir.rule.gumbel_noise", lambda uids, seed, purpose: noise[purpose])
+    rule = Dsir(samples=several["samples"], mode="exact", min_length=5, targets=wanted)
+    assert not rule.needs_target() and rule.needs_references() == tuple(names)
+    sets = {name: table(texts).lazy() for name, texts in several["targets"].items()}
+    verdict = rule.judge(pool.lazy(), Context(0, references=sets))
+    assert [int(uid) for uid in kept(verdict, pool)] == expected["selected"]
+    shares = [verdict.evidence["targets"][name]["share"] for name in names]
+    assert shares == pytest.approx(expected["proportions"], rel=1e-12)
+    weights = log_weights(hash_ngrams(REFERENCE["pool"]), hash_ngrams(several["targets"]["shop"]).histogram(), "exact")
+    assert np.abs(weights.log - np.array(several["log_weights"])[:, 1]).max() <= 1e-9
+
+
+def test_rounding_is_left_to_the_last_target() -> None:
+    assert rows_per_target(10, [0.35, 0.35, 0.3]) == [3, 3, 4]
+    assert rows_per_target(1, [0.9, 0.1]) == [0, 1]
+    assert rows_per_target(100, [0.29, 0.71]) == [28, 72]  # 100 * 0.29 is a little below 29, there and here
+    assert rows_per_target(0, [0.5, 0.5]) == [0, 0]
+
+
+@given(st.lists(st.lists(st.integers(-2, 2).map(float), min_size=8, max_size=8), min_size=1, max_size=3), st.data())
+def test_one_ranking_holds_the_draws_of_all_targets(each: list[list[float]], data: st.DataObject) -> None:
+    counts = data.draw(st.lists(st.integers(0, 8 // len(each)), min_size=len(each), max_size=len(each)))
+    uids, left = pl.Series([f"{place:04d}" for place in range(8)]), list(range(8))
+    for score, count in zip(each, counts, strict=True):
+        ranked = pl.DataFrame({"uid": uids.gather(left), "score": [score[place] for place in left]})
+        drawn = (
+            Budget.model_validate({"samples": count}).take(ranked, 3, "dsir") if count else np.zeros(len(left), bool)
+        )
+        left = [place for place, gone in zip(left, drawn, strict=True) if not gone]
+    found = one_ranking(uids, [np.array(score) for score in each], counts, 3)
+    ranked = pl.DataFrame({"uid": uids, "score": found})
+    if sum(counts):
+        chosen = Budget(samples=sum(counts)).take(ranked, 3, "dsir")
+        assert np.flatnonzero(~chosen).tolist() == left
 
 
 def test_a_text_s_weight_does_not_depend_on_its_neighbours() -> None:
@@ -130,20 +196,11 @@ def test_caption_scores_have_a_fixed_spread_in_any_order() -> None:
     assert len(scores(np.zeros(0), "caption")) == 0
 
 
-@given(st.lists(st.integers(-2, 2).map(float), min_size=1, max_size=30), st.data())
-def test_resample_takes_the_largest_and_ends_at_the_earlier(values: list[float], data: st.DataObject) -> None:
-    samples = data.draw(st.integers(0, len(values)))
-    expected = sorted(range(len(values)), key=lambda at: (-values[at], at))[:samples]
-    assert np.flatnonzero(resample(np.array(values), samples)).tolist() == sorted(expected)
-
-
 def test_resampling_follows_the_weights() -> None:
     # Gumbel top-1 draws with probability softmax(log weight).
     weights = np.log(np.array([0.5, 0.3, 0.2]))
-    draws = [
-        int(resample(weights, 1, gumbel_noise([f"{seed}a", f"{seed}b", f"{seed}c"], seed, "dsir")).argmax())
-        for seed in range(4000)
-    ]
+    noisy = (weights + gumbel_noise([f"{seed}a", f"{seed}b", f"{seed}c"], seed, "dsir") for seed in range(4000))
+    draws = [int(score.argmax()) for score in noisy]
     assert np.bincount(draws) / 4000 == pytest.approx([0.5, 0.3, 0.2], abs=0.03)
 
 
@@ -187,12 +244,13 @@ def test_it_prefers_captions_like_the_target_s(mode: str, settings: dict[str, in
 
 def test_evidence_tells_whether_the_target_came_nearer() -> None:
     pool, target = table([*SHOP, *PHOTOS] * 20), table([*PHOTOS] * 20, 9000)
-    found = judge(Dsir(samples=300), pool, target).evidence
+    evidence = judge(Dsir(samples=300), pool, target).evidence
+    found = evidence["targets"]["target"]
     for part in (found["kl"], found["kl_held_out"]):
         assert part["selected"] < part["random"] / 2
         assert part["selected"] < part["pool"] / 2
-    assert found["tokens"] == {"pool": 6, "selected": 6, "target": 6}
-    assert judge(Dsir(samples=5), pool, table(["a dog"])).evidence["kl_held_out"] is None
+    assert evidence["words"] == {"pool": 6, "selected": 6} and found["words"] == 6 and found["share"] == 1
+    assert judge(Dsir(samples=5), pool, table(["a dog"])).evidence["targets"]["target"]["kl_held_out"] is None
 
 
 def test_every_row_has_its_reason() -> None:
@@ -202,11 +260,11 @@ def test_every_row_has_its_reason() -> None:
     assert {uid for uid, reason in reasons.items() if reason == "caption_missing"} == {"0001", "0002", "0003"}
     assert {uid for uid, reason in reasons.items() if reason == "below_min_length"} == {"0004"}
     assert sum(reason == "not_sampled_by_dsir" for reason in reasons.values()) == 2
-    assert verdict.evidence["eligible"] == 3
+    assert verdict.evidence["budget"] == {"samples": 1, "eligible": 3, "kept": 1}
 
 
 def test_exact_mode_drops_captions_by_default() -> None:
-    with pytest.raises(CuveeError, match="asked for 1 samples and 0 eligible"):
+    with pytest.raises(CuveeError, match="asked for 1 samples, and there are 0 eligible"):
         judge(Dsir(samples=1, mode="exact"), table(PHOTOS), table(PHOTOS))
 
 
@@ -225,24 +283,37 @@ def test_order_of_rows_changes_nothing_and_the_seed_does() -> None:
 def test_all_rows_can_be_asked_for_but_no_more() -> None:
     pool, target = table([*PHOTOS, None]), table(PHOTOS)
     assert len(kept(judge(Dsir(samples=len(PHOTOS)), pool, target), pool)) == len(PHOTOS)
-    with pytest.raises(CuveeError, match="asked for 28 samples and 27 eligible"):
+    with pytest.raises(CuveeError, match="asked for 28 samples, and there are 27 eligible"):
         judge(Dsir(samples=28), pool, target)
-    with pytest.raises(CuveeError, match="asked for 1 samples and 0 eligible"):
+    with pytest.raises(CuveeError, match="no row that is left has a caption with a word"):
         judge(Dsir(samples=1), table([]), target)
-    with pytest.raises(CuveeError, match="asked for 1 samples and 0 eligible"):
+    with pytest.raises(CuveeError, match="no row that is left has a caption with a word"):
         judge(Dsir(samples=1), table([None, " "]), target)
 
 
 @pytest.mark.parametrize("captions", [[], [None, None], ["", " "]])
 def test_a_target_without_captions_is_refused(captions: list[str | None]) -> None:
-    with pytest.raises(CuveeError, match=f"none of the target's {len(captions)} samples has a caption"):
+    with pytest.raises(CuveeError, match=f"none of the {len(captions)} samples of target 'target' has a caption"):
         judge(Dsir(samples=1), table(PHOTOS), table(captions))
-    with pytest.raises(CuveeError, match="needs a target"):
+    with pytest.raises(CuveeError, match="needs the target 'target' and got none"):
         judge(Dsir(samples=1), table(PHOTOS), None)
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"samples": 0}, {"samples": 1, "mode": "fast"}, {"samples": 1, "smoothing": -1}]
+    "settings",
+    [
+        {},
+        {"samples": 0},
+        {"samples": 1, "fraction": 0.5},
+        {"samples": 1, "mode": "fast"},
+        {"samples": 1, "smoothing": -1},
+        {"samples": 1, "targets": []},
+        {"samples": 1, "targets": ["a", "a"]},
+        {"samples": 1, "targets": {"a": 0.5, "b": 0.6}},
+        {"samples": 1, "targets": {"a": 1, "b": None}},
+        {"samples": 1, "targets": {"a": 0, "b": 1}},
+        {"samples": 1, "target": "target", "targets": ["a", "b"]},
+    ],
 )
 def test_senseless_settings_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
@@ -262,13 +333,78 @@ def test_a_pinned_ratio_decides_as_it_did_and_fits_nothing(
     pool, target = table([*SHOP, *PHOTOS, "", "dog"]), table(PHOTOS[:9], 9000)
     rule = Dsir(samples=20, mode=mode, **settings)
     fresh = judge(rule, pool, target)
-    for name in ("log_ratio", "spread"):
-        monkeypatch.setattr(f"stages.target.dsir.rule.{name}", None)
+    for name in ("rule.log_ratio", "draw.spread"):
+        monkeypatch.setattr(f"stages.target.dsir.{name}", None)
     other = table(SHOP[:3], 9500)  # a target that changed has no say
     again = rule.judge(pool.lazy(), Context(0, other.lazy(), fresh.fit))
     assert again.dropped.equals(fresh.dropped) and again.fit == fresh.fit
-    assert again.evidence["kl_held_out"] is None and again.evidence["eligible"] == fresh.evidence["eligible"]
+    assert again.evidence["targets"]["target"]["kl_held_out"] is None
+    assert again.evidence["budget"] == fresh.evidence["budget"] and again.scores.equals(fresh.scores)
     more = pl.concat([pool, table(["a small dog on the y", "cotton shirt"] * 20, 5000)])
     grown = rule.judge(more.lazy(), Context(0, target.lazy(), fresh.fit))
     old = pool.join(grown.dropped, on="uid", how="anti")["uid"]
     assert len(kept(grown, more)) == 20 and set(old) < set(kept(fresh, pool))
+
+
+EXACT = {"mode": "exact", "min_length": 1}
+TWO = {"photos": table(PHOTOS, 7000).lazy(), "shop": table(SHOP[::2], 8000).lazy()}
+
+
+def uid_parts(pool: pl.DataFrame, number: int, order: int) -> tuple[pl.LazyFrame, ...]:
+    owner = np.random.default_rng(order).integers(0, number, len(pool))
+    parts = [pool.filter(pl.Series(owner == part)).sort("uid").lazy() for part in range(number)]
+    return tuple(parts[place] for place in np.random.default_rng(order + 1).permutation(number))
+
+
+def far_away(function, pieces):
+    """As on a cluster: what is to be done travels as bytes, and so does what comes back."""
+    return [pickle.loads(pickle.dumps(pickle.loads(cloudpickle.dumps(function))(piece))) for piece in pieces]
+
+
+@pytest.mark.parametrize("budget", [{"samples": 30}, {"fraction": 0.4}, {"tokens": 150}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"mode": "exact", "min_length": 1}, {"targets": {"photos": 0.3, "shop": 0.7}}]
+)
+def test_parts_change_nothing(settings: dict, budget: dict) -> None:
+    pool = table([*SHOP, None, "", *PHOTOS, "dog", "a dog, a cat"])
+    rule = Dsir(**settings, **budget)
+    whole = rule.judge(pool.lazy(), Context(4, TWO["photos"], references=TWO))
+    for number in (1, 2, 7):
+        for order in (0, 10):
+            parts = uid_parts(pool, number, order)
+            found = rule.judge(
+                pool.lazy(), Context(4, TWO["photos"], None, TWO, parts, far_away if order else in_order)
+            )
+            assert found.dropped.equals(whole.dropped) and found.scores.equals(whole.scores)
+            assert found.evidence == whole.evidence and found.fit == whole.fit
+
+
+def test_shares_are_drawn_and_each_target_has_its_evidence() -> None:
+    pool, rule = table([*SHOP, *PHOTOS] * 20), Dsir(samples=300, targets={"photos": 0.7, "shop": 0.3})
+    verdict = rule.judge(pool.lazy(), Context(0, references=TWO))
+    photos = sum(int(uid) % (len(SHOP) + len(PHOTOS)) >= len(SHOP) for uid in kept(verdict, pool))
+    assert 180 <= photos <= 240  # 210, but for what the noise draws from the other side
+    for name in TWO:
+        found = verdict.evidence["targets"][name]
+        assert found["kl"]["selected"] < found["kl"]["random"] * 1.2 and found["kl_held_out"] is not None
+    other = Dsir(samples=300, targets={"shop": 0.3, "photos": 0.7})
+    assert other.model_dump(mode="json") != rule.model_dump(mode="json")  # it matters who draws first
+
+
+def test_pinned_targets_are_told_apart_by_name() -> None:
+    pool, rule = table([*SHOP, *PHOTOS] * 20), Dsir(samples=300, targets=["photos", "shop"])
+    fresh = rule.judge(pool.lazy(), Context(0, references=TWO))
+    swapped = {"photos": TWO["shop"], "shop": TWO["photos"]}
+    pinned = rule.judge(pool.lazy(), Context(0, references=swapped, fit=fresh.fit))
+    assert pinned.fit == fresh.fit and pinned.scores.equals(fresh.scores) and pinned.dropped.equals(fresh.dropped)
+
+
+def test_a_budget_of_tokens_ends_where_the_next_caption_would_not_fit() -> None:
+    pool = table([*SHOP, *PHOTOS])
+    verdict = judge(Dsir(tokens=100), pool, table(PHOTOS, 9000))
+    lengths = pool.select("uid", pl.col("caption").str.split(" ").list.len()).join(verdict.scores, on="uid")
+    ranked = lengths.sort("score", descending=True)
+    expected = ranked.filter(pl.col("caption").cum_sum() <= 100)["uid"].sort().to_list()
+    assert kept(verdict, pool) == expected and verdict.evidence["budget"]["tokens"] == 100
+    with pytest.raises(CuveeError, match=r"asked for 1000 tokens, and there are \d+ tokens in 54 eligible rows"):
+        judge(Dsir(tokens=1000), pool, table(PHOTOS, 9000))

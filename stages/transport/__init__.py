@@ -1,0 +1,1 @@
+"""Exact optimal transport between embeddings: what the selectors that match a target share."""
