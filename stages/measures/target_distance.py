@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.atoms import Atoms
-from stages.exact_transport import transport
+from stages.transport.exact import solve_where_held
 
 Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -17,4 +17,4 @@ Integers = npt.NDArray[np.int64]
 def target_distance(counts: Integers, points: Doubles, target: Atoms) -> float:
     """Squared 2-Wasserstein distance of `counts` (k,) rows at points (k, d) to the target: 0 to 4 for unit vectors."""
     costs = np.stack([np.square(points - atom).sum(axis=1) for atom in target.points], axis=1)
-    return transport(counts.astype(np.float64), target.weights, costs).cost
+    return solve_where_held(counts.astype(np.float64), target.weights, costs).value

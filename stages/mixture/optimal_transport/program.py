@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import CuveeError
-from stages.exact_transport import transport
+from stages.transport.exact import solve_where_held
 
 Doubles = npt.NDArray[np.float64]
 
@@ -66,12 +66,12 @@ class Potentials:
             CuveeError: the transport did not finish.
         """
         columns = np.flatnonzero(masses.target > 0)
-        found = transport(np.repeat(shares, self.sizes) * masses.sources, masses.target, self.costs)
+        found = solve_where_held(np.repeat(shares, self.sizes) * masses.sources, masses.target, self.costs)
         # Made tight by c-transforms, so that they bound V also where an atom held nothing.
-        f = (self.costs[:, columns] - found.target_potentials).min(axis=1)
+        f = (self.costs[:, columns] - found.potentials).min(axis=1)
         self.sources.append(f)
         self.target.append((self.costs - f[:, None]).min(axis=0))
-        return found.cost
+        return found.value
 
     def slopes(self, masses: Masses) -> Doubles:
         """(cuts, S): V(p) >= slopes @ p for every p on the simplex."""
