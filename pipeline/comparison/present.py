@@ -12,6 +12,8 @@ MEASURES = (
     Metric("diversity", "diversity", "higher", "Vendi score: how many different images the choice is worth."),
     Metric("mean_tokens", "tokens per caption", "", "Words and signs; a choice may only be one of longer captions."),
 )
+TOLD = ("column", "scores", "mode")
+"""Settings that tell selectors of one kind apart at a glance; compare.json has all."""
 YARDSTICKS = {
     "held_out": "Measured on {} samples of the target that no selector saw.",
     "seen": "Measured on the {} samples of the target that selectors saw too.",
@@ -47,9 +49,10 @@ def _row(name: str, line: Mapping[str, Any], **more: Any) -> SelectorView:
 def _selector(name: str, line: Mapping[str, Any], training: Mapping[str, Any] | None) -> SelectorView:
     runs = training["arms"][name]["runs"] if training else []
     trained = {metric: tuple(run["metrics"][metric] for run in runs) for metric in (runs[0]["metrics"] if runs else ())}
-    told = {key: value for key, value in line["settings"].items() if key in ("column", "columns", "mode", "target")}
+    told = {key: line["settings"][key] for key in TOLD if key in line["settings"]}
     detail = ", ".join([line["kind"], *(f"{key} {numbers.plain(value)}" for key, value in told.items())])
     against = {**line["against_random"]}
+    detail = "" if detail == name else detail
     return _row(name, line, against_random=against, trained=trained, seconds=line["seconds"], detail=detail)
 
 
