@@ -1,6 +1,7 @@
 """Selectors side by side: one budget, the same survivors, nothing lost or done twice, parts change nothing."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -258,3 +259,32 @@ def test_what_a_comparison_needs_is_asked_for_first(recipe):
 def test_the_section_changes_no_run_and_no_export(recipe):
     one, other = resolve(recipe("")), resolve(recipe(folder="other"))
     assert one.identity() == other.identity()
+
+
+@pytest.mark.slow
+def test_trained_arms_are_the_choices_and_see_nothing_held_out(recipe, ray_cluster):
+    """One connector per selector and seed, for real, if only for two steps."""
+    models = Path(__file__).resolve().parents[2] / "pipeline" / "demo" / "models"
+    path = recipe(COMPARE.replace(f"{SELECTORS}", "{kind: by_digits}, {kind: dsir}"))
+    document = yaml.safe_load(path.read_text())
+    document["score"] = [*document["score"][1:], {"kind": "clip", "model": f"local-dir:{models / 'encoder'}"}]
+    document["export"] = {"kind": "webdataset"}
+    document["train"] = {
+        "language_model": str(models / "language_model"),
+        "budget": {"steps": 2},
+        "batch": 4,
+        "seeds": 3,
+    }
+    path.write_text(yaml.safe_dump(document))
+    outcome = compared(path, train=True)
+    training, held = outcome.comparison["training"], set(outcome.chosen.held["uid"])
+    assert list(training["arms"]) == ["by_digits", "dsir", "longest_caption", "random"]
+    assert {len(arm["runs"]) for arm in training["arms"].values()} == {3}
+    pairs = {(line["left"], line["right"]) for line in training["differences"]}
+    assert pairs == {(name, "random") for name in ("by_digits", "dsir", "longest_caption")}
+    assert held and outcome.comparison["measured_on"] == {"held_out": len(held), "seen": 12 - len(held)}
+    arms = [pl.read_parquet(folder / "members.parquet") for folder in (path.parent / "work" / "arms").iterdir()]
+    assert sorted(len(arm) for arm in arms) == [20] * 4 and not {uid for arm in arms for uid in arm["uid"]} & held
+    present(outcome)
+    assert "NLL per caption token after training" in (outcome.folder / "report.html").read_text()
+    assert compared(path, train=True).record["reused"]["train"]
