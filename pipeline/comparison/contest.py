@@ -102,7 +102,10 @@ def _pending(chosen: Selected, compare: Compare, budget: Budget) -> Iterator[tup
 def _choice(chosen: Selected, name: str, selector: Selector, seed: int) -> Choice:
     usual = seed == chosen.table.resolved.recipe.seed
     address = after(chosen, selector, *([] if usual else [seed]))
-    decision = decide(chosen, selector, name, address, seed=seed)
+    try:
+        decision = decide(chosen, selector, name, address, seed=seed)
+    except CuveeError as error:
+        raise type(error)(f"compare, {name!r}: {error}") from error
     gone = decision.verdict.dropped.select("uid")
     kept = chosen.survivors.select(pl.col("uid").is_in(gone["uid"].implode()).not_())["uid"].to_numpy()
     return Choice(name, selector, address, decision, kept)

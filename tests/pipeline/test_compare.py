@@ -153,7 +153,7 @@ def test_killed_and_run_again_it_judges_only_what_is_missing(recipe, ray_cluster
     path = recipe(COMPARE.replace("]}", ", {kind: by_digits, name: broken, refuse: true}]}"))
     judged, judge = [], fold._judged
     monkeypatch.setattr(fold, "_judged", lambda *facts: judged.append(facts[1].kind) or judge(*facts))
-    with pytest.raises(CuveeError, match="rule 'by_digits': no such thing"):
+    with pytest.raises(CuveeError, match="compare, 'broken': rule 'by_digits': no such thing"):
         compared(path)
     assert judged == ["at_least", "random", "longest_caption", "by_digits", "by_digits", "dsir", "by_digits"]
     path.write_text(path.read_text().replace(", refuse: true", ""))
