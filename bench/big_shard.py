@@ -75,7 +75,8 @@ def export(recipe: Path) -> dict[str, float]:
     resolved = resolve(recipe)
     table = ScoreTable(resolved, tuple(look(resolved)[0]))
     staging = recipe.parent / "export"
-    plan = make_export_plan(blend_draws(table, blend(select(table))), staging, WebDataset.names, Cluster())
+    chosen = select(table)
+    plan = make_export_plan(blend_draws(chosen, blend(chosen)), staging, WebDataset.names, Cluster())
     groups = {name: number for number, name in enumerate(plan.shards)}
     root, path = str(resolved.workspace.root), str(staging / PLAN)
     form = WebDataset(read_layout(staging / PLAN, ()))

@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from stages.budget import Budget  # noqa: E402
 from stages.ngrams import Hashing, hash_ngrams  # noqa: E402  found beside this file, installed or not
-from stages.target.dsir.weights import Mode, Weights, log_weights  # noqa: E402
+from stages.target.dsir.weights import BUCKETS, Mode, Weights, log_weights  # noqa: E402
 
 HASHING: dict[Mode, Hashing] = {"exact": "sha256", "caption": "xxh3"}
 
@@ -46,7 +46,7 @@ def ours(pool: Path, target: Path, mode: Mode) -> tuple[float, Weights]:
     """CPU seconds and weights, from the files on."""
     began = time.process_time()
     read = [pl.read_ndjson(path, schema={"text": pl.String})["text"] for path in (pool, target)]
-    hashed, wanted = (hash_ngrams(texts, hashing=HASHING[mode]) for texts in read)
+    hashed, wanted = (hash_ngrams(texts, size=BUCKETS[mode], hashing=HASHING[mode]) for texts in read)
     weights = log_weights(hashed, wanted.histogram(), mode)
     return time.process_time() - began, weights
 

@@ -97,7 +97,8 @@ def bytes_read_for_a_tenth(home: Path, size: int) -> float:
         run(resolved, cluster, until="select")
     table = ScoreTable(resolved, tuple(look(resolved)[0]))
     staging = home / "staging"
-    plan = make_export_plan(blend_draws(table, blend(select(table))), staging, WebDataset.names, Cluster())
+    chosen = select(table)
+    plan = make_export_plan(blend_draws(chosen, blend(chosen)), staging, WebDataset.names, Cluster())
     groups = {name: number for number, name in enumerate(plan.shards)}
     root, path = str(resolved.workspace.root), str(staging / PLAN)
     form = WebDataset(read_layout(staging / PLAN, ()))

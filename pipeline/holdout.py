@@ -6,6 +6,7 @@ import polars as pl
 from pipeline.table import ScoreTable
 from schemas.columns import PHASH
 from schemas.tables import EVAL_ROLE, POOL_ROLE, TARGET_ROLE
+from stages.hamming import closest, similarity
 from stages.noise import uniform_noise
 
 HELD_OUT_SHARE = 0.2
@@ -29,14 +30,15 @@ def held_out(table: ScoreTable, sound: pl.DataFrame) -> pl.DataFrame:
 
 
 def matching(table: ScoreTable, sound: pl.DataFrame, held: pl.DataFrame) -> pl.DataFrame:
-    """(uid, duplicate_of) of pool samples whose image is a held-out one: equal bytes, or close perceptual hashes.
+    """(uid, duplicate_of, similarity) of pool samples whose image is a held-out one: equal bytes, or close hashes.
 
-    Without a perceptual hash in the recipe only equal bytes are found.
+    Similarity is 1 for equal bytes, else the share of equal bits. Without a perceptual hash in the recipe only equal
+    bytes are found.
     """
     outside = sound.filter(pl.col("role") == POOL_ROLE)
     inside = sound.join(held, on="uid", how="semi")
     first = inside.group_by("image_hash").agg(pl.col("uid").min().alias("duplicate_of"))
-    same = outside.join(first, on="image_hash").select("uid", "duplicate_of")
+    same = outside.join(first, on="image_hash").select("uid", "duplicate_of", pl.lit(1.0).alias("similarity"))
     written = {field.name for stage in table.resolved.stages for field in stage.writes}
     if PHASH.name not in written or inside.is_empty():
         return same.sort("uid")
@@ -53,13 +55,7 @@ def _hashes(table: ScoreTable, samples: pl.DataFrame) -> pl.DataFrame:
 
 
 def _close(outside: pl.DataFrame, inside: pl.DataFrame) -> pl.DataFrame:
-    best = np.full(len(outside), MATCH_DISTANCE + 1, np.uint8)
-    partner = np.zeros(len(outside), np.int64)
-    hashes = outside[PHASH.name].to_numpy()
-    for number, reference in enumerate(inside[PHASH.name].to_numpy()):
-        distance = np.bitwise_count(hashes ^ reference)
-        closer = distance < best
-        best[closer], partner[closer] = distance[closer], number
-    found = best <= MATCH_DISTANCE
-    partners = inside["uid"].gather(partner[found]) if found.any() else pl.Series([], dtype=pl.String)
-    return outside.filter(pl.Series(found)).select("uid").with_columns(partners.alias("duplicate_of"))
+    place, distance = closest(outside[PHASH.name].to_numpy(), inside[PHASH.name].to_numpy(), MATCH_DISTANCE)
+    found = np.flatnonzero(place >= 0)
+    partners = {"duplicate_of": inside["uid"].gather(place[found]), "similarity": similarity(distance[found])}
+    return pl.DataFrame({"uid": outside["uid"].gather(found), **partners})

@@ -190,11 +190,7 @@ class Pictures:
 
     def __init__(self, outcome: Outcome, pool: pl.DataFrame) -> None:
         self.outcome = outcome
-        self.shards = {
-            (shard.input.source, shard.input.container.path): shard
-            for shard in outcome.chosen.table.shards
-            if shard.input.role == POOL_ROLE
-        }
+        self.shards = {(s.input.source, s.input.container.path): s for s in outcome.chosen.table.shards}
         self.columns = _told_of_samples(outcome)
         self.pool = pool
 
@@ -281,11 +277,24 @@ def _duplicates(pool: pl.DataFrame, pictures: Pictures) -> Iterable[DuplicateGro
         shown = pl.concat([groups.head(GROUPS // 2), groups.sort("duplicate_of").head(GROUPS)])
         shown = shown.unique("duplicate_of", maintain_order=True).head(GROUPS)
         for survivor, others, size in shown.iter_rows():
-            uids = [survivor, *others[:3]]
-            cards = pictures.cards(pool.filter(pl.col("uid").is_in(uids)))
-            if survivor in cards:
-                rest = tuple(cards[uid] for uid in uids[1:] if uid in cards)
-                yield DuplicateGroup(str(kind), cards[survivor], rest, size + 1)
+            if (group := _group(str(kind), [survivor, *others[:3]], size, pictures)) is not None:
+                yield group
+
+
+def _group(kind: str, uids: list[str], others: int, pictures: Pictures) -> DuplicateGroup | None:
+    """The first of these with those that left for it; of what is no pool sample, it is said where it stands."""
+    lines = pictures.outcome.ledger.filter(pl.col("uid").is_in(uids))
+    notes = {
+        uid: f"similarity {value:.3g}" for uid, value in lines.select("uid", "similarity").drop_nulls().iter_rows()
+    }
+    first = lines.filter(pl.col("uid") == uids[0]).row(0, named=True)
+    in_pool = first["role"] == POOL_ROLE
+    cards = pictures.cards(lines, notes if in_pool else {**notes, uids[0]: f"of {first['source']}"})
+    if uids[0] not in cards:
+        return None
+    rest = tuple(cards[uid] for uid in uids[1:] if uid in cards)
+    mark = "stays" if in_pool else "in a reference set"
+    return DuplicateGroup(kind, cards[uids[0]], rest, others + in_pool, mark)
 
 
 def _mixture(outcome: Outcome) -> MixtureView | None:

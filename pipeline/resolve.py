@@ -25,7 +25,7 @@ from pipeline.places import models_of, rooted
 from pipeline.shards import Container, containers
 from pipeline.shards.expand import is_url
 from pipeline.sidecars import Workspace
-from schemas.columns import COLUMNS, IMAGE, PROVIDED
+from schemas.columns import CAPTIONS, COLUMNS, IMAGE, PROVIDED
 from schemas.errors import RecipeError
 from schemas.recipe import BASELINES, Recipe, Shards, Step
 from schemas.tables import EVAL_ROLE, POOL_ROLE, REFERENCE_ROLE, TARGET_ROLE
@@ -406,13 +406,24 @@ def _columns_line_up(
             if name not in recipe.references:
                 hint = nearest(name, recipe.references)
                 raise RecipeError(f"{who} compares with {name!r}, which is none of `references`{hint}")
-    scores = {field.name for stage in stages for field in stage.writes}
-    for column in recipe.export.columns if recipe.export else ():
-        _require(column, scores, "`export.columns` names")
+    _exported_columns(recipe, stages, rules)
     if recipe.train is not None:
         _require(recipe.train.vision, {stage.name for stage in stages}, "`train.vision` names the score step")
         if recipe.target is None and recipe.train.eval is None:
             raise RecipeError("`train` needs held-out pairs: name `train.eval` or a `target`")
+
+
+def _exported_columns(recipe: Recipe, stages: Sequence[Stage], rules: Sequence[Rule]) -> None:
+    columns = recipe.export.columns if recipe.export else ()
+    merging = [rule.kind for rule in rules if rule.merges_captions()]
+    scores = {field.name for stage in stages for field in stage.writes} | ({CAPTIONS.name} if merging else set())
+    for column in columns:
+        _require(column, scores, "`export.columns` names")
+    if merging and recipe.export and CAPTIONS.name not in columns:
+        raise RecipeError(
+            f"rule {merging[0]!r} merges captions, and the export would lose them; add `{CAPTIONS.name}` to "
+            "`export.columns`"
+        )
 
 
 def _may_learn(recipe: Recipe, stage: Stage) -> None:

@@ -75,11 +75,11 @@ def run(
         settings(resolved)  # refuses what the trainer cannot take before anything is computed
     clock = Clock()
     outcome = begin(resolved, cluster, clock, lambda _: until != "score", progress, verify=verify)
-    chosen, resolved, table = outcome.chosen, outcome.resolved, outcome.chosen.table
+    chosen, resolved = outcome.chosen, outcome.resolved
     if _reaches(until, "mix"):
         outcome.blend = clock.timed("mix", lambda: blend(chosen))
     if _reaches(until, "export") and resolved.recipe.export is not None and outcome.blend is not None:
-        draws = blend_draws(table, outcome.blend)
+        draws = blend_draws(chosen, outcome.blend)
         outcome.manifest, clock.reused["export"] = clock.timed(
             "export", lambda: export(draws, resolved.export_folder, resolved.recipe.name, cluster, progress)
         )

@@ -39,6 +39,8 @@ class Decision:
     reused: bool = False
     fit: dict[str, Any] | None = None
     """Where its fit lies, for run.json; None for a rule that learns nothing."""
+    merges_captions: bool = False
+    """The captions of what it dropped go to `duplicate_of`."""
     cost: float = 0.0
     """Wall seconds when it was judged, in this run or in an earlier one."""
 
@@ -203,7 +205,8 @@ def decide(
         write_verdict(verdict, folder, time.perf_counter() - began)
     fit = fit_line(folder, resolved.fit_key(rule), pin)
     verdict, cost = read_verdict(folder), judging_seconds(folder)
-    return Decision(name, rule.kind, verdict, len(chosen.survivors), time.perf_counter() - began, reused, fit, cost)
+    facts = len(chosen.survivors), time.perf_counter() - began, reused, fit, rule.merges_captions(), cost
+    return Decision(name, rule.kind, verdict, *facts)
 
 
 def _judged(chosen: Selected, rule: Rule, pin: Pin | None, seed: int) -> Verdict:

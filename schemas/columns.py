@@ -86,6 +86,8 @@ CONTENT_HASH = column(
     "content_hash", pa.string(), "XXH3-128 of the name suffix and bytes of every member, 32 hex digits"
 )
 PROVIDED = (IMAGE, CAPTION, KEY, IMAGE_HASH, CONTENT_HASH)
+# What an export provides where a rule merges captions.
+CAPTIONS = column("captions", pa.list_(pa.string()), "the sample's caption, then those of samples merged into it")
 
 # quality/image_header
 IMAGE_FORMAT = column("image_format", pa.string(), "decoder that recognised the content, e.g. JPEG, PNG, WEBP")
@@ -178,6 +180,11 @@ CAPTION_FINDINGS = column("caption_findings", pa.int32(), "passages of the capti
 
 # duplicates/perceptual_hash
 PHASH = column("phash", pa.uint64(), "64-bit perceptual hash: signs of the low DCT frequencies around their median")
+PHASH_TURNED = column(
+    "phash_turned",
+    pa.list_(pa.uint64()),
+    "eight perceptual hashes: as it is, mirrored left to right, upside down, both; then the same of its transpose",
+)
 GREY_DEVIATION = column(
     "grey_deviation",
     pa.float32(),

@@ -97,6 +97,10 @@ class Rule(BaseModel):
         """Names of the recipe's `references` whose `columns()` it reads."""
         return ()
 
+    def merges_captions(self) -> bool:
+        """True when captions of rows that it drops go to the row named as `duplicate_of`, and into its export."""
+        return False
+
     def judge(self, rows: pl.LazyFrame, context: Context) -> Verdict:
         """Decide over the rows still there, given in uid order with `uid`, `source` and `columns()`.
 

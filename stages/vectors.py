@@ -71,8 +71,26 @@ def norms(rows: Vectors) -> Doubles:
 
 
 def cosines(one: Vectors, other: Vectors) -> Doubles:
-    """(n, m) cosines of (n, d) and (m, d) rows, in [-1, 1] but for the last bit: only the division rounds, once."""
-    found: Doubles = dots(one, other) / np.outer(norms(one), norms(other))
+    """(n, m) cosines of (n, d) and (m, d) rows, in [-1, 1] but for the last bit: only the division rounds, once.
+
+    0 for rows of zeros.
+    """
+    return _divided(dots(one, other), np.outer(norms(one), norms(other)))
+
+
+def pair_cosines(one: Vectors, other: Vectors) -> Doubles:
+    """(n,) cosines of the rows of two (n, d) matrices: the same bits as in `cosines`."""
+    return _divided(row_dots(one, other), norms(one) * norms(other))
+
+
+def cosines_with(rows: Vectors, others: Vectors, named: npt.NDArray[np.int64]) -> Doubles:
+    """(n, c) cosines of each row (n, d) with those of the others (m, d) that are named for it (n, c)."""
+    found = np.einsum("nd,ncd->nc", rows.astype(np.float64), others[named].astype(np.float64))
+    return _divided(found, norms(rows)[:, None] * norms(others)[named])
+
+
+def _divided(products: Doubles, lengths: Doubles) -> Doubles:
+    found: Doubles = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
     return found
 
 

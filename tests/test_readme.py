@@ -14,6 +14,8 @@ from pipeline.resolve import resolve
 from pipeline.run import run
 from schemas.recipe import Recipe
 from stages.kinds import kinds
+from stages.rule import Rule
+from stages.selector import Selector
 from stages.stage import Stage
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -91,6 +93,29 @@ def test_every_score_has_a_row_and_every_declared_column_stands_in_it() -> None:
         written = stage.__dict__.get("writes")
         names = [field.name for field in written] if isinstance(written, tuple) else []
         assert [name for name in names if f"`{name}`" not in rows[kind]] == [], kind
+
+
+def test_every_row_of_the_scores_says_what_it_means_its_range_its_cost_and_its_source() -> None:
+    section = README.read_text().split("\n## Scores\n")[1].split("\n### ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\| `.*\|$", section, re.M)]
+    costs: dict[str, str] = {}
+    for kind, *_, cost, gpu, _ in rows:
+        costs[kind] = costs.get(kind, "") + cost
+        assert gpu in ("-", "not measured"), kind
+    assert all(costs.values()), costs
+    assert [row[0] for row in rows if len(row) != 7 or not all(row[:4]) or not row[6]] == []
+
+
+def test_every_selector_has_a_row_and_what_is_shown_of_them_is_valid() -> None:
+    section = README.read_text().split("\n## Selecting\n")[1].split("\n## ")[0]
+    rows = set(re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \| [^|]+ \|$", section, re.M))
+    rules = {kind: rule for kind, rule in kinds(Rule).items() if rule.__module__.startswith("stages.")}
+    selectors = {kind for kind, rule in rules.items() if issubclass(rule, Selector)}
+    assert selectors and selectors <= rows, f"the README's table of selectors has no row for {selectors - rows}"
+    assert rows <= set(rules), f"the README's table of selectors has a row for {rows - set(rules)}, which is no rule"
+    shown = yaml.safe_load(block("yaml", "kind: sus_x"))
+    for line in shown["select"]:
+        rules[line["kind"]].model_validate(line)
 
 
 def test_every_place_of_the_tree_is_there() -> None:

@@ -8,10 +8,13 @@ from typing import Any
 import polars as pl
 
 from pipeline.blend import Blend
+from pipeline.captions import all_captions
 from pipeline.fingerprints import fingerprint
 from pipeline.fits import FIT, read_facts
 from pipeline.resolve import Resolved
+from pipeline.select import Selected
 from pipeline.table import ScoreTable
+from schemas.columns import CAPTIONS
 from schemas.recipe import Export
 
 EXPORT_VERSION = 2
@@ -28,6 +31,8 @@ class Draws:
     settings: Export
     facts: dict[str, Any]
     """Goes into the manifest; free of paths, times and hosts."""
+    captions: pl.DataFrame | None = None
+    """(uid, captions) of the drawn samples, where `captions` is among the columns."""
 
     @property
     def seed(self) -> int:
@@ -41,7 +46,10 @@ class Draws:
         content = hashlib.sha256(drawn.write_csv().encode()).hexdigest()
         settings = self.settings.model_dump(mode="json", exclude={"folder"})
         addresses = self.table.resolved.addresses if self.settings.columns else {}
-        return fingerprint([EXPORT_VERSION, content, settings, addresses, self.facts, self.seed])
+        parts = [EXPORT_VERSION, content, settings, addresses, self.facts, self.seed]
+        if self.captions is not None:
+            parts.append(hashlib.sha256(self.captions.write_json().encode()).hexdigest())
+        return fingerprint(parts)
 
 
 def _fits(resolved: Resolved, columns: Collection[str]) -> dict[str, Any]:
@@ -56,9 +64,9 @@ def _fits(resolved: Resolved, columns: Collection[str]) -> dict[str, Any]:
     return {"fits": found} if found else {}
 
 
-def blend_draws(table: ScoreTable, blend: Blend) -> Draws:
+def blend_draws(chosen: Selected, blend: Blend) -> Draws:
     """The recipe's own export."""
-    recipe = table.resolved.recipe
+    table, recipe = chosen.table, chosen.table.resolved.recipe
     assert recipe.export is not None
     facts = {
         "recipe": table.resolved.recipe_fingerprint(),
@@ -68,4 +76,6 @@ def blend_draws(table: ScoreTable, blend: Blend) -> Draws:
         "settings": table.resolved.identity(),
         **_fits(table.resolved, recipe.export.columns),
     }
-    return Draws(table, blend.draws.select("uid", "repeats"), recipe.export, facts)
+    drawn = blend.draws.filter(pl.col("repeats") > 0)["uid"].sort()
+    captions = all_captions(chosen, drawn) if CAPTIONS.name in recipe.export.columns else None
+    return Draws(table, blend.draws.select("uid", "repeats"), recipe.export, facts, captions)

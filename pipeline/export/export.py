@@ -22,6 +22,7 @@ from pipeline.export.write import WriteShard
 from pipeline.fingerprints import rounded
 from pipeline.sidecars import read_json, replacing, sweep, write_json, write_table
 from pipeline.tasks import run_tasks
+from schemas.columns import CAPTIONS
 from schemas.errors import RecipeError
 from schemas.tables import MEMBERS
 
@@ -83,6 +84,7 @@ def export(
     kind = FORMATS[draws.settings.kind]
     plan = make_export_plan(draws, staging, kind.names, cluster)
     declared = {field.name: field for stage in draws.table.resolved.stages for field in stage.writes}
+    declared[CAPTIONS.name] = CAPTIONS
     form = kind(read_layout(staging / PLAN, [declared[column] for column in draws.settings.columns]))
     digests = _write_shards(draws, staging, plan, form, cluster, progress)
     manifest = _beside(draws, staging, name, plan, form, digests)
@@ -111,6 +113,7 @@ def _write_shards(
         columns={
             column: {source: resolved.address(writers[column], source) for source in sources}
             for column in draws.settings.columns
+            if column != CAPTIONS.name  # they stand in the plan
         },
         format=form,
     )

@@ -17,6 +17,7 @@ from pipeline.export.spool import Spool, needs_spool, spooled_bytes, spooled_ind
 from pipeline.shards import Container
 from pipeline.sidecars import read_table, replacing, write_table
 from pipeline.tasks import run_tasks
+from schemas.columns import CAPTIONS
 from schemas.errors import CuveeError
 from schemas.recipe import TRAIN_SPLIT
 from schemas.tables import POOL_ROLE
@@ -53,7 +54,13 @@ def make_export_plan(draws: Draws, staging: Path, names: str, cluster: Cluster) 
     spooled = _spool(draws, staging, samples, places, cluster)
     containers |= {place: str(spooled_bytes(staging / SPOOL, place)) for place in spooled}
     if not (staging / PLAN).exists():
-        _write(samples, _ranges(draws, staging, samples, places, spooled), staging / PLAN)
+        ranges = _ranges(draws, staging, samples, places, spooled)
+        joined = samples.join(ranges, on=["place", "row"], how="left", maintain_order="left", validate="m:1")
+        columns = list(PLANNED)
+        if draws.captions is not None:
+            joined = joined.join(draws.captions, on="uid", how="left", maintain_order="left", validate="m:1")
+            columns.append(CAPTIONS.name)
+        _write(joined.select(columns), staging / PLAN)
     return ExportPlan(samples, containers)
 
 
@@ -156,11 +163,10 @@ def _ranges(
     return found
 
 
-def _write(samples: pl.DataFrame, ranges: pl.DataFrame, path: Path) -> None:
-    joined = samples.join(ranges, on=["place", "row"], how="left", maintain_order="left", validate="m:1")
-    table = joined.select(PLANNED).to_arrow()
+def _write(planned: pl.DataFrame, path: Path) -> None:
+    table = planned.to_arrow()
     first = 0
     with replacing(path) as temporary, pq.ParquetWriter(temporary, table.schema, compression="lz4") as writer:
-        for count in samples.group_by("exported_shard", maintain_order=True).len()["len"]:
+        for count in planned.group_by("exported_shard", maintain_order=True).len()["len"]:
             writer.write_table(table.slice(first, count), row_group_size=count)
             first += count

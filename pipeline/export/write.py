@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from pipeline.shards.ranges import Range, open_ranges
 from pipeline.shards.rows import content_hash, split_name
 from pipeline.sidecars import Workspace, read_table, replacing
 from pipeline.tasks import Task
+from schemas.columns import CAPTIONS
 from schemas.errors import ShardError
 
 WINDOW_BYTES = 128 << 20
@@ -38,6 +39,8 @@ class Wanted:
     suffixes: list[str]
     ranges: list[Range]
     content_hash: str | None
+    given: dict[str, Any] = field(default_factory=dict)
+    """Columns that stand in the plan."""
 
     @property
     def size(self) -> int:
@@ -100,7 +103,8 @@ class WriteShard:
         for window in _windows(planned):
             members = self._members(window)
             for sample in window:
-                yield Sample(sample.key, members[sample.key], scores.get((sample.place, sample.row), {}))
+                found = {**scores.get((sample.place, sample.row), {}), **sample.given}
+                yield Sample(sample.key, members[sample.key], found)
 
     def _members(self, window: list[Wanted]) -> dict[str, list[tuple[str, bytes]]]:
         by_place: dict[str, list[Wanted]] = {}
@@ -139,12 +143,19 @@ def wanted(planned: pa.Table) -> list[Wanted]:
     suffixes = [split_name(name)[1] for name in names]
     ranges = list(zip(offsets, sizes, strict=True))
     columns = ("exported_key", "place", "digest", "row", "content_hash")
+    facts = zip(*(planned[column].to_pylist() for column in columns), strict=True)
     return [
-        Wanted(key, place, digest, row, suffixes[first:stop], ranges[first:stop], expected)
-        for (key, place, digest, row, expected), (first, stop) in zip(
-            zip(*(planned[column].to_pylist() for column in columns), strict=True), pairwise(borders), strict=True
+        Wanted(key, place, digest, row, suffixes[first:stop], ranges[first:stop], expected, given)
+        for (key, place, digest, row, expected), given, (first, stop) in zip(
+            facts, _given(planned), pairwise(borders), strict=True
         )
     ]
+
+
+def _given(planned: pa.Table) -> list[dict[str, Any]]:
+    if CAPTIONS.name not in planned.schema.names:
+        return [{}] * planned.num_rows
+    return [{CAPTIONS.name: captions} for captions in planned[CAPTIONS.name].to_pylist()]
 
 
 def _settled(place: ExitStack, result: tuple[str, str]) -> tuple[str, str]:

@@ -115,6 +115,8 @@ class DuplicateGroup:
     others: tuple[Card, ...]
     total: int | None = None
     """Size of the group, survivor included; default: what is shown."""
+    mark: str = "stays"
+    """What is said of the survivor; `stays`, or where it is what the others are compared with."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ Two different contents share a hash with probability n^2 / 2^129 (3e-17 for 10^1
 again. Beyond one machine the hash is the partition key, with the same verdicts.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import polars as pl
 from pydantic import AfterValidator
@@ -22,6 +22,8 @@ class ExactDuplicates(Rule):
     `of: image` compares the image's bytes, `of: sample` image and caption (two missing captions are equal). Drops as
     `exact_duplicate`, `duplicate_of` names the survivor. A row without an image hash stays.
     """
+
+    version: ClassVar[int] = 2
 
     kind: Literal["exact_duplicates"] = "exact_duplicates"
     of: Literal["image", "sample"] = "image"
@@ -42,7 +44,8 @@ class ExactDuplicates(Rule):
         hashed = rows.filter(pl.col(IMAGE_HASH.name).is_not_null()).select("uid", *self.columns()).collect()
         ranked = preferred_first(hashed, self.prefer)
         first = pl.col("uid").first().over(SAME[self.of]).alias("duplicate_of")
-        twins = ranked.with_columns(first).filter(pl.col("uid") != pl.col("duplicate_of"))
+        twins = ranked.with_columns(first, pl.lit(1.0).alias("similarity"))
+        twins = twins.filter(pl.col("uid") != pl.col("duplicate_of"))
         sizes = twins.group_by("duplicate_of").len()["len"].to_list()
         evidence = {"of": self.of, "groups": len(sizes), "largest_group": max(sizes) + 1 if sizes else 0}
         return Verdict(drop_lines(twins, "exact_duplicate").sort("uid"), evidence=evidence)

@@ -18,6 +18,8 @@ from stages.vectors import Doubles, Vectors
 COMPARED = 500
 """Rows of each side at most: distances of samples fall with their size, so sizes must be alike."""
 BINS = 40
+LEAST_SPREAD = 1e-6
+"""Of values that are all alike, relative to them: numbers nearer to each other make no bins."""
 
 
 def distances_to_target(
@@ -50,7 +52,9 @@ def distances_to_target(
 
 def histogram(values: Doubles) -> Mapping[str, list[float]]:
     """Counts of values in equal bins from the least to the largest."""
-    counts, edges = np.histogram(values, BINS)
+    least = float(values.min(initial=0.0 if not len(values) else np.inf))
+    spread = max(float(values.max(initial=least)) - least, LEAST_SPREAD * max(abs(least), 1.0))
+    counts, edges = np.histogram(values, BINS, (least, least + spread))
     return {"edges": edges.tolist(), "counts": counts.tolist()}
 
 

@@ -101,3 +101,23 @@ def test_what_a_part_refuses_arrives_in_its_own_words(recipe, ray_cluster, monke
     monkeypatch.setattr(fold, "ROWS_PER_PART", 10)
     with pytest.raises(CuveeError, match="rule 'wordiest': no such thing"):
         run(resolve(recipe("select:\n  - {kind: wordiest, samples: 3, refuse: true}\n")), Cluster(), until="select")
+
+
+BASELINES = """select:
+  - {kind: random, fraction: 0.9}
+  - {kind: longest_caption, fraction: 0.8}
+  - {kind: odis, scores: [characters, grey_deviation], fraction: 0.8}
+  - {kind: best, column: characters, samples: 20}
+"""
+
+
+def test_selectors_in_parts_decide_as_on_the_whole(recipe, ray_cluster, monkeypatch):
+    whole = run(resolve(recipe(BASELINES)), Cluster(), until="select")
+    monkeypatch.setattr(fold, "ROWS_PER_PART", 10)
+    parts = run(resolve(recipe(BASELINES, folder="other", shuffled=True)), Cluster(), until="select")
+    same = [name for name in ledger(whole).columns if name != "shard"]
+    assert ledger(whole).select(same).equals(ledger(parts).select(same))
+    assert [step["evidence"] for step in whole.record["steps"]] == [step["evidence"] for step in parts.record["steps"]]
+    assert ledger(whole)["status"].value_counts(sort=True).rows()[0] and whole.record["steps"][-1]["kept"] == 20
+    page = (whole.folder / "report.html").read_text()
+    assert "rows_of_axis" in page and "mean_tokens_kept" in page

@@ -132,9 +132,15 @@ def test_a_lost_worker_costs_its_unfinished_job_and_nothing_else(
     same = arms()[1].shards
     killed: list[int] = []
 
+    def command(process: psutil.Process) -> str:
+        try:
+            return " ".join(process.cmdline())
+        except psutil.NoSuchProcess:  # ended since it was listed
+            return ""
+
     def kill_one(_: str, done: int, all_of_them: int) -> None:
         """Called twice a second from another thread while the worker group runs."""
-        workers = [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in " ".join(p.cmdline())]
+        workers = [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in command(p)]
         if not killed and 0 < done < all_of_them and workers:
             workers[0].kill()
             killed.append(workers[0].pid)

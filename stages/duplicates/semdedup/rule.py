@@ -1,38 +1,52 @@
 """The rule: clusters, orders, compares and cuts."""
 
-from math import isqrt
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.columns import IMAGE_EMBEDDING
 from schemas.errors import CuveeError
-from stages.clusters import Places, fit_centroids, in_order, nearest_centroids
-from stages.duplicates.semdedup.similarity import largest_earlier
+from stages.duplicate_groups import group_evidence
+from stages.duplicates.semdedup.greedy import Greedy
 from stages.fit import Fit
+from stages.near_vectors.neighbours import MOST_CLUSTERS, Clustering, Compared, Neighbours
+from stages.near_vectors.similarity import Places
 from stages.noise import uniform_noise
 from stages.order import share_of
 from stages.rule import Context, Rule, Verdict, drop_lines
-from stages.vectors import Doubles, Vectors, norms
+from stages.vectors import Doubles
 
-MOST_CLUSTERS = 50_000
 HISTOGRAM = np.linspace(0, 1, 41)
+SIMILARITY_DECIMALS = 12
+"""A row's cosine with itself is 1 but for the last bit."""
+
+
+class Veto(BaseModel):
+    """A second embedding that has to agree: a pair is close only if its cosine by `column` is above `above`, too."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    column: str
+    above: float = Field(ge=0, lt=1)
 
 
 class SemDeDup(Rule):
     """Drops rows whose image embedding is close to one before them in their cluster, as `semantic_duplicate`.
 
-    Either `epsilon`: drop iff the largest cosine with an earlier row exceeds 1 - epsilon; or `keep`: drop the largest
-    such cosines until ceil(keep x n) rows are left, ties by uid. `duplicate_of` is that earlier row, which may itself
-    be dropped for a third one: chains are part of the published rule. Rows without an embedding stay. Beyond one
-    machine the cluster is the partition key, with equal results.
-    Learned: the centroids and, under `keep`, the last dropped row's (similarity, uid), the cut in that order of rows.
+    Either `epsilon`: rows are close when their cosine exceeds 1 - epsilon; or `keep`: as close as it takes to leave
+    ceil(keep x n) rows, ties by uid. Rows without an embedding stay; a row without the embedding of the `veto`, too.
+    `method: published`: dropped is a row with a close one before it, which is named as `duplicate_of` (the closest of
+    them) and may itself be dropped for a third one: chains are part of the published rule. `method: greedy`: dropped is
+    a row with a close one before it that stays, the first of these.
+    Beyond one machine the cluster is the partition key, with equal results.
+    Learned: the centroids and, under `keep`, the last dropped row's (similarity, uid), the cut in that order of rows,
+    for `greedy` beside the threshold of its pass.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     kind: Literal["semdedup"] = "semdedup"
     epsilon: float | None = Field(None, gt=0, le=1)
@@ -40,7 +54,11 @@ class SemDeDup(Rule):
     clusters: int | None = Field(None, gt=0, le=MOST_CLUSTERS)
     """Default: the square root of the number of rows."""
     order: Literal["hard", "easy", "random"] = "hard"
-    """Which rows of a cluster come first and so stay: far from the centroid, near to it, or by hash(seed, uid)."""
+    """Which rows go first and so stay: far from their centroid, near to it, or by hash(seed, uid)."""
+    method: Literal["published", "greedy"] = "published"
+    probe: Annotated[int, Field(ge=1, le=8)] = 1
+    """In how many of its nearest clusters a row is compared; 1 is the published rule."""
+    veto: Veto | None = None
 
     @model_validator(mode="after")
     def _one_cut(self) -> "SemDeDup":
@@ -52,95 +70,122 @@ class SemDeDup(Rule):
         return self
 
     def columns(self) -> tuple[str, ...]:
-        """The image embedding."""
-        return (IMAGE_EMBEDDING.name,)
+        """The image embedding, and the one that has a veto."""
+        return (IMAGE_EMBEDDING.name, *([self.veto.column] if self.veto else []))
 
     def judge(self, rows: pl.LazyFrame, context: Context) -> Verdict:
         """Cluster all rows, or take them to the nearest pinned centroid; compare inside clusters, cut.
 
         Raises:
-            CuveeError: embeddings of unequal length or of length zero, or `keep` needs more drops than there are rows
-                with an earlier neighbour.
+            CuveeError: embeddings of unequal length or of length zero, `keep` needs more drops than there are rows
+                with an earlier neighbour, or more pairs are close than can be held.
         """
-        table = rows.select("uid", IMAGE_EMBEDDING.name).sort("uid").drop_nulls().collect()
-        if table.is_empty():
+        compared = Compared(IMAGE_EMBEDDING.name, *((self.veto.column, self.veto.above) if self.veto else ()))
+        clustering = Clustering(compared, self.clusters, self.probe)
+        pinned = context.fit.arrays["centroids"].astype(np.float16) if context.fit else None
+        found = clustering.neighbours(rows, context, pinned, collapse=self.method == "greedy")
+        if found is None:
             return Verdict(fit=context.fit)
-        embeddings = _matrix(table[IMAGE_EMBEDDING.name])
-        uids = table["uid"].to_list()
-        centroids = self._centroids(embeddings, uids, context)
-        groups = self._groups(embeddings, uids, centroids, context.seed)
-        largest = np.full(len(uids), -np.inf)
-        partner = np.full(len(uids), -1, np.int64)
-        for group in groups:
-            largest[group], place = largest_earlier(embeddings[group])
-            partner[group[1:]] = group[place[1:]]
-        lost = self._lost(largest, uids, context.fit)
-        twins = pl.DataFrame({"uid": table["uid"].gather(lost), "duplicate_of": table["uid"].gather(partner[lost])})
-        evidence = _evidence(largest, lost, [len(group) for group in groups])
-        fit = context.fit or Fit({"centroids": centroids.astype(np.float32)}, {"cut": self._cut(largest, lost, uids)})
+        near, centroids = found
+        decide = self._published if self.method == "published" else self._greedy
+        twins, cut, evidence = decide(near, self._order(near, context.seed), context.fit)
+        sizes = np.unique(near.clusters[:, 0], return_counts=True)[1]
+        evidence |= _sizes(sizes) | {"lowest_dropped_similarity": twins["similarity"].min()} | group_evidence(twins)
+        fit = context.fit or Fit({"centroids": centroids.astype(np.float32)}, {"cut": cut})
         return Verdict(drop_lines(twins, "semantic_duplicate").sort("uid"), evidence=evidence, fit=fit)
 
-    def _centroids(self, embeddings: Vectors, uids: list[str], context: Context) -> Vectors:
-        if context.fit is not None:
-            return context.fit.arrays["centroids"].astype(np.float16)
-        clusters = self.clusters or min(max(isqrt(len(uids)), 1), MOST_CLUSTERS)
-        return fit_centroids(embeddings, uids, clusters, context.seed, self.kind)
+    def _order(self, near: Neighbours, seed: int) -> Places:
+        """Places in the order in which rows go before each other; ties by uid."""
+        if self.order == "random":
+            return np.argsort(uniform_noise(near.uids.to_list(), seed, "semdedup order"), kind="stable")
+        return np.argsort(near.cosine if self.order == "hard" else -near.cosine, kind="stable")
 
-    def _groups(self, embeddings: Vectors, uids: list[str], centroids: Vectors, seed: int) -> list[Places]:
-        cluster, cosine = nearest_centroids(embeddings, centroids)
-        keys = uniform_noise(uids, seed, "semdedup order") if self.order == "random" else None
-        return in_order(cluster, cosine, keys, self.order == "hard")
+    def _published(self, near: Neighbours, order: Places, fit: Fit | None) -> tuple[pl.DataFrame, Any, dict[str, Any]]:
+        by_rank, before = near.largest(order)
+        largest, partner = _per_place(order, by_rank), _per_place(order, np.append(order, -1)[before])
+        lost, cut = self._lost(largest, near.uids, fit)
+        return _twins(near.uids, lost, partner, largest), cut, _histogram(largest)
 
-    def _lost(self, largest: Doubles, uids: list[str], fit: Fit | None) -> Places:
-        """Rows to drop, by their largest earlier cosine (-inf where there is none)."""
+    def _lost(self, largest: Doubles, uids: pl.Series, fit: Fit | None) -> tuple[Places, list[Any] | None]:
+        """Rows to drop by their largest earlier cosine (-inf where there is none), and the cut to remember."""
         if self.epsilon is not None:
-            return np.flatnonzero(largest > 1 - self.epsilon)
+            return np.flatnonzero(largest > 1 - self.epsilon), None
+        candidates = np.flatnonzero(np.isfinite(largest))
         if fit is not None:
-            return _beyond(largest, uids, fit.facts["cut"])
-        assert self.keep is not None
-        drops = len(largest) - share_of(self.keep, len(largest))
-        candidates = int(np.isfinite(largest).sum())
-        if drops > candidates:
-            raise CuveeError(
-                f"keep: {self.keep} of {len(largest)} rows means {drops} drops, but only {candidates} rows have an "
-                f"earlier neighbour in their cluster; raise `keep` or lower `clusters`"
-            )
-        return np.sort(np.argsort(-largest, kind="stable")[:drops])
+            return _before_cut(candidates, largest, uids, fit.facts["cut"]), None
+        return self._most_similar(candidates, largest, uids)
 
-    def _cut(self, largest: Doubles, lost: Places, uids: list[str]) -> list[float | str] | None:
-        """[similarity, uid] of the row that `keep` dropped last; None where it dropped none."""
-        if self.keep is None or not len(lost):
-            return None
-        lowest = largest[lost].min()
-        return [float(lowest), uids[int(lost[largest[lost] == lowest][-1])]]
+    def _greedy(self, near: Neighbours, order: Places, fit: Fit | None) -> tuple[pl.DataFrame, Any, dict[str, Any]]:
+        greedy = Greedy(near, order)
+        cut: list[Any] | None = None
+        if self.epsilon is not None or fit is not None:
+            threshold = 1 - self.epsilon if self.epsilon is not None else fit.facts["cut"][0] if fit else 0.0
+            solved = greedy.dropped(greedy.pairs(threshold))
+        else:
+            wanted = len(order) - share_of(self.keep or 1, len(order))
+            found = greedy.solved(wanted)
+            if found is None:
+                raise self._too_few(wanted, len(order), "fewer have a kept neighbour before them")
+            solved, threshold = found
+        similarity = _per_place(order, solved.similarity)
+        partner = _per_place(order, np.append(order, -1)[solved.partner])
+        lost = np.flatnonzero(partner >= 0)
+        if self.keep is not None and fit is not None:
+            lost = _before_cut(lost, similarity, near.uids, fit.facts["cut"][1])
+        elif self.keep is not None:
+            lost, border = self._most_similar(lost, similarity, near.uids)
+            cut = [threshold, border]
+        return _twins(near.uids, lost, partner, similarity), cut, {"threshold": threshold}
+
+    def _most_similar(
+        self, candidates: Places, similarity: Doubles, uids: pl.Series
+    ) -> tuple[Places, list[Any] | None]:
+        """As many of the candidates as `keep` drops, and [similarity, uid] of the last; None where it drops none."""
+        n = len(similarity)
+        drops = n - share_of(self.keep or 1, n)
+        if drops > len(candidates):
+            raise self._too_few(drops, n, f"only {len(candidates)} rows have an earlier neighbour in their cluster")
+        chosen = candidates[np.argsort(-similarity[candidates], kind="stable")[:drops]]
+        border = [float(similarity[chosen[-1]]), str(uids[int(chosen[-1])])] if drops else None
+        return np.sort(chosen), border
+
+    def _too_few(self, drops: int, n: int, found: str) -> CuveeError:
+        return CuveeError(
+            f"keep: {self.keep} of {n} rows means {drops} drops, but {found}; raise `keep` or lower `clusters`"
+        )
 
 
-def _beyond(largest: Doubles, uids: list[str], cut: list[Any] | None) -> Places:
-    """Rows at or before a pinned cut: more similar, or as similar with a uid that is not greater."""
+def _per_place(order: Places, by_rank: npt.NDArray[Any]) -> Any:
+    found = np.empty_like(by_rank)
+    found[order] = by_rank
+    return found
+
+
+def _before_cut(candidates: Places, similarity: Doubles, uids: pl.Series, cut: list[Any] | None) -> Places:
+    """Candidates at or before a pinned cut: more similar, or as similar with a uid that is not greater."""
     if cut is None:
-        return np.zeros(0, np.int64)
-    before = np.array([uid <= cut[1] for uid in uids], np.bool_)
-    return np.flatnonzero((largest > cut[0]) | ((largest == cut[0]) & before))
+        return candidates[:0]
+    own, before = similarity[candidates], (uids.gather(candidates) <= cut[1]).to_numpy()
+    chosen: Places = candidates[(own > cut[0]) | ((own == cut[0]) & before)]
+    return chosen
 
 
-def _matrix(column: pl.Series) -> Vectors:
-    """(n, d) of a list column without nulls."""
-    lengths = column.list.len().unique().to_list()
-    if len(lengths) != 1:
-        raise CuveeError(f"embeddings of {sorted(lengths)} numbers in one pool; were two models mixed?")
-    numbers = column.to_arrow().flatten().to_numpy(zero_copy_only=False)
-    matrix: Vectors = numbers.astype(np.float16).reshape(len(column), -1)
-    if not norms(matrix).all():
-        raise CuveeError("an embedding of length zero; the stage that wrote it broke its promise of unit norm")
-    return matrix
+def _twins(uids: pl.Series, lost: Places, partner: Places, similarity: Doubles) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "uid": uids.gather(lost),
+            "duplicate_of": uids.gather(partner[lost]),
+            "similarity": similarity[lost].round(SIMILARITY_DECIMALS),
+        }
+    )
 
 
-def _evidence(largest: Doubles, lost: Places, sizes: list[int]) -> dict[str, Any]:
+def _histogram(largest: Doubles) -> dict[str, Any]:
     compared = largest[np.isfinite(largest)]
     counts: npt.NDArray[np.int64] = np.histogram(np.clip(compared, 0, 1), HISTOGRAM)[0]
-    return {
-        "clusters": len(sizes),
-        "cluster_rows": {"smallest": min(sizes), "median": int(np.median(sizes)), "largest": max(sizes)},
-        "lowest_dropped_similarity": float(largest[lost].min()) if len(lost) else None,
-        "similarities": {"edges": HISTOGRAM.round(3).tolist(), "counts": counts.tolist()},
-    }
+    return {"largest_similarities": {"edges": HISTOGRAM.round(3).tolist(), "counts": counts.tolist()}}
+
+
+def _sizes(sizes: npt.NDArray[np.int64]) -> dict[str, Any]:
+    rows = {"smallest": int(sizes.min()), "median": int(np.median(sizes)), "largest": int(sizes.max())}
+    return {"clusters": len(sizes), "cluster_rows": rows}

@@ -11,7 +11,7 @@ import polars as pl
 
 from stages.budget import Budget, Mask
 from stages.ngrams import Doubles
-from stages.target.dsir.weights import Mode, scores, spread
+from stages.target.dsir.weights import scores, spread
 
 PURPOSE = "dsir"
 JUST_BELOW = -np.finfo(np.float64).tiny
@@ -37,7 +37,8 @@ class Lottery:
     """Per target; they add up to 1."""
     noise: Sequence[Doubles]
     """Per target (n,)."""
-    mode: Mode
+    sharpness: float | None
+    """Of per-token weights; None takes weights as they are."""
     seed: int
 
     def draw(self, first: int, deviations: Sequence[float] | None = None) -> Draw:
@@ -48,7 +49,7 @@ class Lottery:
         """
         weights = [self.eligible[str(first + number)].to_numpy() for number in range(len(self.shares))]
         found = [spread(log) for log in weights] if deviations is None else list(deviations)
-        shifted = [scores(log, self.mode, by) for log, by in zip(weights, found, strict=True)]
+        shifted = [scores(log, self.sharpness, by) for log, by in zip(weights, found, strict=True)]
         noisy = [score + noise for score, noise in zip(shifted, self.noise, strict=True)]
         score = one_ranking(self.eligible["uid"], noisy, self._counts(), self.seed)
         ranked = self.eligible.with_columns(pl.Series("score", score))

@@ -10,6 +10,7 @@ from stages.budget import Mask
 from stages.measures.divergence import kl_divergence
 from stages.noise import uniform_noise
 from stages.target.dsir.captions import Pool
+from stages.target.dsir.weights import folded
 from stages.tokens import Integers
 
 
@@ -26,7 +27,7 @@ class Counted:
 
         Compare `selected` with `random`: the pseudo-counts weigh more in a small set than in the whole pool.
         """
-        return {name: kl_divergence(target, counts) for name, counts in vars(self).items()}
+        return {name: kl_divergence(folded(target), folded(counts)) for name, counts in vars(self).items()}
 
 
 def count_draws(pool: Pool, eligible: pl.DataFrame, chosen: Sequence[Mask], seed: int) -> list[Counted]:

@@ -17,7 +17,7 @@ from stages.target.dsir.captions import Features, Pool
 from stages.target.dsir.draw import Draw, Lottery
 from stages.target.dsir.evidence import Counted, count_draws
 from stages.target.dsir.targets import TARGET, Target, Targets, read_target
-from stages.target.dsir.weights import MIN_LENGTH, Mode, log_ratio
+from stages.target.dsir.weights import BUCKETS, MIN_LENGTH, SHARPNESS, Mode, log_ratio
 from stages.tokens import Integers
 
 
@@ -43,15 +43,22 @@ class Dsir(Selector):
     """Instead of one target: {name: share, ...}, or names without shares; they draw in this order."""
     mode: Mode = "caption"
     ngrams: int = Field(2, ge=1, le=5)
-    buckets: int = Field(10_000, ge=2, le=2**24)
+    buckets: int | None = Field(None, ge=2, le=2**24)
+    """Default 2^18 in caption mode, 10,000 in exact mode."""
     tokenizer: Literal["wordpunct"] = "wordpunct"
     smoothing: float | None = Field(None, ge=0, allow_inf_nan=False)
-    """Caption mode: share of the pool's n-grams to one of the target's, default 1. Exact: pseudo-count, default 0."""
+    """Caption mode: share of the pool's n-grams to one of the target's, default 10. Exact: pseudo-count, default 0."""
+    sharpness: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """Caption mode only: standard deviation of the weights, default 4, beside Gumbel noise of 1.28."""
     min_length: int | None = Field(None, ge=1)
     """Tokens; default 1 in caption mode, 100 in exact mode."""
 
     @model_validator(mode="after")
-    def _sensible_targets(self) -> "Dsir":
+    def _sensible(self) -> "Dsir":
+        if self.mode == "exact" and self.sharpness is not None:
+            raise ValueError(
+                "`sharpness` belongs to `mode: caption`; the published method draws by its weights as they are"
+            )
         if self.targets is None:
             return self
         if "target" in self.model_fields_set:
@@ -90,7 +97,7 @@ class Dsir(Selector):
         Raises:
             CuveeError: a target or the pool has no caption with a token, or the budget is more than there is.
         """
-        features = Features(self.ngrams, self.buckets, self.mode)
+        features = Features(self.ngrams, self.buckets or BUCKETS[self.mode], self.mode)
         targets = {name: read_target(name, context, features) for name in self.names()}
         pool = Pool(rows.select("uid", CAPTION.name), context, features)
         if not pool.whole.any():
@@ -119,7 +126,8 @@ class Dsir(Selector):
         names, uids = self.names(), eligible["uid"].to_list()
         noise = [gumbel_noise(uids, seed, "dsir" if name == TARGET else f"dsir {name}") for name in names]
         shares = [fit.facts["shares"][name] for name in names]
-        lottery = Lottery(eligible, self, shares, noise, self.mode, seed)
+        sharpness = None if self.mode == "exact" else self.sharpness or SHARPNESS
+        lottery = Lottery(eligible, self, shares, noise, sharpness, seed)
         known = fit.facts.get("deviations")
         draws = [lottery.draw(0, known and [known[name] for name in names])]
         return [*draws, lottery.draw(len(names))] if tested else draws

@@ -13,9 +13,12 @@ from stages.tokens import Integers
 Mode = Literal["caption", "exact"]
 FLOOR = 1e-8
 """Added to both probabilities before the logarithm, as published."""
-SHARPNESS = 2.0
+SHARPNESS = 4.0
 """Standard deviation of per-token scores; Gumbel noise has 1.28."""
-SMOOTHING: dict[Mode, float] = {"caption": 1.0, "exact": 0.0}
+YARDSTICK = 10_000
+"""Buckets that divergences are measured in at most: pseudo-counts in more would drown the n-grams of a small draw."""
+BUCKETS: dict[Mode, int] = {"caption": 2**18, "exact": 10_000}
+SMOOTHING: dict[Mode, float] = {"caption": 10.0, "exact": 0.0}
 MIN_LENGTH: dict[Mode, int] = {"caption": 1, "exact": 100}
 
 
@@ -33,11 +36,12 @@ def log_ratio(target: Integers, pool: Integers, mode: Mode, smoothing: float | N
     """(B,) log(p + 1e-8) - log(q + 1e-8) of the target's and the pool's bucket frequencies.
 
     Exact mode: p = (c + a) / sum(c + a) with a = `smoothing` pseudo-counts per bucket, default 0.
-    Caption mode: p = (c / sum(c) + s q) / (1 + s) with s = `smoothing`, default 1.
+    Caption mode: p = (c / sum(c) + s q) / (1 + s) with s = `smoothing`, default 10.
 
     A target of a few captions lacks most n-grams by chance alone: mixed with the pool it is believed only as far as it
-    departs from the pool, and no ratio is below log(s / (1 + s)). Laplace counts on both sides did worse for every size
-    of target tried, and no better than a random draw for 100 captions.
+    departs from the pool. No ratio is below log(s / (1 + s)), and a rare word's high one counts by its logarithm only
+    beyond 1 + s times the pool's frequency. Laplace counts on both sides did worse for every size of target tried, and
+    no better than a random draw for 100 captions.
     """
     extra = SMOOTHING[mode] if smoothing is None else smoothing
     q = frequencies(pool, 0.0)
@@ -70,12 +74,17 @@ def spread(log: Doubles) -> float:
     return sqrt(fsum(((log - mean) ** 2).tolist()) / len(log))
 
 
-def scores(log: Doubles, mode: Mode, deviation: float | None = None) -> Doubles:
-    """(n,) what Gumbel noise is added to: log weights (exact), or 2 z / `deviation` of per-token weights z (caption).
+def scores(log: Doubles, sharpness: float | None, deviation: float | None = None) -> Doubles:
+    """(n,) what Gumbel noise is added to: the log weights; with a `sharpness` s per-token weights z as s z / deviation.
 
     The deviation is by default that of z itself.
     """
-    if mode == "exact":
+    if sharpness is None:
         return log
     deviation = spread(log) if deviation is None else deviation
-    return SHARPNESS * log / deviation if deviation > 0 else np.zeros_like(log)
+    return sharpness * log / deviation if deviation > 0 else np.zeros_like(log)
+
+
+def folded(counts: Integers) -> Integers:
+    """A histogram (B,) in min(B, 10,000) buckets."""
+    return np.bincount(np.arange(len(counts)) % YARDSTICK, counts).astype(np.int64)

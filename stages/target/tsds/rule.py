@@ -9,21 +9,22 @@ from pydantic import Field
 
 from schemas.columns import IMAGE_EMBEDDING
 from stages.fit import Fit
-from stages.noise import gumbel_noise
+from stages.noise import uniform_noise
 from stages.rule import Context
 from stages.selector import Ranking, Selector
 from stages.target.tsds.assignment import Plan, solve
 from stages.target.tsds.density import MOST_NEIGHBOURS, densities
+from stages.target.tsds.draw import chances, order, weights
 from stages.target.tsds.neighbours import radii
 from stages.transport.distances import squared_distances
-from stages.transport.evidence import distances_to_target, histogram, kept_uids
+from stages.transport.evidence import distances_to_target, histogram, kept_uids, tokens_of
 from stages.transport.features import EmbeddingColumns, column_names, without
 from stages.transport.sample import rows_named
 from stages.transport.space import Space, each_slice, known_space, learned_space, pool_sample, target_sample
 from stages.vectors import Doubles, Vectors
 
 WITHOUT_PROBABILITY = -1000.0
-"""Less than any log p plus noise."""
+"""Less than any score of a row that can be drawn."""
 WHITENED_BY = 4096
 """Rows of the pool."""
 
@@ -41,8 +42,9 @@ class _Learned:
 class Tsds(Selector):
     """Draws rows near to the target's examples, with probabilities that rows close to each other share.
 
-    The score is log p + Gumbel noise of (seed, uid): a draw without repeats. Rows that no example sends mass to are
-    ranked below all others, by -1000 - distance to the nearest example. Rows without an embedding are dropped as
+    The score is the order of a draw without repeats, by noise of (seed, uid), in which a row's chance is the budget
+    times its probability; 1000 where that is 1 or more. Rows that no example sends mass to are ranked below all others,
+    by -1000 - distance to the nearest example. Rows without an embedding are dropped as
     `<column>_missing`. Distances are Euclidean between unit vectors, in [0, 2].
     Learned: the examples, how far each looks, and the plan's borders; whitening. Pinned, densities are those of the
     rows there are now, so a near-duplicate that comes later takes its share from the first. Beyond one machine parts
@@ -69,7 +71,7 @@ class Tsds(Selector):
     density_neighbours: int = Field(1000, ge=1, le=MOST_NEIGHBOURS)
     """Nearest candidates that count for a density."""
     weigh: bool = False
-    """Kept rows get weights by which they stand for the probabilities: p over the chance to be kept."""
+    """Kept rows weigh what stands for the probabilities: more where p times the budget is more than once."""
     whiten: float | None = Field(None, gt=0, le=1)
     """Shrinkage of the pool's covariance that distances are whitened by; default: they are not."""
 
@@ -97,7 +99,8 @@ class Tsds(Selector):
         density = densities(points, self.sigma, self.density_neighbours, space.joined)
         plan = learned.plan or solve(squared, learned.radii, density, self.alpha, self.scale)
         near = near.with_columns(pl.Series("p", plan.probabilities(squared, density)))
-        ranked = _scored(every.join(near, on="uid", how="left"), context.seed)
+        budget = max(self.rows(len(every), tokens_of(self, rows, every)), 1)
+        ranked = _scored(every.join(near, on="uid", how="left"), budget, context.seed)
         kept = kept_uids(self, rows, ranked, context.seed)
         evidence = {
             "columns": list(self.reads()),
@@ -105,9 +108,9 @@ class Tsds(Selector):
             "transport": distances_to_target(rows, context, space, examples, kept, ranked["uid"]),
             **_counts(near["p"].to_numpy(), density),
         }
-        weights = _weights(ranked, near, kept) if self.weigh else None
+        drawn = weights(ranked.filter(pl.col("uid").is_in(kept.implode()))) if self.weigh else None
         fit = context.fit or _fit(learned, plan)
-        return Ranking(ranked.select("uid", "score"), without(rows, self.reads()), evidence, fit, weights)
+        return Ranking(ranked.select("uid", "score"), without(rows, self.reads()), evidence, fit, drawn)
 
     def _learned(self, rows: pl.LazyFrame, context: Context) -> _Learned:
         columns, fit = self.reads(), context.fit
@@ -151,29 +154,14 @@ def _counts(chance: Doubles, density: Doubles) -> dict[str, Any]:
     }
 
 
-def _scored(rows: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """(uid, score, p)."""
-    chance = rows["p"].fill_null(0.0).to_numpy()
-    drawn = chance > 0
+def _scored(rows: pl.DataFrame, budget: int, seed: int) -> pl.DataFrame:
+    """(uid, score, p, chance) for a budget of rows."""
+    p = rows["p"].fill_null(0.0).to_numpy()
+    chance = chances(p, budget)
+    noise = uniform_noise(rows["uid"].to_list(), seed, "tsds")
     score = WITHOUT_PROBABILITY - rows["nearest"].to_numpy()
-    noise = gumbel_noise(rows["uid"].filter(pl.Series(drawn)).to_list(), seed, "tsds")
-    score[drawn] = np.log(chance[drawn]) + noise
-    return rows.select("uid", pl.Series("score", score), pl.Series("p", chance))
-
-
-def _weights(ranked: pl.DataFrame, near: pl.DataFrame, kept: pl.Series) -> pl.DataFrame:
-    """p_j / (1 - exp(-p_j tau)), with mean 1: unbiased for sums over p (bottom-k sampling, Cohen and Kaplan 2007).
-
-    The draw keeps the k smallest of Exp(1) / p_j; given tau, the smallest of the others, each row was kept by itself.
-    Rows without a probability, kept where those with one ran out, weigh as little as the least of these.
-    """
-    taken = ranked["uid"].is_in(kept.implode())
-    highest = ranked.filter(~taken)["score"].max()
-    tau = np.exp(-float(highest)) if isinstance(highest, float) and highest > WITHOUT_PROBABILITY else np.inf
-    chance = ranked.filter(taken)["p"].to_numpy()
-    weight = np.divide(chance, -np.expm1(-chance * tau), out=np.zeros_like(chance), where=chance > 0)
-    weight[chance == 0] = weight[chance > 0].min(initial=1.0)
-    return pl.DataFrame({"uid": ranked.filter(taken)["uid"], "weight": weight / weight.mean()})
+    score[chance > 0] = order(chance[chance > 0], noise[chance > 0])
+    return rows.select("uid", pl.Series("score", score), pl.Series("p", p), pl.Series("chance", chance))
 
 
 def _fit(learned: _Learned, plan: Plan) -> Fit:

@@ -46,7 +46,7 @@ def test_one_of_each_set_of_equals_survives(of, prefer, lines) -> None:  # type:
     verdict = ExactDuplicates(of=of, prefer=prefer).judge(shuffled.lazy(), Context(0))
     assert dict(verdict.dropped.schema) == DROPPED_SCHEMA
     assert dict(verdict.dropped.select("uid", "duplicate_of").iter_rows()) == expected
-    assert set(verdict.dropped["reason"]) <= {"exact_duplicate"}
+    assert set(verdict.dropped["reason"]) <= {"exact_duplicate"} and set(verdict.dropped["similarity"]) <= {1.0}
     assert verdict.evidence["groups"] == len(set(expected.values()))
 
 

@@ -10,9 +10,10 @@ from pydantic import ValidationError
 
 from schemas.errors import CuveeError
 from stages.clusters import fit_centroids, nearest_centroids
-from stages.duplicates.semdedup import SemDeDup, similarity
-from stages.duplicates.semdedup.similarity import largest_earlier
+from stages.duplicates.semdedup import SemDeDup
 from stages.fit import Fit
+from stages.near_vectors import similarity
+from stages.near_vectors.similarity import Rows, largest_earlier
 from stages.rule import DROPPED_SCHEMA, Context, Verdict
 from stages.vectors import cosines
 
@@ -81,10 +82,10 @@ def test_twenty_thousand_rows_are_dropped_as_published(epsilon: float) -> None:
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 5))
 def test_blocks_change_no_bit(n: int, block: int, seed: int) -> None:
     embeddings = planted(max(n, 5), 8, seed)
-    whole = largest_earlier(embeddings)
+    whole = largest_earlier(Rows(embeddings))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(similarity, "BLOCK_ROWS", block)
-        cut = largest_earlier(embeddings)
+        cut = largest_earlier(Rows(embeddings))
     assert whole[0].tobytes() == cut[0].tobytes()
     assert whole[1].tolist() == cut[1].tolist()
     assert whole[0][0] == -np.inf and whole[1][0] == -1
@@ -201,7 +202,7 @@ def test_a_pinned_cut_settles_ties_by_uid(n: int, keep: float) -> None:
 def test_a_pin_needs_no_k_means(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, rule = table(planted(200, 8)), SemDeDup(keep=0.9)
     fresh = judge(rule, rows)
-    monkeypatch.setattr("stages.duplicates.semdedup.rule.fit_centroids", None)
+    monkeypatch.setattr("stages.near_vectors.neighbours.train_centroids", None)
     assert pinned(rule, rows, fresh.fit).dropped.equals(fresh.dropped)
     assert pinned(rule, rows.head(0), fresh.fit).dropped.is_empty()
     assert fresh.fit is not None and fresh.fit.arrays["centroids"].shape == (14, 8)

@@ -21,7 +21,7 @@ from stages.noise import gumbel_noise
 from stages.rule import DROPPED_SCHEMA, Context, Verdict, in_order
 from stages.target.dsir import Dsir
 from stages.target.dsir.draw import one_ranking, rows_per_target
-from stages.target.dsir.weights import log_ratio, log_weights, scores
+from stages.target.dsir.weights import folded, log_ratio, log_weights, scores
 
 REFERENCE = json.loads((Path(__file__).parent / "dsir_reference.json").read_text())
 CHARACTERS = st.characters(exclude_categories=["Cs"])  # a lone surrogate is no UTF-8, so no caption holds one
@@ -105,7 +105,7 @@ def test_the_draw_equals_the_published_package_under_the_same_noise() -> None:
     weights = log_weights(pool, target.histogram(), "exact")
     places = np.flatnonzero(weights.length >= REFERENCE["min_length"])
     noise = np.array(REFERENCE["noise"])[: len(places)]
-    chosen = places[taken(scores(weights.log[places], "exact") + noise, REFERENCE["samples"])]
+    chosen = places[taken(scores(weights.log[places], None) + noise, REFERENCE["samples"])]
     assert chosen.tolist() == REFERENCE["selected"]
 
 
@@ -179,7 +179,7 @@ def test_exact_smoothing_adds_to_the_target_s_counts_only() -> None:
 
 def test_caption_smoothing_mixes_the_pool_into_the_target() -> None:
     target, pool = np.array([3, 1, 0, 0]), np.array([0, 2, 2, 4])
-    found = log_ratio(target, pool, "caption")
+    found = log_ratio(target, pool, "caption", 1)
     expected = np.log(np.array([0.375, 0.25, 0.125, 0.25]) + 1e-8) - np.log(pool / 8 + 1e-8)
     assert found == pytest.approx(expected)
     assert found[2:] == pytest.approx(np.log(0.5))  # what the target lacks costs log 2, however common it is
@@ -188,12 +188,12 @@ def test_caption_smoothing_mixes_the_pool_into_the_target() -> None:
 
 def test_caption_scores_have_a_fixed_spread_in_any_order() -> None:
     noise = np.random.default_rng(0).normal(size=1000) * 1e-3 + 5
-    found = scores(noise, "caption")
+    found = scores(noise, 2)
     assert np.std(found) == pytest.approx(2)
     order = np.random.default_rng(1).permutation(1000)
-    assert (scores(noise[order], "caption") == found[order]).all()
-    assert scores(np.full(3, 0.25), "caption").tolist() == [0, 0, 0]
-    assert len(scores(np.zeros(0), "caption")) == 0
+    assert (scores(noise[order], 2) == found[order]).all()
+    assert scores(np.full(3, 0.25), 2).tolist() == [0, 0, 0]
+    assert len(scores(np.zeros(0), 2)) == 0
 
 
 def test_resampling_follows_the_weights() -> None:
@@ -202,6 +202,13 @@ def test_resampling_follows_the_weights() -> None:
     noisy = (weights + gumbel_noise([f"{seed}a", f"{seed}b", f"{seed}c"], seed, "dsir") for seed in range(4000))
     draws = [int(score.argmax()) for score in noisy]
     assert np.bincount(draws) / 4000 == pytest.approx([0.5, 0.3, 0.2], abs=0.03)
+
+
+def test_divergences_are_measured_in_few_buckets() -> None:
+    counts = np.arange(25_000)
+    assert folded(counts)[:5].tolist() == [30_000, 30_003, 30_006, 30_009, 30_012]
+    assert folded(counts)[5_000:5_002].tolist() == [20_000, 20_002] and folded(counts).sum() == counts.sum()
+    assert folded(counts[:7]).tolist() == list(range(7))
 
 
 def test_divergence() -> None:
@@ -307,6 +314,7 @@ def test_a_target_without_captions_is_refused(captions: list[str | None]) -> Non
         {"samples": 1, "fraction": 0.5},
         {"samples": 1, "mode": "fast"},
         {"samples": 1, "smoothing": -1},
+        {"samples": 1, "mode": "exact", "sharpness": 2},
         {"samples": 1, "targets": []},
         {"samples": 1, "targets": ["a", "a"]},
         {"samples": 1, "targets": {"a": 0.5, "b": 0.6}},

@@ -1,0 +1,216 @@
+"""Duplicates through whole runs: merged captions in every format, an evaluation set, shards that come later."""
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import pipeline.select as fold
+from pipeline.cluster import Cluster
+from pipeline.ledger import read_ledger
+from pipeline.present import view
+from pipeline.report.page import render
+from pipeline.resolve import resolve
+from pipeline.run import Outcome, finish, run
+from schemas.errors import RecipeError
+from tests.pools import picture, sample, write_tar
+
+MERGE = """select:
+  - {kind: bimodal_duplicates, images: exact, merge_captions: true, prefer: words}
+  - {kind: bimodal_duplicates, images: near, merge_captions: true}
+export: {kind: KIND, samples_per_shard: 20, columns: [captions, words]}
+"""
+
+
+def again(number: int, caption: str, key: str, quality: int | None = None) -> dict[str, bytes]:
+    """The picture of another sample, byte for byte or re-encoded, with a caption and key of its own."""
+    from PIL import Image
+
+    image = picture(number)
+    if quality is not None:
+        buffer = io.BytesIO()
+        Image.open(io.BytesIO(image)).save(buffer, "JPEG", quality=quality)
+        image = buffer.getvalue()
+    return {**sample(number, caption), "__key__": key.encode(), "jpg": image}
+
+
+@pytest.fixture
+def merged(make_pool: Callable[..., Path], ray_cluster: object) -> Callable[..., Outcome]:
+    """A run over pictures that occur several times, under each format."""
+
+    def make(kind: str = "webdataset", **where: Any) -> Outcome:
+        recipe = make_pool(extra=MERGE.replace("KIND", kind), **where)
+        twins = [
+            again(0, "short", "a"),
+            again(0, "a caption of quite some more words than the others of this picture have", "b"),
+            again(0, "short", "c"),
+            again(0, "as it was sent once more", "d", quality=70),
+            again(1, "a picture of thing number 1 on a table", "e"),
+        ]
+        write_tar(recipe.parent / "pool" / "alpha" / "twins.tar", twins)
+        return run(resolve(recipe), Cluster(), until="export")
+
+    return make
+
+
+def tar_captions(folder: Path) -> dict[str, Any]:
+    found = {}
+    for path in sorted(folder.glob("*.tar")):
+        with tarfile.open(path) as archive:
+            for member in archive:
+                if member.name.endswith(".cuvee.json"):
+                    found[member.name.split(".")[0]] = json.load(archive.extractfile(member))  # type: ignore[arg-type]
+    return found
+
+
+def test_one_picture_with_many_captions_becomes_one_sample(merged: Callable[..., Outcome]) -> None:
+    outcome = merged()
+    lines = outcome.ledger.filter(pl.col("reason") == "merged_caption")
+    assert len(lines) == 5 and outcome.record["samples"]["dropped"] == 5
+    keys = dict(outcome.ledger.select("uid", "key").iter_rows())
+    survivor = next(uid for uid, key in keys.items() if key == "b")
+    exported = tar_captions(outcome.resolved.export_folder)
+    by_uid = {keys[uid]: captions["captions"] for uid, captions in exported.items()}
+    own, *others = by_uid["b"]
+    assert own.startswith("a caption of quite some more") and exported[survivor]["words"] == 14
+    assert set(others) == {"short", "a picture of thing number 0 on a table", "as it was sent once more"}
+    texts = {
+        "a": "short",
+        "c": "short",
+        "d": "as it was sent once more",
+        "s000000": "a picture of thing number 0 on a table",
+    }
+    in_order = [texts[keys[uid]] for uid in sorted(keys) if keys[uid] in texts]
+    assert others == list(dict.fromkeys(in_order))
+    assert by_uid["s000001"] == ["a picture of thing number 1 on a table"]
+    assert len(exported) == 48 and "e" not in by_uid
+
+
+def test_a_sample_merged_twice_brings_what_it_had_got(merged: Callable[..., Outcome]) -> None:
+    outcome = merged()
+    keys = dict(outcome.ledger.select("uid", "key").iter_rows())
+    steps = {step.name: step.verdict.dropped for step in outcome.chosen.decisions}
+    first, second = (steps[name] for name in ("1. bimodal_duplicates", "2. bimodal_duplicates"))
+    assert {keys[uid] for uid in first["duplicate_of"]} == {"b", "s000001"}
+    assert {keys[uid] for uid in [*second["uid"], *second["duplicate_of"]]} == {"b", "d"}
+    kept = second["duplicate_of"][0]
+    captions = tar_captions(outcome.resolved.export_folder)[kept]["captions"]
+    assert len(captions) == 4
+
+
+def content(folder: Path) -> str:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in files)).hexdigest()
+
+
+@pytest.mark.parametrize("kind", ["webdataset", "parquet", "mds", "huggingface"])
+def test_lists_of_captions_are_the_same_bytes_in_parts_and_any_order(
+    merged: Callable[..., Outcome], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = merged(kind, folder="one").resolved.export_folder
+    monkeypatch.setattr(fold, "ROWS_PER_PART", 9)
+    other = merged(kind, folder="two", shuffled=True).resolved.export_folder
+    assert content(one) == content(other)
+    if kind in ("parquet", "huggingface"):
+        table = pl.concat([pl.read_parquet(path) for path in sorted((one / "data").glob("*.parquet"))])
+        assert table.schema["captions"] == pl.List(pl.String)
+        assert sorted(table["captions"].list.len().unique()) == [1, 4]
+        own = table.select(pl.col("captions").list.first() == pl.col("caption")).to_series()
+        assert own.all()
+
+
+def test_merged_captions_are_not_lost_silently(make_pool: Callable[..., Path]) -> None:
+    recipe = make_pool(extra=MERGE.replace("KIND", "webdataset").replace("captions, words", "words"))
+    with pytest.raises(RecipeError, match="would lose them; add `captions`"):
+        resolve(recipe)
+    recipe = make_pool(folder="other", extra="export: {columns: [captions]}\n")
+    with pytest.raises(RecipeError, match="names 'captions', which nothing writes"):
+        resolve(recipe)
+
+
+DECONTAMINATE = """  - {kind: decontaminate, against: [seen, other], jaccard: 0.95}
+references: {seen: {shards: "seen/*.tar"}, other: {shards: "other/*.tar"}}
+"""
+RULES = (
+    """select:
+  - {kind: exact_duplicates}
+  - {kind: near_duplicate_images}
+  - kind: bimodal_duplicates
+    images: near
+    captions: {kind: near, threshold: 0.95}
+    when: either
+    prefer: words
+"""
+    + DECONTAMINATE
+)
+
+
+def with_references(recipe: Path) -> Path:
+    seen = [again(3, "nothing like it", "copy"), again(5, "neither is this", "recoded", quality=60), sample(40_000)]
+    write_tar(recipe.parent / "seen" / "00000.tar", seen)
+    other = [{**sample(40_001), "txt": b"A picture of thing number 7 on a TABLE"}]
+    write_tar(recipe.parent / "other" / "00000.tar", other)
+    return recipe
+
+
+def test_what_an_evaluation_set_holds_leaves_the_pool(make_pool: Callable[..., Path], ray_cluster: object) -> None:
+    outcome = run(resolve(with_references(make_pool(extra="select:\n" + DECONTAMINATE))), Cluster(), until="select")
+    lines = outcome.ledger.filter(pl.col("reason") == "matches_reference")
+    keys = dict(outcome.ledger.select("uid", "key").iter_rows())
+    named = {keys[line["uid"]]: keys[line["duplicate_of"]] for line in lines.iter_rows(named=True)}
+    assert {key: named.get(key) for key in ("s000003", "s000005", "s000007")} == {
+        "s000003": "copy",
+        "s000005": "recoded",
+        "s000007": "s040001",
+    }
+    hits = outcome.record["steps"][0]["evidence"]["hits"]
+    assert (hits["seen"]["image"], hits["seen"]["hash"]) == (1, 2)
+    page = render(view(outcome))
+    assert "in a reference set" in page and "similarity 1" in page
+
+
+def test_rules_over_duplicates_fold_alike_in_parts(
+    make_pool: Callable[..., Path], ray_cluster: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(resolve(with_references(make_pool(extra=RULES))), Cluster(), until="select")
+    monkeypatch.setattr(fold, "ROWS_PER_PART", 5)
+    recipe = with_references(make_pool(folder="other", shuffled=True, extra=RULES))
+    parts = run(resolve(recipe), Cluster(), until="select")
+    evidence = [[step["evidence"] for step in outcome.record["steps"]] for outcome in (whole, parts)]
+    assert evidence[0] == evidence[1]
+    same = [name for name in whole.ledger.columns if name != "shard"]
+    order = ["role", "source", "row", "uid"]
+    assert whole.ledger.sort(order).select(same).equals(parts.ledger.sort(order).select(same))
+
+
+def test_new_shards_are_checked_against_all_that_was_seen(make_pool: Callable[..., Path], ray_cluster: object) -> None:
+    recipe = with_references(make_pool(extra=RULES))
+    first = run(resolve(recipe), Cluster(), until="select")
+    finish(first)
+    late = [
+        again(2, "a late copy", "late"),
+        again(4, "a late recoding", "recoded", quality=75),
+        again(5, "late", "eval"),
+    ]
+    late += [sample(900, "a picture of thing number 8 on a table!"), sample(901)]
+    for home in (recipe.parent, make_pool(folder="fresh", extra=RULES).parent):
+        write_tar(home / "pool" / "beta" / "late.tar", late)
+    second = run(resolve(recipe), Cluster(), until="select")
+    assert second.record["image_bytes_read"] == sum(len(each["jpg"]) for each in late)
+    assert first.record["image_bytes_read"] > 5 * second.record["image_bytes_read"]
+    fresh = run(resolve(with_references(recipe.parents[1] / "fresh" / "recipe.yaml")), Cluster(), until="select")
+    same = [name for name in second.ledger.columns if name != "shard"]
+    assert second.ledger.select(same).equals(fresh.ledger.select(same))
+    assert [step["evidence"] for step in second.record["steps"]] == [step["evidence"] for step in fresh.record["steps"]]
+    fates = second.ledger.filter(pl.col("shard").str.ends_with("late.tar")).sort("row")
+    reasons = fates["reason"].to_list()
+    both = second.ledger.filter(pl.col("duplicate_of").is_not_null() & (pl.col("role") == "pool"))
+    touched = {*both["uid"], *both["duplicate_of"]}
+    assert set(fates["uid"][:4]) <= touched and reasons[4] is None
+    assert read_ledger(second.folder / "ledger")["similarity"].drop_nulls().is_between(0.5, 1).all()
