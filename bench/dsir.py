@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from stages.budget import Budget  # noqa: E402
-from stages.target.dsir.ngrams import Hashing, hash_ngrams  # noqa: E402  found beside this file, installed or not
+from stages.ngrams import Hashing, hash_ngrams  # noqa: E402  found beside this file, installed or not
 from stages.target.dsir.weights import BUCKETS, Mode, Weights, log_weights  # noqa: E402
 
 HASHING: dict[Mode, Hashing] = {"exact": "sha256", "caption": "xxh3"}

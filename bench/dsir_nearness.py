@@ -21,11 +21,11 @@ import polars as pl
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from stages.measures.divergence import kl_divergence  # noqa: E402
+from stages.ngrams import Ngrams, hash_ngrams  # noqa: E402
 from stages.rule import Context  # noqa: E402  found beside this file, installed or not
 from stages.target.dsir import Dsir  # noqa: E402
-from stages.target.dsir.ngrams import Ngrams, hash_ngrams  # noqa: E402
-from stages.target.dsir.tokens import Integers  # noqa: E402
-from stages.target.dsir.weights import kl_divergence  # noqa: E402
+from stages.tokens import Integers  # noqa: E402
 
 YARDSTICKS = {"10,000": 10_000, "2^20": 2**20}
 METHODS: dict[str, dict[str, Any]] = {

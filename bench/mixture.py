@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from stages.mixture.optimal_transport.atoms import Atoms, Doubles
+from stages.atoms import Atoms, Doubles
 from stages.mixture.optimal_transport.bootstrap import intervals
 from stages.mixture.optimal_transport.program import Masses, Potentials, minimise
 

@@ -5,7 +5,7 @@ import errno
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,8 +14,12 @@ import typer
 from schemas.errors import CuveeError, RecipeError
 
 if TYPE_CHECKING:
+    from pipeline.cluster import Cluster
+    from pipeline.resolve import Resolved
     from pipeline.run import Outcome
     from pipeline.score import Progress
+
+    Job = Callable[[Resolved, Cluster, Progress], Outcome]
 
 app = typer.Typer(
     name="cuvee",
@@ -165,6 +169,28 @@ def train(recipe: RecipePath, address: Address = None, workers: Workers = None, 
 
 
 @app.command()
+def compare(
+    recipe: RecipePath,
+    train: Annotated[bool, typer.Option("--train", help="also train a connector on each choice")] = False,
+    address: Address = None,
+    workers: Workers = None,
+    verify: Verify = False,
+    as_json: Json = False,
+) -> None:
+    """Hold the selectors under `compare` side by side, at one budget, on what the other rules leave."""
+    from pipeline.comparison import compare_selectors
+    from pipeline.comparison.text import comparison_text
+    from pipeline.resolve import resolve
+
+    def work(resolved: "Resolved", cluster: "Cluster", progress: "Progress") -> "Outcome":
+        return compare_selectors(resolved, cluster, train=train, progress=progress, verify=verify)
+
+    outcome = _done(lambda: resolve(recipe), work, address, workers)
+    facts = {**(outcome.comparison or {}), "folder": str(outcome.folder), "report": str(outcome.folder / "report.html")}
+    _answer(facts, as_json, comparison_text(facts))
+
+
+@app.command()
 def report(
     workspace: Annotated[Path, typer.Argument(help="workspace, or one run's folder inside it")],
     as_json: Json = False,
@@ -245,11 +271,19 @@ def _stop(until: str) -> str:
 
 
 def _ran(resolve_recipe: Any, until: Any, address: str | None, workers: int | None, verify: bool) -> "Outcome":
+    from pipeline.run import run as run_recipe
+
+    def work(resolved: "Resolved", cluster: "Cluster", progress: "Progress") -> "Outcome":
+        return run_recipe(resolved, cluster, until=until, progress=progress, verify=verify)
+
+    return _done(resolve_recipe, work, address, workers)
+
+
+def _done(resolve_recipe: Any, job: "Job", address: str | None, workers: int | None) -> "Outcome":
     from pipeline.cluster import Cluster
     from pipeline.lock import holding
     from pipeline.present import present
     from pipeline.run import finish
-    from pipeline.run import run as run_recipe
 
     resolved = resolve_recipe()
 
@@ -259,7 +293,7 @@ def _ran(resolve_recipe: Any, until: Any, address: str | None, workers: int | No
             if held.left is not None:
                 _say(f"{held.left} died while it held {resolved.workspace.root}; going on from what it finished")
             with Cluster(address, workers) as cluster:
-                outcome = run_recipe(resolved, cluster, until=until, progress=progress, verify=verify)
+                outcome = job(resolved, cluster, progress)
             present(outcome)
             finish(outcome)
         return outcome

@@ -1,16 +1,19 @@
 """What a run would cost: what is missing, against throughputs measured by earlier runs in this workspace."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.changes import setting_changes, shard_changes
 from pipeline.identify import look
 from pipeline.learn import foreseen
-from pipeline.plan import Plan, make_plan, snapshot
+from pipeline.plan import Plan, Shard, make_plan, snapshot
 from pipeline.resolve import Resolved, folders
 from pipeline.sidecars import read_json, read_table
 from schemas.columns import IMAGE
 from schemas.errors import RecipeError
+from schemas.tables import POOL_ROLE
+from stages.budget import Budget
 from stages.fitted_stage import FittedStage
 
 
@@ -23,6 +26,7 @@ def estimate(resolved: Resolved, price: str | None = None, *, verify: bool = Fal
         RecipeError: a price that is not NAME=NUMBER with gpu_hour or worker_hour.
     """
     shards, rewritten = look(resolved, verify=verify)
+    _refuse_budget(resolved, shards)
     resolved = foreseen(resolved, shards)
     plan = make_plan(resolved, shards)
     before = _last_run(resolved)
@@ -56,9 +60,22 @@ def estimate(resolved: Resolved, price: str | None = None, *, verify: bool = Fal
         if before
         else [],
         "price": price,
+        "compare": {"budget": resolved.recipe.compare.settings(), "selectors": list(resolved.contenders)}
+        if resolved.recipe.compare
+        else None,
         "computes": any(line["missing"] for line in stages),
         "addresses": resolved.addresses,
     }
+
+
+def _refuse_budget(resolved: Resolved, shards: Sequence[Shard]) -> None:
+    """Of a pool that is known, no more rows can be left than it has; how many are left shows when it is scored."""
+    pool = [shard for shard in shards if shard.input.role == POOL_ROLE and shard.reason is None]
+    if resolved.recipe.compare is None or not all(shard.digest for shard in pool):
+        return
+    budget = Budget.model_validate(resolved.recipe.compare.settings())
+    if budget.samples is not None and budget.samples > (there := sum(shard.samples for shard in pool)):
+        raise RecipeError(f"compare: asked for {budget.samples} samples of a pool of {there}; lower `samples`")
 
 
 def _last_run(resolved: Resolved) -> dict[str, Any] | None:
@@ -159,6 +176,9 @@ def plan_text(facts: dict[str, Any]) -> str:
     lines += [f"  {line['kind']}: {line['why']}" for line in facts["stages"] if line["why"]]
     if facts["since"]:
         lines += _since(facts)
+    if facts["compare"]:
+        budget = ", ".join(f"{amount} {name}" for name, amount in facts["compare"]["budget"].items())
+        lines.append(f"  compare ({budget}): {', '.join(facts['compare']['selectors'])}")
     if facts["unreadable"]:
         lines.append(f"  unreadable: {', '.join(facts['unreadable'][:5])}")
     will = f"reads {facts['bytes_to_read'] / 1e6:.1f} MB of shards" if facts["computes"] else "nothing is missing"

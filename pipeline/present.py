@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow as pa
 import yaml
 
+from pipeline.comparison.present import choices_accounted_for, comparison_view
 from pipeline.report import write_report
 from pipeline.report.view import (
     ArmView,
@@ -84,8 +85,9 @@ def view(outcome: Outcome, checks: Sequence[Check] = (), notes: Sequence[str] = 
         mixture=_mixture(outcome),
         exported=record["export"]["samples"] if record["export"] else None,
         training=_training(record["training"]),
+        comparison=comparison_view(outcome.comparison, METRICS) if outcome.comparison else None,
         stages=tuple(_timings(outcome)),
-        checks=(_conservation(pool), *checks),
+        checks=(_conservation(pool), *choices_accounted_for(outcome.comparison), *checks),
         notes=(*record["notes"], *notes),
         facts=_facts(record),
         recipe_yaml=yaml.safe_dump(record["recipe"], sort_keys=False),

@@ -1,6 +1,6 @@
-"""The proof of gain: the same connector trained on raw, random and curated data, told apart only by the data."""
+"""The proof of gain: the same connector trained on several sets of data, told apart only by the data."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,14 @@ class Evidence:
         return counts.with_columns(pl.col("repeats").cast(pl.Int32)).sort("uid")
 
 
+@dataclass(frozen=True)
+class Written:
+    """An arm that lies in tars already."""
+
+    address: str
+    tars: tuple[str, ...]
+
+
 def settings(resolved: Resolved) -> TrainSettings:
     """The recipe's `train` section with its vision tower filled in.
 
@@ -76,44 +84,63 @@ def prove(evidence: Evidence, cluster: Cluster, progress: Progress = lambda *_: 
     curated: the export, of a split one the part `train`; what is no tar is written again as tars. Samples that match
     the held-out images are in no arm.
     """
-    resolved = evidence.resolved
-    chosen_settings = settings(resolved)
-    pool = _usable(evidence.chosen)
+    chosen = evidence.chosen
+    pool = _usable(chosen)
     curated = evidence.trained_on
-    draws = {
-        "raw": _draws(evidence.chosen, pool, len(pool), "raw"),
-        "random": _draws(evidence.chosen, pool, len(curated), "random"),
+    tars = _tars(evidence.export_folder, evidence.manifest)
+    arms = {
+        "raw": _draws(chosen, pool, len(pool), "raw"),
+        "random": _draws(chosen, pool, len(curated), "random"),
+        "curated": Written(evidence.manifest["address"], tars) if tars else arm(chosen, curated, "curated"),
     }
-    addresses = {name: draw.address for name, draw in draws.items()} | {"curated": evidence.manifest["address"]}
-    held = evidence.chosen.held["uid"].sort().to_list()
-    facts = [addresses, chosen_settings.identity(), held, resolved.recipe.seed]
+    return train_arms(chosen, arms, cluster, progress)
+
+
+def train_arms(
+    chosen: Selected,
+    arms: Mapping[str, "Draws | Written"],
+    cluster: Cluster,
+    progress: Progress = lambda *_: None,
+    against: str | None = None,
+) -> tuple[dict[str, Any], bool]:
+    """Write what is no tar yet, train every arm, compare on the held-out pairs; and whether that was there already.
+
+    Args:
+        chosen: where the held-out pairs are.
+        arms: by name; the last one is held against each of the others, unless `against` names an arm.
+        cluster: where to write and to train.
+        progress: called after each job.
+        against: the arm that each of the others is held against.
+    """
+    resolved = chosen.table.resolved
+    chosen_settings, seed = settings(resolved), resolved.recipe.seed
+    addresses = {name: data.address for name, data in arms.items()}
+    held = chosen.held["uid"].sort().to_list()
+    facts = [addresses, chosen_settings.identity(), held, seed, *([against] if against else [])]
     folder = resolved.workspace.fit(f"train-{fingerprint(facts)}")
     result = folder / "result.json"
-    if result.exists():
-        return read_json(result), True
-    written = _tars(evidence.export_folder, evidence.manifest)
-    if not written:
-        draws["curated"] = Draws(evidence.chosen.table, curated, ARM, {"arm": "curated"})
-    arms = []
-    for name, draw in draws.items():
-        place = resolved.workspace.arm(f"{name}-{draw.address}")
-        manifest, _ = export(draw, place, f"{resolved.recipe.name}-{name}", cluster, progress)
-        arms.append(Arm(name, _tars(place, manifest)))
-    if written:
-        arms.append(Arm("curated", written))
-    seed = resolved.recipe.seed
-    found = compare(
-        chosen_settings,
-        arms,
-        held_out_pairs(evidence.chosen),
-        folder,
-        seed=seed,
-        cluster=cluster,
-        features=resolved.workspace.fit("visual-tokens"),
-        progress=progress,
-    )
-    write_json(rounded(found), result)
-    return read_json(result), False
+    if not (reused := result.exists()):
+        found = compare(
+            chosen_settings,
+            [_written(name, data, resolved, cluster, progress) for name, data in arms.items()],
+            held_out_pairs(chosen),
+            folder,
+            seed=seed,
+            cluster=cluster,
+            against=against,
+            features=resolved.workspace.fit("visual-tokens"),
+            progress=progress,
+        )
+        write_json(rounded(found), result)
+    return read_json(result), reused
+
+
+def _written(name: str, data: "Draws | Written", resolved: Resolved, cluster: Cluster, progress: Progress) -> Arm:
+    if isinstance(data, Written):
+        return Arm(name, data.tars)
+    place = resolved.workspace.arm(f"{name}-{data.address}")
+    manifest, _ = export(data, place, f"{resolved.recipe.name}-{name}", cluster, progress)
+    return Arm(name, _tars(place, manifest))
 
 
 def _usable(chosen: Selected) -> pl.DataFrame:
@@ -127,8 +154,12 @@ def _usable(chosen: Selected) -> pl.DataFrame:
 def _draws(chosen: Selected, pool: pl.DataFrame, count: int, purpose: str) -> Draws:
     noise = uniform_noise(pool["uid"].to_list(), chosen.table.resolved.recipe.seed, f"arm {purpose}")
     first = pool.with_columns(pl.Series("noise", noise)).sort("noise", "uid").head(count).sort("uid")
-    repeats = first.select("uid", pl.lit(1, pl.Int32).alias("repeats"))
-    return Draws(chosen.table, repeats, ARM, {"arm": purpose})
+    return arm(chosen, first.select("uid", pl.lit(1, pl.Int32).alias("repeats")), purpose)
+
+
+def arm(chosen: Selected, repeats: pl.DataFrame, name: str) -> Draws:
+    """An arm of these samples (uid, repeats)."""
+    return Draws(chosen.table, repeats, ARM, {"arm": name})
 
 
 def _tars(folder: Path, manifest: dict[str, Any]) -> tuple[str, ...]:

@@ -27,13 +27,15 @@ from pipeline.shards.expand import is_url
 from pipeline.sidecars import Workspace
 from schemas.columns import CAPTIONS, COLUMNS, IMAGE, PROVIDED
 from schemas.errors import RecipeError
-from schemas.recipe import Recipe, Shards, Step
+from schemas.recipe import BASELINES, Recipe, Shards, Step
 from schemas.tables import EVAL_ROLE, POOL_ROLE, REFERENCE_ROLE, TARGET_ROLE
+from stages.budget import Budget
 from stages.fitted_stage import FittedStage
 from stages.kinds import Step as Method
 from stages.kinds import kinds, load_plugin
 from stages.mixer import Mixer
 from stages.rule import Rule
+from stages.selector import Selector
 from stages.stage import Stage
 
 PLACES = ("shards", "parquet", "huggingface", "folder", "root")
@@ -77,6 +79,8 @@ class Resolved:
     """What `fits: RUN` of the recipe pins."""
     fits: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Stage kind -> its fit as run.json names it, once it is known."""
+    contenders: dict[str, Selector] = field(default_factory=dict)
+    """What `compare` of the recipe names: name -> selector with the common budget, baselines first."""
 
     @property
     def export_folder(self) -> Path:
@@ -222,14 +226,15 @@ def resolve(path: Path, *, models: bool = True) -> Resolved:
     stages = _stages(kinds(Stage, own), recipe.score, folder)
     rules = tuple(_methods(kinds(Rule, own), "select", recipe.select, folder))
     mixer = next(iter(_methods(kinds(Mixer, own), "mix", [recipe.mix], folder))) if recipe.mix else None
-    _columns_line_up(recipe, stages, rules, mixer)
+    contenders = _contenders(kinds(Rule, own), recipe, folder)
+    _columns_line_up(recipe, stages, rules, mixer, contenders)
     inputs = tuple(_inputs(recipe, folder))
     _refuse_doubled(inputs)
     if models:  # last: a check may load or fetch a model
         for stage in stages:
             stage.check()
         _widths_agree(stages)
-    methods: list[Stage | Rule | Mixer] = [*stages, *rules, *([mixer] if mixer else [])]
+    methods: list[Stage | Rule | Mixer] = [*stages, *rules, *contenders.values(), *([mixer] if mixer else [])]
     origin = {method.kind: files.get(type(method).__module__) for method in methods}
     digests = {kind: hashlib.sha256(file.read_bytes()).hexdigest() for kind, file in origin.items() if file}
     resolved = Resolved(
@@ -244,6 +249,7 @@ def resolve(path: Path, *, models: bool = True) -> Resolved:
         addresses=stage_addresses(stages, digests, {}),
         plugins=plugins,
         plugin_digests=digests,
+        contenders=contenders,
     )
     return replace(resolved, pins=_pins(resolved)) if recipe.fits else resolved
 
@@ -294,6 +300,41 @@ def _method(known: dict[str, type[Method]], place: str, step: Step, folder: Path
     return made
 
 
+def _contenders(known: dict[str, type[Rule]], recipe: Recipe, folder: Path) -> dict[str, Selector]:
+    """The selectors to compare, each with the common budget; baselines that the recipe does not list come first."""
+    if recipe.compare is None:
+        return {}
+    budget: Budget = validated(Budget, recipe.compare.settings(), "compare")
+    listed = {step.kind for step in recipe.compare.selectors}
+    found: dict[str, Selector] = {
+        kind: _selector(known, f"compare ({kind})", Step(kind=kind), folder, budget)
+        for kind in BASELINES
+        if kind not in listed
+    }
+    for number, step in enumerate(recipe.compare.selectors):
+        place, name = f"compare.selectors[{number}]", step.name or step.kind
+        if name in found:
+            raise RecipeError(f"{place}: {name!r} stands twice; give it another `name`")
+        found[name] = _selector(known, place, step, folder, budget)
+    return found
+
+
+def _selector(known: dict[str, type[Rule]], place: str, step: Step, folder: Path, budget: Budget) -> Selector:
+    selectors: dict[str, type[Rule]] = {kind: cls for kind, cls in known.items() if issubclass(cls, Selector)}
+    if step.kind in known and step.kind not in selectors:
+        raise RecipeError(
+            f"{place}: {step.kind!r} is a rule without a budget, not a selector; put it under `select`, where it is "
+            f"applied before all of them; selectors: {', '.join(selectors)}"
+        )
+    if own := sorted(Budget.model_fields.keys() & step.settings().keys()):
+        raise RecipeError(
+            f"{place} ({step.kind}): `{own[0]}` is given once, under `compare`, for all; leave it out here"
+        )
+    made = _method(selectors, place, step, folder, budget.facts())
+    assert isinstance(made, Selector)
+    return made
+
+
 def _stages(known: dict[str, type[Stage]], steps: Iterable[Step], folder: Path) -> tuple[Stage, ...]:
     """The score steps; settings shared with the step whose columns one reads are filled in, or have to agree."""
     stages: list[Stage] = []
@@ -333,7 +374,13 @@ def _widths_agree(stages: Sequence[Stage]) -> None:
                 )
 
 
-def _columns_line_up(recipe: Recipe, stages: Sequence[Stage], rules: Sequence[Rule], mixer: Mixer | None) -> None:
+def _columns_line_up(
+    recipe: Recipe,
+    stages: Sequence[Stage],
+    rules: Sequence[Rule],
+    mixer: Mixer | None,
+    contenders: dict[str, Selector],
+) -> None:
     written = {field.name for field in PROVIDED}
     names = [stage.name for stage in stages]
     if doubled := sorted({name for name in names if names.count(name) > 1}):
@@ -346,17 +393,19 @@ def _columns_line_up(recipe: Recipe, stages: Sequence[Stage], rules: Sequence[Ru
             raise RecipeError(f"score step {stage.name!r} writes {sorted(twice)[0]!r}, which another step writes too")
         written |= {field.name for field in stage.writes}
     readable = written - {"image"}
-    readers = [(f"rule {rule.kind!r}", rule) for rule in rules] + ([(f"mixer {mixer.kind!r}", mixer)] if mixer else [])
+    deciding: list[tuple[str, Rule]] = [(f"rule {rule.kind!r}", rule) for rule in rules]
+    deciding += [(f"selector {name!r} of `compare`", selector) for name, selector in contenders.items()]
+    readers = deciding + ([(f"mixer {mixer.kind!r}", mixer)] if mixer else [])
     for name, method in readers:
         for column in method.columns():
             _require(column, readable, f"{name} reads")
         if method.needs_target() and recipe.target is None:
             raise RecipeError(f"{name} needs a target and the recipe names none; add `target: {{shards: ...}}`")
-    for rule in rules:
+    for who, rule in deciding:
         for name in rule.needs_references():
             if name not in recipe.references:
                 hint = nearest(name, recipe.references)
-                raise RecipeError(f"rule {rule.kind!r} compares with {name!r}, which is none of `references`{hint}")
+                raise RecipeError(f"{who} compares with {name!r}, which is none of `references`{hint}")
     _exported_columns(recipe, stages, rules)
     if recipe.train is not None:
         _require(recipe.train.vision, {stage.name for stage in stages}, "`train.vision` names the score step")

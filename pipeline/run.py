@@ -29,6 +29,7 @@ from pipeline.table import ScoreTable
 from pipeline.tasks import on_cluster
 from schemas.errors import CuveeError
 from schemas.tables import POOL_ROLE
+from stages.rule import Rule
 
 Until = Literal["score", "select", "mix", "export", "train"]
 ORDER: tuple[Until, ...] = ("score", "select", "mix", "export", "train")
@@ -46,6 +47,8 @@ class Outcome:
     blend: Blend | None = None
     manifest: dict[str, Any] | None = None
     training: dict[str, Any] | None = None
+    comparison: dict[str, Any] | None = None
+    """What `cuvee compare` found, as it stands in compare.json."""
     ledger: pl.DataFrame = field(default_factory=pl.DataFrame)
     record: dict[str, Any] = field(default_factory=dict)
 
@@ -71,12 +74,8 @@ def run(
     if resolved.recipe.train is not None and _reaches(until, "train"):
         settings(resolved)  # refuses what the trainer cannot take before anything is computed
     clock = Clock()
-    name = _run_name(resolved)
-    scored = clock.timed("score", lambda: _scored(resolved, cluster, progress, name, verify))
-    resolved = scored.resolved
-    table = ScoreTable(resolved, tuple(scored.shards))
-    chosen = clock.timed("select", lambda: select(table, progress, fold=until != "score", mapper=on_cluster(cluster)))
-    outcome = Outcome(name, resolved.workspace.run(name), resolved, scored, chosen)
+    outcome = begin(resolved, cluster, clock, lambda _: until != "score", progress, verify=verify)
+    chosen, resolved = outcome.chosen, outcome.resolved
     if _reaches(until, "mix"):
         outcome.blend = clock.timed("mix", lambda: blend(chosen))
     if _reaches(until, "export") and resolved.recipe.export is not None and outcome.blend is not None:
@@ -90,8 +89,26 @@ def run(
     if _reaches(until, "train") and resolved.recipe.train is not None:
         evidence = Evidence(chosen, resolved.export_folder, outcome.manifest or {})
         outcome.training, clock.reused["train"] = clock.timed("train", lambda: prove(evidence, cluster, progress))
-    _record(outcome, clock, until, cluster.started)
+    record(outcome, clock, until, cluster.started)
     return outcome
+
+
+def begin(
+    resolved: Resolved,
+    cluster: Cluster,
+    clock: "Clock",
+    takes: Callable[[Rule], bool],
+    progress: Progress,
+    *,
+    verify: bool = False,
+) -> Outcome:
+    """How every run begins: score what is missing, then fold the rules that `takes` says yes to."""
+    name = _run_name(resolved)
+    scored = clock.timed("score", lambda: _scored(resolved, cluster, progress, name, verify))
+    table = ScoreTable(scored.resolved, tuple(scored.shards))
+    mapper = on_cluster(cluster)
+    chosen = clock.timed("select", lambda: select(table, progress, takes=takes, mapper=mapper))
+    return Outcome(name, resolved.workspace.run(name), scored.resolved, scored, chosen)
 
 
 def _run_name(resolved: Resolved) -> str:
@@ -130,7 +147,8 @@ class Clock:
         return result
 
 
-def _record(outcome: Outcome, clock: Clock, until: Until, ray_started: bool) -> None:
+def record(outcome: Outcome, clock: Clock, until: str, ray_started: bool) -> None:
+    """How every run ends: its tables and its record in its folder."""
     resolved, chosen = outcome.resolved, outcome.chosen
     pool = outcome.ledger.filter(pl.col("role") == POOL_ROLE)
     spending = spending_lines(resolved)
@@ -165,6 +183,7 @@ def _record(outcome: Outcome, clock: Clock, until: Until, ray_started: bool) -> 
         "notes": _input_notes(outcome)
         + [spending_note(line) for line in spending]
         + chosen.notes
+        + (outcome.comparison["notes"] if outcome.comparison else [])
         + (outcome.blend.notes if outcome.blend else []),
     }
     outcome.folder.mkdir(parents=True, exist_ok=True)

@@ -41,6 +41,8 @@ class Decision:
     """Where its fit lies, for run.json; None for a rule that learns nothing."""
     merges_captions: bool = False
     """The captions of what it dropped go to `duplicate_of`."""
+    cost: float = 0.0
+    """Wall seconds when it was judged, in this run or in an earlier one."""
 
     @property
     def n_kept(self) -> int:
@@ -75,10 +77,10 @@ def select(
     table: ScoreTable,
     progress: Callable[[str, int, int], None] = lambda *_: None,
     *,
-    fold: bool = True,
+    takes: Callable[[Rule], bool] = lambda _: True,
     mapper: Mapper = in_order,
 ) -> Selected:
-    """Quarantine, hold out, then fold the rules (without `fold`, stop before them).
+    """Quarantine, hold out, then fold the rules that `takes` says yes to.
 
     `mapper` does pieces of work on a cluster; it is used where the pool is too large to be judged as a whole.
 
@@ -97,7 +99,9 @@ def select(
     chosen = Selected(table, quarantined, held, target, [], alive, _origin(table), references=references, mapper=mapper)
     if len(held):
         _hold_out(chosen, sound)
-    for number, rule in enumerate(resolved.rules if fold else ()):
+    for number, rule in enumerate(resolved.rules):
+        if not takes(rule):
+            continue
         progress(f"rule {rule.kind}", number, len(resolved.rules))
         _apply(chosen, rule, number)
     return chosen
@@ -167,39 +171,55 @@ def _hold_out(chosen: Selected, sound: pl.DataFrame) -> None:
 def _apply(chosen: Selected, rule: Rule, number: int) -> None:
     resolved = chosen.table.resolved
     pin = resolved.pins.rules[number] if resolved.pins else None
-    chosen.chain = fingerprint([chosen.chain, resolved.method_identity(rule), *([pin.sha256] if pin else [])])
-    folder = resolved.workspace.fit(f"{rule.kind}-{chosen.chain}")
+    chosen.chain = after(chosen, rule, *([pin.sha256] if pin else []))
+    decision = decide(chosen, rule, f"{number + 1}. {rule.kind}", chosen.chain, pin)
+    if decision.fit and resolved.pins and pin is None:
+        chosen.notes.append(resolved.pins.refitted(decision.name))
+    _fold(chosen, decision)
+
+
+def after(chosen: Selected, rule: Rule, *more: object) -> str:
+    """Address of what a rule decides about the survivors, and of whatever else that depends on."""
+    return fingerprint([chosen.chain, chosen.table.resolved.method_identity(rule), *more])
+
+
+def decide(
+    chosen: Selected, rule: Rule, name: str, address: str, pin: Pin | None = None, seed: int | None = None
+) -> Decision:
+    """What a rule does to the survivors, which stay as they are: remembered under `address`, or judged now.
+
+    Args:
+        chosen: where the fold stands.
+        rule: which.
+        name: what the decision is called.
+        address: see `after`.
+        pin: what it is to decide with.
+        seed: default: the recipe's.
+    """
+    resolved = chosen.table.resolved
+    folder = resolved.workspace.fit(f"{rule.kind}-{address}")
     began = time.perf_counter()
     reused = folder.exists()
     if not reused:
-        write_verdict(_judged(chosen, rule, pin), folder)
-    verdict = read_verdict(folder)
-    name = f"{number + 1}. {rule.kind}"
+        verdict = _judged(chosen, rule, pin, resolved.recipe.seed if seed is None else seed)
+        write_verdict(verdict, folder, time.perf_counter() - began)
     fit = fit_line(folder, resolved.fit_key(rule), pin)
-    if fit and resolved.pins and pin is None:
-        chosen.notes.append(resolved.pins.refitted(name))
-    facts = len(chosen.survivors), time.perf_counter() - began, reused, fit, rule.merges_captions()
-    _fold(chosen, Decision(name, rule.kind, verdict, *facts))
+    verdict, cost = read_verdict(folder), judging_seconds(folder)
+    facts = len(chosen.survivors), time.perf_counter() - began, reused, fit, rule.merges_captions(), cost
+    return Decision(name, rule.kind, verdict, *facts)
 
 
-def _judged(chosen: Selected, rule: Rule, pin: Pin | None) -> Verdict:
+def _judged(chosen: Selected, rule: Rule, pin: Pin | None, seed: int) -> Verdict:
     table, columns = chosen.table, rule.columns()
-    alive = chosen.survivors.select("uid")
     target = None
     if table.resolved.recipe.target is not None and rule.needs_target():
-        target = _only(table.scores(TARGET_ROLE, columns), chosen.target)
+        target = only(table.scores(TARGET_ROLE, columns), chosen.target)
     references = {name: _reference(chosen, name, columns) for name in rule.needs_references()}
-    parts = tuple(_only(table.scores(POOL_ROLE, columns, part), alive) for part in _parts(table, len(alive)))
+    rows, parts = survivors(chosen, columns)
     try:
-        context = Context(
-            table.resolved.recipe.seed,
-            target,
-            pin.read() if pin else None,
-            references,
-            parts,
-            chosen.mapper if parts else in_order,
-        )
-        verdict = rule.judge(_only(table.scores(POOL_ROLE, columns), alive), context)
+        fit = pin.read() if pin else None
+        context = Context(seed, target, fit, references, parts, chosen.mapper if parts else in_order)
+        verdict = rule.judge(rows, context)
     except CuveeError as error:
         raise type(error)(f"rule {rule.kind!r}: {error}") from error
     _check(rule, verdict, chosen.survivors)
@@ -210,7 +230,14 @@ def _judged(chosen: Selected, rule: Rule, pin: Pin | None) -> Verdict:
     return replace(verdict, evidence={**verdict.evidence, "pinned": True})
 
 
-def _only(scores: pl.LazyFrame, uids: pl.DataFrame) -> pl.LazyFrame:
+def survivors(chosen: Selected, columns: Sequence[str]) -> tuple[pl.LazyFrame, tuple[pl.LazyFrame, ...]]:
+    """(uid, source, *columns) of the rows still there, in uid order, and of a large pool once more in parts."""
+    table, alive = chosen.table, chosen.survivors.select("uid")
+    parts = tuple(only(table.scores(POOL_ROLE, columns, part), alive) for part in _parts(table, len(alive)))
+    return only(table.scores(POOL_ROLE, columns), alive), parts
+
+
+def only(scores: pl.LazyFrame, uids: pl.DataFrame) -> pl.LazyFrame:
     """The rows of these samples, in uid order."""
     return scores.join(uids.lazy(), on="uid", how="semi").sort("uid")
 
@@ -218,7 +245,7 @@ def _only(scores: pl.LazyFrame, uids: pl.DataFrame) -> pl.LazyFrame:
 def _reference(chosen: Selected, name: str, columns: Sequence[str]) -> pl.LazyFrame:
     if chosen.references[name].is_empty():
         raise CuveeError(f"reference {name!r} has no usable sample: {_why(chosen.table, REFERENCE_ROLE)}")
-    return _only(chosen.table.scores(REFERENCE_ROLE, columns), chosen.references[name])
+    return only(chosen.table.scores(REFERENCE_ROLE, columns), chosen.references[name])
 
 
 def _parts(table: ScoreTable, alive: int) -> list[slice]:
@@ -262,8 +289,8 @@ def _fold(chosen: Selected, decision: Decision) -> None:
         raise CuveeError(f"{decision.name} leaves nothing of {decision.n_in} samples; loosen it or the rules before it")
 
 
-def write_verdict(verdict: Verdict, folder: Path) -> None:
-    """Store a verdict as a folder that appears whole."""
+def write_verdict(verdict: Verdict, folder: Path, seconds: float) -> None:
+    """Store a verdict, and how long judging took, as a folder that appears whole."""
     temporary = folder.parent / f".writing-{folder.name}-{uuid.uuid4().hex[:8]}"
     temporary.mkdir(parents=True)
     verdict.dropped.sort("uid").write_parquet(temporary / "dropped.parquet")
@@ -272,6 +299,7 @@ def write_verdict(verdict: Verdict, folder: Path) -> None:
     if verdict.scores is not None:
         verdict.scores.sort("uid").write_parquet(temporary / "scores.parquet")
     write_json(rounded(verdict.evidence), temporary / "evidence.json")
+    write_json({"seconds": round(seconds, 6)}, temporary / "cost.json")
     if verdict.fit is not None:
         write_fit(verdict.fit, temporary)
     try:
@@ -286,3 +314,9 @@ def read_verdict(folder: Path) -> Verdict:
     weights, scores = (pl.read_parquet(path) if path.exists() else None for path in named)
     evidence: dict[str, Any] = read_json(folder / "evidence.json")
     return Verdict(pl.read_parquet(folder / "dropped.parquet"), weights, scores, evidence)
+
+
+def judging_seconds(folder: Path) -> float:
+    """What `write_verdict` was told; 0 where nobody had measured it yet."""
+    path = folder / "cost.json"
+    return float(read_json(path)["seconds"]) if path.exists() else 0.0

@@ -61,6 +61,7 @@ def compare(
     *,
     seed: int,
     cluster: Cluster | None = None,
+    against: str | None = None,
     features: Path | None = None,
     progress: Progress = lambda *_: None,
 ) -> dict[str, Any]:
@@ -68,11 +69,12 @@ def compare(
 
     Args:
         settings: models, budget, rates, number of seeds.
-        arms: the data sets; the last one is held against each of the others.
+        arms: the data sets; the last one is held against each of the others, unless `against` names an arm.
         evaluation: held-out (key, image, caption).
         folder: for finished jobs, checkpoints and connectors; what it holds already is not repeated.
         seed: of the comparison; initial weights and sample order follow from it and the seed's number.
         cluster: where to train; None: in this process.
+        against: the arm that each of the others is held against.
         features: folder of visual tokens, which other comparisons may share; default: inside `folder`.
         progress: called after each job.
 
@@ -96,7 +98,7 @@ def compare(
         workers = _train_here(comparison, pairs) if cluster is None else _train_on(cluster.ray, comparison, pairs)
     results = [read_json(comparison.job_file(job)) for job in comparison.jobs()]
     return {
-        **summary(results, [arm.name for arm in arms]),
+        **summary(results, [arm.name for arm in arms], against),
         "settings": settings.identity(),
         "steps": settings.steps,
         "samples_per_run": settings.steps * settings.batch,

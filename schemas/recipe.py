@@ -6,6 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 SPLIT = r"^[A-Za-z]\w*$"
+CHANCE = "random"
+"""The kind of the selector that draws by hash(seed, uid)."""
+BASELINES = (CHANCE, "longest_caption")
+"""Kinds that are in every comparison: chance, and a preference that knows no target and no image."""
 TRAIN_SPLIT = "train"
 """The part of a split export that the connector is trained on."""
 ROW_COLUMNS = ("key", "image", "image_suffix", "caption", "json")
@@ -109,6 +113,27 @@ class Train(BaseModel):
         return dict(self.model_extra or {})
 
 
+class Compared(Step):
+    """A selector under `compare`: its kind and settings, but for the budget, which is given once for all."""
+
+    name: str | None = Field(
+        default=None, pattern=NAME, description="what it is called in the table; default: the kind"
+    )
+
+
+class Compare(BaseModel):
+    """Selectors that `cuvee compare` holds side by side; beside these keys stands the budget, as selectors have it."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    selectors: tuple[Compared, ...] = Field(min_length=1)
+    draws: int = Field(default=20, ge=3, description="random draws that every selector is held against")
+
+    def settings(self) -> dict[str, Any]:
+        """The budget."""
+        return dict(self.model_extra or {})
+
+
 class Recipe(Model):
     """Pool, target and budget in; scores, rules, a mixture, an export and a proof out."""
 
@@ -135,6 +160,7 @@ class Recipe(Model):
     mix: Step | None = None
     export: Export | None = None
     train: Train | None = None
+    compare: Compare | None = Field(default=None, description="read by `cuvee compare`, and by nothing else")
 
     @field_validator("fits")
     @classmethod

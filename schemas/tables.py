@@ -75,6 +75,17 @@ SELECTION = pa.schema(
     ]
 )
 
+# runs/<run>/choices/<selector>.parquet: what a selector of a comparison decided about every row, in uid order.
+CHOICES = pa.schema(
+    [
+        ("uid", pa.string()),
+        ("source", pa.string()),
+        ("kept", pa.bool_()),
+        ("reason", pa.string()),  # why not; null for kept rows
+        ("score", pa.float64()),  # what it ranked by, the highest first; null for rows that it could not rank
+    ]
+)
+
 # export/<name>/members.parquet: where each exported sample came from.
 MEMBERS = pa.schema(
     [

@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from pipeline.report import numbers, summary
+from pipeline.report.comparison_chart import measure_chart, verdict
 from pipeline.report.harmless import clip, finalize
 from pipeline.report.histograms import Histogram, histogram
 from pipeline.report.mixture_chart import mixture_chart
@@ -15,12 +16,25 @@ from pipeline.report.names import names_table
 from pipeline.report.thumbnails import Thumbnail, thumbnail
 from pipeline.report.training_charts import curves_chart, differences_chart
 from pipeline.report.verdicts import verdict_table
-from pipeline.report.view import Card, DuplicateGroup, GalleryGroup, Metric, MixtureView, ReportView, TrainingView
+from pipeline.report.view import (
+    Card,
+    ComparisonView,
+    Difference,
+    DuplicateGroup,
+    GalleryGroup,
+    Metric,
+    MixtureView,
+    ReportView,
+    SelectorView,
+    TrainingView,
+)
 
 HERE = Path(__file__).parent
 CARDS, CARDS_PER_GROUP, GROUPS = 240, 16, 40
 """Pictures in the gallery: in all, in one group at most, and the number of groups shown."""
 DUPLICATE_GROUPS, DUPLICATES_PER_GROUP = 16, 3
+SOURCE_TONES = 7
+"""Colours in the style sheet; more sources begin again."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +89,7 @@ def _derived(view: ReportView) -> dict[str, Any]:
         "duplicates": _duplicates(view.duplicates),
         "mixture": _mixture(view.mixture),
         "training": _training(view.training),
+        "comparison": _comparison(view.comparison),
         "slowest": max([stage.seconds for stage in view.stages], default=0.0) or 1.0,
     }
 
@@ -113,17 +128,49 @@ def _training(training: TrainingView | None) -> dict[str, Any]:
         return {}
     named = {metric.name: metric for metric in training.metrics}
     metrics = [*named.values(), *(Metric(name, name) for name in _measured(training) if name not in named)]
-    pairs = {metric: [item for item in training.differences if item.metric == metric.name] for metric in metrics}
     return {
         "curves": curves_chart(training.arms),
-        "differences": [
-            (metric, differences_chart(metric, items, f"difference-{place}"))
-            for place, (metric, items) in enumerate(pairs.items())
-            if items
-        ],
+        "differences": _differences(metrics, training.differences, "difference"),
         "metrics": metrics,
         "rows": [(arm, [_spread(arm.metrics.get(metric.name, ())) for metric in metrics]) for arm in training.arms],
     }
+
+
+def _differences(metrics: Sequence[Metric], items: Sequence[Difference], label: str) -> list[tuple[Metric, Markup]]:
+    pairs = {metric: [item for item in items if item.metric == metric.name] for metric in metrics}
+    return [
+        (metric, differences_chart(metric, of_metric, f"{label}-{place}"))
+        for place, (metric, of_metric) in enumerate(pairs.items())
+        if of_metric
+    ]
+
+
+def _comparison(view: ComparisonView | None) -> dict[str, Any]:
+    if view is None:
+        return {}
+    charts = [(m, measure_chart(view, m, f"measure-{place}")) for place, m in enumerate(view.measures)]
+    rows = (view.everything, *view.selectors)
+    columns = [m for m in view.measures if any(m.name in row.values for row in rows)]
+    tones = {name: f"s{place % SOURCE_TONES + 1}" for place, name in enumerate(sorted(view.everything.sources))}
+    return {
+        "charts": [(measure, chart) for measure, chart in charts if chart is not None],
+        "differences": _differences(view.trained, view.differences, "choice"),
+        "columns": columns,
+        "trained": view.trained,
+        "rows": [
+            (row, [_cell(row, m) for m in columns], [_spread(row.trained.get(m.name, ())) for m in view.trained])
+            for row in rows
+        ],
+        "sources": list(tones.items()),
+        "shares": [(row, [(name, tone, row.sources.get(name, 0.0)) for name, tone in tones.items()]) for row in rows],
+        "overlap": [(name, list(row.items())) for name, row in view.overlap.items()],
+    }
+
+
+def _cell(row: SelectorView, measure: Metric) -> tuple[str, str]:
+    if measure.name not in row.values:
+        return numbers.NONE, ""
+    return numbers.number(row.values[measure.name], 4), verdict(row, measure)
 
 
 def _measured(training: TrainingView) -> list[str]:

@@ -65,6 +65,8 @@ def tiles(view: ReportView) -> list[Tile]:
         found.append(
             Tile("exported", numbers.count(view.exported), f"{numbers.count(by_status[KEPT])} distinct samples")
         )
+    if (compared := view.comparison) is not None:
+        found.append(Tile("selectors", numbers.count(len(compared.selectors)), f"side by side at {compared.budget}"))
     if view.mixture is not None:
         found.append(_distance(view.mixture))
     if view.training is not None and view.training.differences:

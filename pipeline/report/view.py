@@ -153,7 +153,8 @@ class Metric:
 
     name: str
     label: str
-    better: Literal["lower", "higher"] = "lower"
+    better: Literal["lower", "higher", ""] = "lower"
+    """Empty: that depends on the purpose."""
     meaning: str = ""
 
 
@@ -203,6 +204,46 @@ class TrainingView:
 
 
 @dataclass(frozen=True)
+class SelectorView:
+    """One selector's choice among the samples that all of them had."""
+
+    name: str
+    kept: int
+    values: Mapping[str, float]
+    """Measure -> its number."""
+    sources: Mapping[str, float]
+    """Source -> share of the choice, summing to 1."""
+    against_random: Mapping[str, str] = field(default_factory=dict)
+    """Measure -> below, within or above what random draws have."""
+    trained: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Metric of the training -> final value per seed."""
+    seconds: float | None = None
+    detail: str = ""
+    """Its settings in a few words."""
+
+
+@dataclass(frozen=True)
+class ComparisonView:
+    """Selectors side by side."""
+
+    budget: str
+    survivors: int
+    everything: SelectorView
+    """All samples there were, as if they were a choice."""
+    selectors: tuple[SelectorView, ...]
+    measures: tuple[Metric, ...]
+    intervals: Mapping[str, tuple[float, float]]
+    """Measure -> where 95 % of random draws lie."""
+    overlap: Mapping[str, Mapping[str, float]]
+    """Selector -> the other -> Jaccard index in [0, 1]."""
+    chance_overlap: float
+    measured_on: str = ""
+    """A sentence: which samples of the target."""
+    trained: tuple[Metric, ...] = ()
+    differences: tuple[Difference, ...] = ()
+
+
+@dataclass(frozen=True)
 class StageTiming:
     """What one stage cost in this run."""
 
@@ -246,6 +287,7 @@ class ReportView:
     exported: int | None = None
     """Samples written, repeats included."""
     training: TrainingView | None = None
+    comparison: ComparisonView | None = None
     stages: tuple[StageTiming, ...] = ()
     checks: tuple[Check, ...] = ()
     notes: tuple[str, ...] = ()

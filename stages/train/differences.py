@@ -25,17 +25,21 @@ def paired(left: Sequence[float], right: Sequence[float]) -> dict[str, Any]:
     return {"mean": mean, **bounds, "per_seed": per_seed}
 
 
-def summary(results: Sequence[dict[str, Any]], arms: Sequence[str]) -> dict[str, Any]:
-    """Finished jobs by arm, and the last arm's differences from each of the others, in every metric."""
+def summary(results: Sequence[dict[str, Any]], arms: Sequence[str], against: str | None = None) -> dict[str, Any]:
+    """Finished jobs by arm, and differences in every metric.
+
+    They are the last arm's from each of the others, or, where an arm is named by `against`, each other arm's from it.
+    """
     by_arm = {arm: sorted((r for r in results if r["arm"] == arm), key=lambda r: int(r["seed"])) for arm in arms}
-    tested = arms[-1]
+    others = [arm for arm in arms if arm != (against or arms[-1])]
+    pairs = [(arm, against) if against else (arms[-1], arm) for arm in others]
     return {
         "arms": {arm: _arm(runs) for arm, runs in by_arm.items()},
         "differences": [
-            {"metric": metric, "left": tested, "right": other, **paired(left, _values(by_arm[other], metric))}
+            {"metric": metric, "left": left, "right": right, **paired(values, _values(by_arm[right], metric))}
             for metric in METRICS
-            if (left := _values(by_arm[tested], metric))
-            for other in arms[:-1]
+            for left, right in pairs
+            if (values := _values(by_arm[left], metric))
         ],
         "evaluation": results[0]["evaluation"],
     }

@@ -10,18 +10,15 @@ are not degenerate iff n and m share no divisor: then no group of rows holds the
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from schemas.errors import CuveeError
+from stages.transport.exact import solve
 
 if TYPE_CHECKING:
     from stages.vectors import Doubles
-
-PIVOTS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -42,17 +39,11 @@ def transport(costs: Doubles, mass: Doubles | None = None) -> Transport:
     Raises:
         CuveeError: it did not finish.
     """
-    # POT loads every array library it finds; torch alone would take seconds and 400 MB for nothing.
-    os.environ.setdefault("POT_BACKEND_DISABLE_PYTORCH", "1")
-    import ot
-
     n, m = costs.shape
     given = np.full(n, 1 / n) if mass is None else mass / math.fsum(mass)
-    _, log = ot.emd(given, np.full(m, 1 / m), np.ascontiguousarray(costs), numItermax=PIVOTS, log=True)
-    if log["warning"]:
-        raise CuveeError(f"the transport of {n} rows to {m} atoms did not finish: {log['warning']}; lower `atoms`")
-    atoms = log["v"] - math.fsum(log["v"]) / m
-    return Transport(float(log["cost"]), (costs - atoms).min(axis=1), atoms)
+    solution = solve(given, np.full(m, 1 / m), costs)
+    atoms = solution.potentials - math.fsum(solution.potentials) / m
+    return Transport(solution.value, (costs - atoms).min(axis=1), atoms)
 
 
 def coprime(rows: int, atoms: int) -> int:

@@ -7,10 +7,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from stages.measures.divergence import kl_divergence
+from stages.ngrams import Hashing, Ngrams, hash_ngrams
 from stages.rule import Context
 from stages.target.dsir import Dsir
-from stages.target.dsir.ngrams import Hashing, Ngrams, hash_ngrams
-from stages.target.dsir.weights import Mode, kl_divergence
+from stages.target.dsir.weights import Mode
 
 RUNS = 5
 POOL, DRAWN, HELD_OUT = 4_000, 800, 2_000

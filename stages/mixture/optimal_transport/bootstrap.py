@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from stages.mixture.optimal_transport.atoms import Atoms, Doubles
+from stages.atoms import Atoms, Doubles
 from stages.mixture.optimal_transport.program import Masses, Potentials, minimise
 from stages.noise import uniform_noise
 

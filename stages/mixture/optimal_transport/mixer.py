@@ -10,8 +10,8 @@ from pydantic import Field, field_validator
 
 from schemas.columns import COLUMNS, IMAGE_EMBEDDING
 from schemas.errors import ContractError, CuveeError
+from stages.atoms import Atoms, Doubles, quantise, unit_rows
 from stages.mixer import Floats, Mixer, Mixture, MixtureEvidence
-from stages.mixture.optimal_transport.atoms import Atoms, Doubles, quantise, unit_rows
 from stages.mixture.optimal_transport.bootstrap import intervals
 from stages.mixture.optimal_transport.program import Masses, Optimum, Potentials, minimise
 from stages.mixture.optimal_transport.shares import GRID, gone, learned, shares_of

@@ -10,13 +10,13 @@ no m x b plan inside a general solver. Potentials stay valid for other masses on
 what makes the bootstrap cheap.
 """
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import CuveeError
+from stages.transport.exact import solve_where_held
 
 Doubles = npt.NDArray[np.float64]
 
@@ -29,7 +29,6 @@ RARE = 1e-3
 _LP_TOLERANCES = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
 _SCALE = 1000.0
 """Shares times this go to the solver, whose tolerances are absolute."""
-_PIVOTS = 10_000_000
 _NOTHING = 1e-12
 
 
@@ -66,22 +65,13 @@ class Potentials:
         Raises:
             CuveeError: the transport did not finish.
         """
-        # POT loads every array library it finds; torch alone would take seconds and 400 MB for nothing.
-        os.environ.setdefault("POT_BACKEND_DISABLE_PYTORCH", "1")
-        import ot
-
-        held = np.repeat(shares, self.sizes) * masses.sources
-        rows, columns = np.flatnonzero(held > 0), np.flatnonzero(masses.target > 0)
-        costs = np.ascontiguousarray(self.costs[np.ix_(rows, columns)])
-        mass, wanted = held[rows] / held.sum(), masses.target[columns] / masses.target.sum()
-        _, log = ot.emd(mass, wanted, costs, numItermax=_PIVOTS, log=True)
-        if log["warning"]:
-            raise CuveeError(f"the transport of {costs.shape} atoms did not finish: {log['warning']}; lower `atoms`")
+        columns = np.flatnonzero(masses.target > 0)
+        found = solve_where_held(np.repeat(shares, self.sizes) * masses.sources, masses.target, self.costs)
         # Made tight by c-transforms, so that they bound V also where an atom held nothing.
-        f = (self.costs[:, columns] - log["v"]).min(axis=1)
+        f = (self.costs[:, columns] - found.potentials).min(axis=1)
         self.sources.append(f)
         self.target.append((self.costs - f[:, None]).min(axis=0))
-        return float(log["cost"])
+        return found.value
 
     def slopes(self, masses: Masses) -> Doubles:
         """(cuts, S): V(p) >= slopes @ p for every p on the simplex."""

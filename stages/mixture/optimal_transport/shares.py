@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from schemas.errors import CuveeError
+from stages.atoms import Doubles
 from stages.fit import Fit
-from stages.mixture.optimal_transport.atoms import Doubles
 from stages.mixture.optimal_transport.program import Optimum
 
 GRID = 1_000_000

@@ -10,10 +10,10 @@ import polars as pl
 
 from schemas.columns import CAPTION
 from stages.budget import Mask
+from stages.ngrams import Doubles, Hashing, Ngrams, hash_ngrams
 from stages.rule import Context
-from stages.target.dsir.ngrams import Doubles, Hashing, Ngrams, hash_ngrams
-from stages.target.dsir.tokens import Integers
 from stages.target.dsir.weights import Mode, weigh
+from stages.tokens import Integers
 
 Result = TypeVar("Result")
 

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from stages.budget import Budget, Mask
-from stages.target.dsir.ngrams import Doubles
+from stages.ngrams import Doubles
 from stages.target.dsir.weights import scores, spread
 
 PURPOSE = "dsir"

@@ -7,10 +7,11 @@ import numpy as np
 import polars as pl
 
 from stages.budget import Mask
+from stages.measures.divergence import kl_divergence
 from stages.noise import uniform_noise
 from stages.target.dsir.captions import Pool
-from stages.target.dsir.tokens import Integers
-from stages.target.dsir.weights import folded, kl_divergence
+from stages.target.dsir.weights import folded
+from stages.tokens import Integers
 
 
 @dataclass(frozen=True)

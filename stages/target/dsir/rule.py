@@ -9,16 +9,16 @@ from pydantic import Field, model_validator
 from schemas.columns import CAPTION
 from schemas.errors import CuveeError
 from stages.fit import Fit
+from stages.ngrams import Doubles
 from stages.noise import gumbel_noise
 from stages.rule import Context, drop_lines
 from stages.selector import Ranking, Selector
 from stages.target.dsir.captions import Features, Pool
 from stages.target.dsir.draw import Draw, Lottery
 from stages.target.dsir.evidence import Counted, count_draws
-from stages.target.dsir.ngrams import Doubles
 from stages.target.dsir.targets import TARGET, Target, Targets, read_target
-from stages.target.dsir.tokens import Integers
 from stages.target.dsir.weights import BUCKETS, MIN_LENGTH, SHARPNESS, Mode, log_ratio
+from stages.tokens import Integers
 
 
 class Dsir(Selector):

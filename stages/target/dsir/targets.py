@@ -10,10 +10,10 @@ from pydantic import BeforeValidator, Field
 from schemas.columns import CAPTION
 from schemas.errors import CuveeError
 from stages.budget import Mask
+from stages.ngrams import Ngrams
 from stages.noise import uniform_noise
 from stages.rule import Context
 from stages.target.dsir.captions import Features
-from stages.target.dsir.ngrams import Ngrams
 
 TARGET = "target"
 """The recipe's target; other names are its references."""

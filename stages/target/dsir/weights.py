@@ -6,16 +6,15 @@ from typing import Literal
 
 import numpy as np
 
-from schemas.errors import CuveeError
-from stages.target.dsir.ngrams import Doubles, Ngrams
-from stages.target.dsir.tokens import Integers
+from stages.measures.divergence import frequencies
+from stages.ngrams import Doubles, Ngrams
+from stages.tokens import Integers
 
 Mode = Literal["caption", "exact"]
 FLOOR = 1e-8
 """Added to both probabilities before the logarithm, as published."""
 SHARPNESS = 4.0
 """Standard deviation of per-token scores; Gumbel noise has 1.28."""
-PSEUDO_COUNT = 0.1
 YARDSTICK = 10_000
 """Buckets that divergences are measured in at most: pseudo-counts in more would drown the n-grams of a small draw."""
 BUCKETS: dict[Mode, int] = {"caption": 2**18, "exact": 10_000}
@@ -45,8 +44,8 @@ def log_ratio(target: Integers, pool: Integers, mode: Mode, smoothing: float | N
     no better than a random draw for 100 captions.
     """
     extra = SMOOTHING[mode] if smoothing is None else smoothing
-    q = _frequencies(pool, 0.0)
-    p = _frequencies(target, extra) if mode == "exact" else (_frequencies(target, 0.0) + extra * q) / (1 + extra)
+    q = frequencies(pool, 0.0)
+    p = frequencies(target, extra) if mode == "exact" else (frequencies(target, 0.0) + extra * q) / (1 + extra)
     return np.log(p + FLOOR) - np.log(q + FLOOR)
 
 
@@ -89,20 +88,3 @@ def scores(log: Doubles, sharpness: float | None, deviation: float | None = None
 def folded(counts: Integers) -> Integers:
     """A histogram (B,) in min(B, 10,000) buckets."""
     return np.bincount(np.arange(len(counts)) % YARDSTICK, counts).astype(np.int64)
-
-
-def kl_divergence(target: Integers, other: Integers) -> float:
-    """KL(target || other) >= 0 in nats between two histograms (B,), each with 0.1 pseudo-counts per bucket.
-
-    Without them a bucket that `other` lacks would count for as much as the floor of the logarithm is low.
-    """
-    p, q = _frequencies(target, PSEUDO_COUNT), _frequencies(other, PSEUDO_COUNT)
-    return float(np.sum(p * np.log(p / q)))
-
-
-def _frequencies(counts: Integers, extra: float) -> Doubles:
-    total = counts.sum() + extra * len(counts)
-    if total <= 0:
-        raise CuveeError("dsir found no n-gram to count; the pool or the target has no caption with a token")
-    frequencies: Doubles = (counts + extra) / total
-    return frequencies

@@ -43,12 +43,13 @@ def test_tiles(view: ReportView) -> None:
         "quarantined": ("2", ""),
         "conservation": ("holds", "good"),
         "exported": ("200", ""),
+        "selectors": ("3", ""),
         "target distance": ("0.410", "good"),
         "curated − raw": ("−0.30", "good"),
         "checks passed": ("1 of 1", "good"),
     }
     assert "most: near_duplicate" in [tile.detail for tile in tiles(view)]
-    short = tiles(replace(view, exported=None, mixture=None, training=None, checks=()))
+    short = tiles(replace(view, exported=None, mixture=None, training=None, comparison=None, checks=()))
     assert len(short) == 5
     failed = tiles(replace(view, checks=(*view.checks, Check("twins found", "1 of 2", "all", False))))[-1]
     assert (failed.value, failed.detail, failed.tone) == ("1 of 2", "failed: twins found", "bad")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.mixture.optimal_transport.atoms import Atoms
+from stages.atoms import Atoms
 from stages.mixture.optimal_transport.bootstrap import intervals, resampled
 from stages.mixture.optimal_transport.program import Potentials
 

@@ -13,13 +13,15 @@ from pydantic import ValidationError
 from ray import cloudpickle
 
 from schemas.errors import CuveeError
+from stages import ngrams
 from stages.budget import Budget
+from stages.measures.divergence import kl_divergence
+from stages.ngrams import bucket, hash_ngrams
 from stages.noise import gumbel_noise
 from stages.rule import DROPPED_SCHEMA, Context, Verdict, in_order
-from stages.target.dsir import Dsir, ngrams
+from stages.target.dsir import Dsir
 from stages.target.dsir.draw import one_ranking, rows_per_target
-from stages.target.dsir.ngrams import bucket, hash_ngrams
-from stages.target.dsir.weights import folded, kl_divergence, log_ratio, log_weights, scores
+from stages.target.dsir.weights import folded, log_ratio, log_weights, scores
 
 REFERENCE = json.loads((Path(__file__).parent / "dsir_reference.json").read_text())
 CHARACTERS = st.characters(exclude_categories=["Cs"])  # a lone surrogate is no UTF-8, so no caption holds one

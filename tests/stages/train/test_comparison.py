@@ -89,3 +89,17 @@ def test_paired_interval_is_students() -> None:
     assert found["mean"] == 2.0 and found["per_seed"] == [1.0, 2.0, 3.0]
     assert found["high"] - 2.0 == pytest.approx(2.484138, abs=1e-5)
     assert paired([1.0], [0.5]) == {"mean": 0.5, "low": None, "high": None, "per_seed": [0.5]}
+
+
+def test_differences_may_be_from_a_named_arm():
+    names = ("chance", "one", "other")
+    losses = {"chance": (3.0, 3.2, 3.1), "one": (2.9, 3.0, 3.0), "other": (3.5, 3.6, 3.7)}
+    facts = {"samples": 1, "distinct_images": 1, "unusable": {}, "evaluation": {}, "curve": []}
+    results = [
+        {**facts, "arm": arm, "seed": seed, "metrics": {"nll_per_token": losses[arm][seed]}}
+        for arm in names
+        for seed in range(3)
+    ]
+    said = summary(results, names, against="chance")["differences"]
+    assert [(line["left"], line["right"]) for line in said] == [("one", "chance"), ("other", "chance")]
+    assert said[0]["per_seed"] == pytest.approx([-0.1, -0.2, -0.1]) and said[1]["low"] > 0 > said[0]["mean"]

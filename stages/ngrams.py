@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from stages.target.dsir.tokens import Integers, Tokens, tokenise
+from stages.tokens import Integers, Tokens, tokenise
 
 Doubles = npt.NDArray[np.float64]
 Buckets = npt.NDArray[np.int32]

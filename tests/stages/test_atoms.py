@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.mixture.optimal_transport.atoms import ROWS_PER_ATOM, quantise
+from stages.atoms import ROWS_PER_ATOM, quantise
 
 
 def clusters(seed: int, per_cluster: int = 40):

@@ -1,0 +1,1 @@
+"""How far a selection is from another, from the target and from sameness, whatever method made it."""
