@@ -1,6 +1,6 @@
 """Selectors: CPU seconds by number of rows on generated score tables, and what they find in the real pool.
 
-python -m bench.selectors [--rows 10000 100000 1000000] [--shared SHARED]; one process, one thread, the scores already
+python -m bench.selecting [--rows 10000 100000 1000000] [--shared SHARED]; one process, one thread, the scores already
 there. Beside `m4` the same program over rows instead of patterns, by HiGHS, for its linear part: `most_rows`.
 """
 
