@@ -3,14 +3,16 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import polars as pl
 import pyarrow as pa
 import xxhash
 
 from stages.fitted_stage import FittedStage
 from stages.stage import Stage
+
+if TYPE_CHECKING:
+    import polars as pl
 
 SLICE_BYTES = 64 << 20
 """Bytes of images and text after which a slice ends; batches are cut inside slices, so it is part of every address."""
@@ -109,8 +111,10 @@ def sample_uid(source: str, key: str | None, content: str | None, occurrence: in
     return xxhash.xxh3_128_hexdigest(facts.encode())
 
 
-def sample_uids(facts: pl.DataFrame) -> pl.Series:
+def sample_uids(facts: "pl.DataFrame") -> "pl.Series":
     """(n,) `sample_uid` of every line of (source, key, content, occurrence), most of them without Python's JSON."""
+    import polars as pl
+
     sources = {source: json.dumps(source) for source in facts["source"].unique()}
     source = pl.col("source").replace_strict(sources, return_dtype=pl.String)
     text = pl.format('[{}, "{}", "{}", {}]', source, "key", "content", "occurrence")

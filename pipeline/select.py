@@ -41,8 +41,6 @@ class Decision:
     """Where its fit lies, for run.json; None for a rule that learns nothing."""
     merges_captions: bool = False
     """The captions of what it dropped go to `duplicate_of`."""
-    cost: float = 0.0
-    """Wall seconds when it was judged, in this run or in an earlier one."""
 
     @property
     def n_kept(self) -> int:
@@ -202,11 +200,10 @@ def decide(
     reused = folder.exists()
     if not reused:
         verdict = _judged(chosen, rule, pin, resolved.recipe.seed if seed is None else seed)
-        write_verdict(verdict, folder, time.perf_counter() - began)
+        write_verdict(verdict, folder)
     fit = fit_line(folder, resolved.fit_key(rule), pin)
-    verdict, cost = read_verdict(folder), judging_seconds(folder)
-    facts = len(chosen.survivors), time.perf_counter() - began, reused, fit, rule.merges_captions(), cost
-    return Decision(name, rule.kind, verdict, *facts)
+    facts = len(chosen.survivors), time.perf_counter() - began, reused, fit, rule.merges_captions()
+    return Decision(name, rule.kind, read_verdict(folder), *facts)
 
 
 def _judged(chosen: Selected, rule: Rule, pin: Pin | None, seed: int) -> Verdict:
@@ -289,8 +286,8 @@ def _fold(chosen: Selected, decision: Decision) -> None:
         raise CuveeError(f"{decision.name} leaves nothing of {decision.n_in} samples; loosen it or the rules before it")
 
 
-def write_verdict(verdict: Verdict, folder: Path, seconds: float) -> None:
-    """Store a verdict, and how long judging took, as a folder that appears whole."""
+def write_verdict(verdict: Verdict, folder: Path) -> None:
+    """Store a verdict as a folder that appears whole."""
     temporary = folder.parent / f".writing-{folder.name}-{uuid.uuid4().hex[:8]}"
     temporary.mkdir(parents=True)
     verdict.dropped.sort("uid").write_parquet(temporary / "dropped.parquet")
@@ -299,7 +296,6 @@ def write_verdict(verdict: Verdict, folder: Path, seconds: float) -> None:
     if verdict.scores is not None:
         verdict.scores.sort("uid").write_parquet(temporary / "scores.parquet")
     write_json(rounded(verdict.evidence), temporary / "evidence.json")
-    write_json({"seconds": round(seconds, 6)}, temporary / "cost.json")
     if verdict.fit is not None:
         write_fit(verdict.fit, temporary)
     try:
@@ -314,9 +310,3 @@ def read_verdict(folder: Path) -> Verdict:
     weights, scores = (pl.read_parquet(path) if path.exists() else None for path in named)
     evidence: dict[str, Any] = read_json(folder / "evidence.json")
     return Verdict(pl.read_parquet(folder / "dropped.parquet"), weights, scores, evidence)
-
-
-def judging_seconds(folder: Path) -> float:
-    """What `write_verdict` was told; 0 where nobody had measured it yet."""
-    path = folder / "cost.json"
-    return float(read_json(path)["seconds"]) if path.exists() else 0.0

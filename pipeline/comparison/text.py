@@ -54,7 +54,9 @@ def _measures(facts: Mapping[str, Any]) -> Table:
     table.add_row("(all)", str(facts["pool"]["kept"]), *(format(facts["pool"][n], MEASURES[n][1]) for n in names))
     for selector, line in facts["selectors"].items():
         values = [_value(line, name) for name in names] + (_gain(trained, selector) if trained else [])
-        table.add_row(selector, str(line["kept"]), *values, f"{line['seconds']:.2f}")
+        table.add_row(
+            selector, str(line["kept"]), *values, "-" if line["seconds"] is None else f"{line['seconds']:.2f}"
+        )
     return table
 
 
