@@ -18,7 +18,9 @@ def normal_form(caption: str) -> str:
     found by insertion, in quadratic time.
     """
     if caption.isascii() and caption.isprintable():
-        return " ".join(caption.lower().split())
+        lower = caption.lower()
+        spaced = "  " in lower or lower[:1] == " " or lower[-1:] == " "  # the only white space that is printable
+        return " ".join(lower.split()) if spaced else lower
     shown = "".join(letter for letter in caption if letter.isspace() or not _invisible(letter))
     shown = _mark_runs()(r"\g<0>" + JOINER, shown)
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFD", shown).casefold())

@@ -4,15 +4,14 @@ A text is a sequence of symbols: its characters, or its words. An n-gram's hash 
 n-gram is ever spelled: h(s1 .. sn) = h(s1 .. sn-1) x odd + h(sn) modulo 2^64, then scrambled.
 """
 
-from collections import defaultdict
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from functools import cache
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
 Hashes = npt.NDArray[np.uint64]
 Integers = npt.NDArray[np.int64]
@@ -63,7 +62,7 @@ class Shingles:
 
 
 def shingles(texts: Sequence[str], cut: Cut) -> Shingles:
-    """Hashes of the n-grams, repeats included; for several sizes one size after the other inside each text."""
+    """Hashes of the n-grams of texts in normal form, repeats included; inside a text one size after the other."""
     symbols, lengths = (_characters if cut.unit == "char" else _words)(texts, min(cut.sizes))
     found = [_windows(symbols, lengths, size) for size in cut.sizes]
     if len(found) == 1:
@@ -102,20 +101,35 @@ def scrambled(hashes: Hashes) -> Hashes:
 
 def _characters(texts: Sequence[str], least: int) -> tuple[Hashes, Integers]:
     filled = [text.ljust(least, FILLER) if 0 < len(text) < least else text for text in texts]
-    codes = np.frombuffer("".join(filled).encode("utf-32-le", "surrogatepass"), np.uint32)
-    lengths = np.fromiter(map(len, filled), np.int64, len(filled))
-    return scrambled((codes + np.uint32(1)) * MULTIPLIER), lengths
+    return _letters()[_codes("".join(filled))], np.fromiter(map(len, filled), np.int64, len(filled))
 
 
 def _words(texts: Sequence[str], least: int) -> tuple[Hashes, Integers]:
-    split = [text.split() for text in texts]
-    filled = [words + [FILLER] * (least - len(words)) if words else words for words in split]
-    numbers: defaultdict[str, int] = defaultdict()
-    numbers.default_factory = numbers.__len__  # an unseen word gets the next number
-    lengths = np.fromiter(map(len, filled), np.int64, len(filled))
-    used = np.fromiter(map(numbers.__getitem__, chain.from_iterable(filled)), np.int64, int(lengths.sum()))
-    hashes = (xxhash.xxh3_64_intdigest(word.encode(errors="surrogatepass")) for word in numbers)
-    return np.fromiter(hashes, np.uint64, len(numbers))[used], lengths
+    """A word is hashed to the sum of its letters' numbers, each times a number for its place in the word, scrambled."""
+    codes = _codes(" ".join(texts))
+    inside = codes != ord(" ")
+    edges = np.flatnonzero(np.diff(inside, prepend=False, append=False))
+    sizes = edges[1::2] - edges[::2]
+    begin = np.cumsum(sizes) - sizes
+    place = np.arange(int(sizes.sum())) - np.repeat(begin, sizes)
+    weights = scrambled(np.arange(1, sizes.max(initial=0) + 1).astype(np.uint64)) | np.uint64(1)
+    letters = _letters()[codes[inside]] * weights[place]
+    hashes = scrambled(np.add.reduceat(letters, begin)) if len(begin) else letters
+    counts = np.fromiter((len(text) > 0 and text.count(" ") + 1 for text in texts), np.int64, len(texts))
+    filled = np.where(counts > 0, np.maximum(counts, least), 0)
+    symbols = np.full(int(filled.sum()), _letters()[ord(FILLER)], np.uint64)
+    symbols[ranges(np.cumsum(filled) - filled, counts)] = hashes
+    return symbols, filled
+
+
+def _codes(text: str) -> npt.NDArray[np.uint32]:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+@cache
+def _letters() -> Hashes:
+    """A number for each code point."""
+    return scrambled(np.arange(1, sys.maxunicode + 2).astype(np.uint64) * MULTIPLIER)
 
 
 def _windows(symbols: Hashes, lengths: Integers, size: int) -> Shingles:

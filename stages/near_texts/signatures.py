@@ -87,11 +87,12 @@ def matrices(counts: Integers) -> Iterator[tuple[Integers, Integers]]:
 
 
 def _affine(window: Any, a: Any, b: Any) -> Any:
-    lowest, permuted = np.empty((len(a), window.shape[1]), np.uint32), np.empty_like(window)
-    for k, into in enumerate(lowest):
-        np.multiply(window, a[k], out=permuted)
-        permuted += b[k]
-        permuted.min(axis=0, out=into)
+    lowest = np.empty((len(a), window.shape[1]), np.uint32)
+    step = max(CELLS // window.size, 1)  # so many permutations at a time
+    for at in range(0, len(a), step):
+        permuted = window * a[at : at + step, None, None]
+        permuted += b[at : at + step, None, None]
+        np.minimum.reduce(permuted, axis=1, out=lowest[at : at + step])
     return lowest
 
 

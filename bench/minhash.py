@@ -1,0 +1,200 @@
+"""`minhash_captions` beside a datasketch loop: CPU seconds for the same captions, what each finds, and how ours grows.
+
+    OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 python -m bench.minhash [--runs 5] [--grow 100000 1000000]
+
+20,000 captions of 12 to 60 made-up words, Zipf-distributed: 16,000 are mutually far apart, 4,000 are copies of one of
+them each, with so many words replaced that the Jaccard indices of the pairs' word bigrams spread over 0.5 to 1. The
+loop is `MinHash.update_batch`, `MinHashLSH.query`, `insert` if nothing was found; what the query finds is dropped. It
+runs as its documentation writes it, `MinHash(num_perm=128)`, and with one set of permutations given to all. All go
+through the captions in one order, in one process with one thread, rounds alternate.
+Growth: captions of 4 to 19 words, a fifth of them copies with one word replaced, each size in a process of its own.
+"""
+
+import argparse
+import itertools
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from math import log10
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from stages.duplicates.minhash_captions import MinHashCaptions
+from stages.near_texts import Cut, jaccards
+from stages.rule import Context
+
+CAPTIONS, COPIES = 20_000, 4_000
+THRESHOLD, PERMUTATIONS = 0.7, 128
+BIGRAMS = Cut("word", (2,))
+VOCABULARY = 50_000
+RANGES = ((0.8, 0.9), (0.8, 1.01), (0.9, 1.01), (0.7, 0.8))
+
+
+class Writer:
+    """Writes captions of made-up words, frequent ones first."""
+
+    def __init__(self, seed: int) -> None:
+        self.noise = np.random.Generator(np.random.Philox(seed))
+        letters, lengths = list("etaoinshrdlucmfwypvbgk"), self.noise.integers(2, 11, VOCABULARY)
+        self.words = np.array(["".join(self.noise.choice(letters, length)) for length in lengths])
+        frequency = 1 / np.arange(10, VOCABULARY + 10)
+        self.up_to = np.cumsum(frequency / frequency.sum())
+
+    def drawn(self, n: int) -> list[str]:
+        """Words, as often as they are in the language."""
+        places = np.searchsorted(self.up_to, self.noise.random(n))
+        return list(self.words[np.minimum(places, VOCABULARY - 1)])
+
+    def captions(self, n: int, shortest: int, longest: int) -> list[list[str]]:
+        """Their words; lengths are uniform."""
+        lengths = self.noise.integers(shortest, longest + 1, n)
+        return [words.tolist() for words in np.split(np.array(self.drawn(int(lengths.sum()))), np.cumsum(lengths)[:-1])]
+
+    def copy(self, words: list[str], replaced: int) -> list[str]:
+        """The same with other words in so many places."""
+        made = list(words)
+        for place in self.noise.choice(len(words), replaced, replace=False):
+            made[place] = self.drawn(1)[0]
+        return made
+
+
+def planted() -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Captions, and the places of the pairs that were planted, in a random order."""
+    writer = Writer(1)
+    texts = writer.captions(CAPTIONS - COPIES, 12, 60)
+    for words in texts[:COPIES]:
+        index = writer.noise.uniform(0.5, 1)  # k words replaced leave about n - 2 k of n bigrams in common
+        texts.append(writer.copy(words, round(len(words) * (1 - index) / (1 + index) / 2)))
+    order = writer.noise.permutation(CAPTIONS)
+    place = np.argsort(order)
+    pairs = np.sort(np.stack([place[:COPIES], place[CAPTIONS - COPIES :]]), axis=0)
+    return [" ".join(texts[at]) for at in order], pairs[0], pairs[1]
+
+
+def loop(texts: list[str], *, share: bool) -> tuple[float, set[int]]:
+    """CPU seconds and places dropped by datasketch; `share` gives all signatures one set of permutations."""
+    from datasketch import MinHash, MinHashLSH
+
+    lsh = MinHashLSH(threshold=THRESHOLD, num_perm=PERMUTATIONS)
+    shared = MinHash(PERMUTATIONS).permutations if share else None
+    dropped = set()
+    began = time.process_time()
+    for place, text in enumerate(texts):
+        words = text.split()
+        minhash = MinHash(PERMUTATIONS, permutations=shared, scheme="affine32")
+        minhash.update_batch([f"{a} {b}".encode() for a, b in itertools.pairwise(words)])
+        if lsh.query(minhash):
+            dropped.add(place)
+        else:
+            lsh.insert(place, minhash, check_duplication=False)
+    return time.process_time() - began, dropped
+
+
+def ours(texts: list[str], **settings: Any) -> tuple[float, set[int]]:
+    """The same by the rule, from captions to its verdict with the evidence."""
+    rows = pl.DataFrame({"uid": [f"{at:07d}" for at in range(len(texts))], "source": "s", "caption": texts})
+    rule = MinHashCaptions(kind="minhash_captions", threshold=THRESHOLD, **settings)
+    began = time.process_time()
+    verdict = rule.judge(rows.lazy(), Context(0))
+    return time.process_time() - began, set(verdict.dropped["uid"].cast(pl.Int64))
+
+
+def quality(dropped: set[int], first: np.ndarray, second: np.ndarray, index: np.ndarray) -> list[str]:
+    """Recall per range of J, and the share of drops whose planted partner reaches the threshold."""
+    gone = np.array([one in dropped or other in dropped for one, other in zip(first, second, strict=True)])
+    recalls = [f"{gone[(index >= low) & (index < high)].mean():.3f}" for low, high in RANGES]
+    partner = dict(zip([*first, *second], [*index, *index], strict=True))
+    return [*recalls, f"{np.mean([partner.get(place, 0) >= THRESHOLD for place in dropped]):.3f}"]
+
+
+def compare(runs: int) -> None:
+    """One line of Markdown per method."""
+    texts, first, second = planted()
+    index = jaccards(texts, first, second, BIGRAMS)
+    bigrams: dict[str, Any] = {"ngrams": "word", "sizes": (2,)}
+    methods: dict[str, Callable[[], tuple[float, set[int]]]] = {
+        "datasketch loop": lambda: loop(texts, share=False),
+        "the same, permutations shared": lambda: loop(texts, share=True),
+        "word bigrams": lambda: ours(texts, **bigrams),
+        "word bigrams, `compat: affine32`": lambda: ours(texts, compat="affine32", **bigrams),
+        "character trigrams (default)": lambda: ours(texts),
+    }
+    for method in methods.values():
+        method()  # imports, permutations
+    taken: dict[str, list[float]] = {name: [] for name in methods}
+    found = {}
+    for _ in range(runs):
+        for name, method in methods.items():
+            seconds, found[name] = method()
+            taken[name].append(seconds)
+    middle = {name: statistics.median(each) for name, each in taken.items()}
+    print("| method | CPU s | captions/s | times as fast | J 0.8-0.9 | J >= 0.8 | J >= 0.9 | J 0.7-0.8 | precision |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for name, seconds in middle.items():
+        ratio = middle["datasketch loop"] / seconds
+        shares = quality(found[name], first, second, index) if "character" not in name else ["-"] * 5
+        print(f"| {name} | {seconds:.2f} | {len(texts) / seconds:,.0f} | {ratio:.1f} | {' | '.join(shares)} |")
+
+
+def write_growing(path: Path, n: int) -> None:
+    """n captions as a score table."""
+    writer = Writer(2)
+    texts = writer.captions(n - n // 5, 4, 19)
+    texts += [writer.copy(texts[at], 1) for at in writer.noise.integers(0, len(texts), n // 5)]
+    captions = [" ".join(texts[at]) for at in writer.noise.permutation(n)]
+    pl.DataFrame({"uid": [f"{at:032d}" for at in range(n)], "source": "s", "caption": captions}).write_parquet(path)
+
+
+def judge_file(path: Path) -> dict[str, float]:
+    """CPU seconds of the rule over a table on disk, and this process's peak memory."""
+    warm = pl.LazyFrame({"uid": ["0"], "source": ["s"], "caption": ["a cat"]})
+    rule = MinHashCaptions(kind="minhash_captions")
+    rule.judge(warm, Context(0))
+    began = time.process_time()
+    verdict = rule.judge(pl.scan_parquet(path), Context(0))
+    seconds = time.process_time() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": seconds, "peak_mb": peak, "dropped": len(verdict.dropped)}
+
+
+def grow(sizes: list[int], runs: int) -> None:
+    """One line of Markdown per size, and the exponent between the first and the last."""
+    seconds = []
+    print("| captions | CPU s | captions/s | peak MB of the process | dropped |\n| --- | --- | --- | --- | --- |")
+    with tempfile.TemporaryDirectory() as folder:
+        for n in sizes:
+            path = Path(folder) / f"{n}.parquet"
+            write_growing(path, n)
+            command = [sys.executable, "-m", "bench.minhash", "--judge", str(path)]
+            told = [json.loads(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(runs)]
+            seconds.append(statistics.median(each["seconds"] for each in told))
+            peak = max(each["peak_mb"] for each in told)
+            print(f"| {n:,} | {seconds[-1]:.2f} | {n / seconds[-1]:,.0f} | {peak:,.0f} | {told[0]['dropped']:,} |")
+    print(f"exponent: {log10(seconds[-1] / seconds[0]) / log10(sizes[-1] / sizes[0]):.2f}")
+
+
+def main() -> None:
+    """Compare, then grow."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--runs", type=int, default=5)
+    options.add_argument("--grow", type=int, nargs="*", default=[100_000, 1_000_000])
+    options.add_argument("--judge", type=Path, help=argparse.SUPPRESS)
+    given = options.parse_args()
+    if given.judge:
+        print(json.dumps(judge_file(given.judge)))
+        return
+    compare(given.runs)
+    if given.grow:
+        grow(given.grow, min(given.runs, 3))
+
+
+if __name__ == "__main__":
+    main()
