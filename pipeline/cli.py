@@ -303,8 +303,11 @@ def _done(resolve_recipe: Any, job: "Job", address: str | None, workers: int | N
 
 
 def _with_progress(work: Any) -> Any:
-    """Run `work` with a live line on stderr; quiet where stderr is no terminal."""
-    with _bar() as progress:
+    """Run `work` with a live line on stderr; quiet where stderr is no terminal.
+
+    Meanwhile stdout is closed to others: Ray prints there when it tries a dead worker's task again.
+    """
+    with contextlib.redirect_stdout(sys.stderr), _bar() as progress:
         return work(progress)
 
 
