@@ -101,7 +101,7 @@ def loop(texts: list[str], *, share: bool) -> tuple[float, set[int]]:
 def ours(texts: list[str], **settings: Any) -> tuple[float, set[int]]:
     """The same by the rule, from captions to its verdict with the evidence."""
     rows = pl.DataFrame({"uid": [f"{at:07d}" for at in range(len(texts))], "source": "s", "caption": texts})
-    rule = MinHashCaptions(kind="minhash_captions", threshold=THRESHOLD, **settings)
+    rule = MinHashCaptions.model_validate({"threshold": THRESHOLD, **settings})
     began = time.process_time()
     verdict = rule.judge(rows.lazy(), Context(0))
     return time.process_time() - began, set(verdict.dropped["uid"].cast(pl.Int64))
@@ -156,7 +156,7 @@ def write_growing(path: Path, n: int) -> None:
 def judge_file(path: Path) -> dict[str, float]:
     """CPU seconds of the rule over a table on disk, and this process's peak memory."""
     warm = pl.LazyFrame({"uid": ["0"], "source": ["s"], "caption": ["a cat"]})
-    rule = MinHashCaptions(kind="minhash_captions")
+    rule = MinHashCaptions.model_validate({})
     rule.judge(warm, Context(0))
     began = time.process_time()
     verdict = rule.judge(pl.scan_parquet(path), Context(0))
