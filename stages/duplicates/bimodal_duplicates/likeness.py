@@ -8,6 +8,7 @@ import polars as pl
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from schemas.columns import CAPTION, GREY_DEVIATION, IMAGE_EMBEDDING, IMAGE_HASH, PHASH, PHASH_TURNED
+from schemas.errors import ContractError
 from stages.duplicates.bimodal_duplicates.alike import Alike, classes_of, nothing_alike, with_pairs
 from stages.hamming import close_pairs, close_turned_pairs, similarity
 from stages.near_texts import MinHash
@@ -39,11 +40,11 @@ class Likeness(BaseModel):
 
     def columns(self) -> tuple[str, ...]:
         """What it reads."""
-        raise NotImplementedError
+        raise ContractError(f"{type(self).__name__} does not implement columns()")
 
     def alike(self, given: Rows) -> tuple[Alike, Vectors | None]:
         """Which rows are alike; and the centroids, if any were needed."""
-        raise NotImplementedError
+        raise ContractError(f"{type(self).__name__} does not implement alike()")
 
 
 class ExactImages(Likeness):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from schemas.errors import ContractError
 from stages.duplicates.bimodal_duplicates.alike import Alike, Partners, Places
 
 Doubles = npt.NDArray[np.float64]
@@ -36,11 +37,11 @@ class Kept:
 
     def keep(self, row: int, image: int, caption: int) -> None:
         """Remember a kept row with the classes of its image and caption."""
-        raise NotImplementedError
+        raise ContractError(f"{type(self).__name__} does not implement keep()")
 
     def first_like(self, images: Partners, captions: Partners) -> Found | None:
         """The first kept row that is like one with these partners."""
-        raise NotImplementedError
+        raise ContractError(f"{type(self).__name__} does not implement first_like()")
 
 
 @dataclass
