@@ -47,7 +47,7 @@ class MinHashCaptions(Rule):
     kind: Literal["minhash_captions"] = "minhash_captions"
     column: Annotated[str, AfterValidator(_text_name)] = CAPTION.name
     threshold: float = Field(0.7, ge=0.3, le=1)
-    """With character trigrams 0.7 finds 83 % of edited web captions and few that only share a template; bench/."""
+    """With character trigrams 0.7 finds most edited web captions and few that only share a template."""
     ngrams: Literal["char", "word"] = "char"
     sizes: tuple[Annotated[int, Field(ge=1, le=LONGEST_NGRAM)], ...] = Field((3,), min_length=1, max_length=4)
     """n of the n-grams, e.g. [1, 2]. A caption shorter than the shortest is one n-gram by itself."""
