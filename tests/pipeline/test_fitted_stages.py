@@ -244,7 +244,7 @@ def test_pinned_fits_score_a_grown_pool_as_the_pinned_run_would(made: Made) -> N
     first = ran(recipe)
     for home in (recipe, fresh):
         grow(home)
-        place = first.name if home == recipe else f"../one/work/runs/{first.name}"
+        place = first.name if home == recipe else "/".join(("..", "one", "work", "runs", first.name))
         home.write_text(home.read_text() + f"fits: {place}\n")
     assert "above: 1 shards not seen before" in plan_text(estimate(resolve(recipe)))
     second = ran(recipe)
