@@ -5,7 +5,8 @@
 20,000 captions of 12 to 60 made-up words, Zipf-distributed: 16,000 are mutually far apart, 4,000 are copies of one of
 them each, with so many words replaced that the Jaccard indices of the pairs' word bigrams spread over 0.5 to 1. The
 loop is `MinHash.update_batch`, `MinHashLSH.query`, `insert` if nothing was found; what the query finds is dropped. It
-runs as its documentation writes it, `MinHash(num_perm=128)`, and with one set of permutations given to all. All go
+runs as its documentation writes it, `MinHash(num_perm=128)`, and with one set of permutations given to all. Each side
+cuts captions into word bigrams and into character trigrams, and is held against the loop that cuts alike. All go
 through the captions in one order, in one process with one thread, rounds alternate.
 Growth: captions of 4 to 19 words, a fifth of them copies with one word replaced, each size in a process of its own.
 """
@@ -32,8 +33,10 @@ from stages.rule import Context
 
 CAPTIONS, COPIES = 20_000, 4_000
 THRESHOLD, PERMUTATIONS = 0.7, 128
-BIGRAMS = Cut("word", (2,))
+BIGRAMS, TRIGRAMS = Cut("word", (2,)), Cut("char", (3,))
+CUTS = {"word bigrams": BIGRAMS, "character trigrams": TRIGRAMS}
 VOCABULARY = 50_000
+LOOP, SHARING = "datasketch loop", "the same, permutations shared"
 RANGES = ((0.8, 0.9), (0.8, 1.01), (0.9, 1.01), (0.7, 0.8))
 
 
@@ -78,18 +81,28 @@ def planted() -> tuple[list[str], np.ndarray, np.ndarray]:
     return [" ".join(texts[at]) for at in order], pairs[0], pairs[1]
 
 
-def loop(texts: list[str], *, share: bool) -> tuple[float, set[int]]:
+def words_of(text: str) -> list[bytes]:
+    """Word bigrams as a user of datasketch cuts them."""
+    return [f"{a} {b}".encode() for a, b in itertools.pairwise(text.split())]
+
+
+def letters_of(text: str) -> list[bytes]:
+    """Character trigrams likewise."""
+    return [text[at : at + 3].encode() for at in range(len(text) - 2)]
+
+
+def loop(texts: list[str], cut: Cut, *, share: bool) -> tuple[float, set[int]]:
     """CPU seconds and places dropped by datasketch; `share` gives all signatures one set of permutations."""
     from datasketch import MinHash, MinHashLSH
 
     lsh = MinHashLSH(threshold=THRESHOLD, num_perm=PERMUTATIONS)
     shared = MinHash(PERMUTATIONS).permutations if share else None
+    ngrams = words_of if cut == BIGRAMS else letters_of
     dropped = set()
     began = time.process_time()
     for place, text in enumerate(texts):
-        words = text.split()
         minhash = MinHash(PERMUTATIONS, permutations=shared, scheme="affine32")
-        minhash.update_batch([f"{a} {b}".encode() for a, b in itertools.pairwise(words)])
+        minhash.update_batch(ngrams(text))
         if lsh.query(minhash):
             dropped.add(place)
         else:
@@ -117,30 +130,36 @@ def quality(dropped: set[int], first: np.ndarray, second: np.ndarray, index: np.
 def compare(runs: int) -> None:
     """One line of Markdown per method."""
     texts, first, second = planted()
-    index = jaccards(texts, first, second, BIGRAMS)
-    bigrams: dict[str, Any] = {"ngrams": "word", "sizes": (2,)}
-    methods: dict[str, Callable[[], tuple[float, set[int]]]] = {
-        "datasketch loop": lambda: loop(texts, share=False),
-        "the same, permutations shared": lambda: loop(texts, share=True),
-        "word bigrams": lambda: ours(texts, **bigrams),
-        "word bigrams, `compat: affine32`": lambda: ours(texts, compat="affine32", **bigrams),
-        "character trigrams (default)": lambda: ours(texts),
-    }
-    for method in methods.values():
-        method()  # imports, permutations
-    taken: dict[str, list[float]] = {name: [] for name in methods}
+    index = {name: jaccards(texts, first, second, cut) for name, cut in CUTS.items()}
+    methods = {(cut, name): method for cut in CUTS for name, method in methods_of(texts, CUTS[cut]).items()}
+    for run in methods.values():
+        run()  # imports, permutations
+    taken: dict[tuple[str, str], list[float]] = {name: [] for name in methods}
     found = {}
     for _ in range(runs):
-        for name, method in methods.items():
-            seconds, found[name] = method()
+        for name, run in methods.items():
+            seconds, found[name] = run()
             taken[name].append(seconds)
     middle = {name: statistics.median(each) for name, each in taken.items()}
-    print("| method | CPU s | captions/s | times as fast | J 0.8-0.9 | J >= 0.8 | J >= 0.9 | J 0.7-0.8 | precision |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-    for name, seconds in middle.items():
-        ratio = middle["datasketch loop"] / seconds
-        shares = quality(found[name], first, second, index) if "character" not in name else ["-"] * 5
-        print(f"| {name} | {seconds:.2f} | {len(texts) / seconds:,.0f} | {ratio:.1f} | {' | '.join(shares)} |")
+    heads = ("n-grams", "method", "CPU s", "captions/s", "times as fast as the loop", "as the sharing loop")
+    print(f"| {' | '.join(heads)} | J 0.8-0.9 | J >= 0.8 | J >= 0.9 | J 0.7-0.8 | precision |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for (cut, method), seconds in middle.items():
+        ratios = [f"{middle[cut, peer] / seconds:.1f}" for peer in (LOOP, SHARING)]
+        shares = quality(found[cut, method], first, second, index[cut])
+        numbers = [f"{seconds:.2f}", f"{len(texts) / seconds:,.0f}", *ratios, *shares]
+        print(f"| {cut} | {method} | {' | '.join(numbers)} |")
+
+
+def methods_of(texts: list[str], cut: Cut) -> dict[str, Callable[[], tuple[float, set[int]]]]:
+    """What is timed, for one way to cut."""
+    given: dict[str, Any] = {"ngrams": cut.unit, "sizes": cut.sizes}
+    return {
+        LOOP: lambda: loop(texts, cut, share=False),
+        SHARING: lambda: loop(texts, cut, share=True),
+        "`minhash_captions`": lambda: ours(texts, **given),
+        "the same, `compat: affine32`": lambda: ours(texts, compat="affine32", **given),
+    }
 
 
 def write_growing(path: Path, n: int) -> None:

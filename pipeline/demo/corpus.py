@@ -57,14 +57,14 @@ def write_corpus(folder: Path, *, pairs: int = 3000, seed: int = 0, plants: bool
     settings: dict[str, object] = {"version": VERSION, "pairs": pairs, "seed": seed, "plants": plants}
     if pairs < FEWEST_PAIRS:
         raise CuveeError(f"a demo corpus of {pairs} pairs is too small for its plants; ask for {FEWEST_PAIRS} or more")
-    if _is_there(folder, settings):
+    if is_there(folder, settings):
         return folder / "truth.parquet"
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     rows = plan(pairs, seed, plants)
     for name, part in rows.items():
-        _write_shards(partial / "pool" / name, (make_sample(row, seed) for row in part))
-    _write_shards(partial / "target", _target(round(TARGET_SHARE * pairs), seed))
+        write_shards(partial / "pool" / name, (make_sample(row, seed) for row in part))
+    write_shards(partial / "target", _target(round(TARGET_SHARE * pairs), seed))
     _truth(rows).write_parquet(partial / "truth.parquet")
     (partial / "corpus.json").write_text(json.dumps(settings) + "\n")
     partial.rename(folder)
@@ -97,7 +97,7 @@ def make_sample(row: Row, seed: int) -> Sample:
     return Sample(data, suffix, text, image.size)
 
 
-def _is_there(folder: Path, settings: Mapping[str, object]) -> bool:
+def is_there(folder: Path, settings: Mapping[str, object]) -> bool:
     """Whether the corpus asked for is there already; a folder with anything else is refused."""
     marker = folder / "corpus.json"
     if not marker.exists():
@@ -138,7 +138,7 @@ def _key(place: int) -> str:
     return f"{place:06d}"
 
 
-def _write_shards(folder: Path, samples: Iterable[Sample]) -> None:
+def write_shards(folder: Path, samples: Iterable[Sample]) -> None:
     """WebDataset tars of `SAMPLES_PER_SHARD`, with fixed names, order, owners and times."""
     folder.mkdir(parents=True)
     numbered, shard = enumerate(samples), 0

@@ -21,8 +21,8 @@ Words = npt.NDArray[np.uint32]
 
 SEED = 1
 """datasketch's own."""
-CELLS = 1 << 14
-"""Hashes in a matrix: it and its permutation stay in the processor's second cache."""
+CELLS = 1 << 16
+"""Hashes in a matrix: it and its permutation stay in the second cache of a processor with 1 MiB of it."""
 WIDTHS = np.unique(np.ceil(1.1 ** np.arange(200)).astype(np.int64))
 """Sizes that sets are filled up to, at most a tenth more."""
 MERSENNE = np.uint64((1 << 61) - 1)
