@@ -54,6 +54,8 @@ class Progress:
     curve: list[tuple[int, float]]
     pending: list[float]
     """(loss sum, label tokens) since the curve's last point."""
+    sampler: dict[str, list[int]]
+    """The state of the sampler behind the steps done."""
 
     def record(self, loss_sum: float, tokens: int, steps: int) -> None:
         """Count a finished step; the curve gets a point at equal distances and at the end."""
@@ -110,4 +112,4 @@ def load_checkpoint(
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     torch.set_rng_state(tensors["rng"])
     saved = facts["progress"]
-    return Progress(saved["step"], [(step, loss) for step, loss in saved["curve"]], saved["pending"])
+    return Progress(saved["step"], [(step, loss) for step, loss in saved["curve"]], saved["pending"], saved["sampler"])

@@ -65,12 +65,7 @@ class LanguageModel:
             visual: (n, v, width) input embeddings of the visual tokens.
             labels: (n, t) from `labels`.
         """
-        import torch
-
-        flat = torch.nn.functional.cross_entropy(
-            self.logits(visual, labels).flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
-        )
-        return flat.view_as(labels)
+        return cross_entropies(self.logits(visual, labels), labels)
 
     def logits(self, visual: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
         """(n, t, vocabulary) float32 logits of each label, given the visual tokens and the labels before it.
@@ -118,6 +113,27 @@ class LanguageModel:
 
         ids = [] if self.bos is None else [self.bos]
         return self._embed(torch.tensor([ids] * rows, dtype=torch.long, device=self.device).view(rows, len(ids)))
+
+
+def cross_entropies(logits: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
+    """(n, t) cross entropy in nats of labels (n, t) under logits (n, t, vocabulary); 0 where a label is ignored."""
+    import torch
+
+    flat = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
+    )
+    return flat.view_as(labels)
+
+
+def brier_scores(logits: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
+    """(n, t) Brier score sum_v (p_v - [v = label])^2 of labels (n, t), in [0, 2]; 0 where a label is ignored.
+
+    Computed as sum_v p_v^2 - 2 p_label + 1, so that no second array of the logits' size is needed.
+    """
+    spoken = logits.softmax(dim=-1)
+    told = spoken.gather(-1, labels.clamp(min=0)[..., None])[..., 0]
+    scores: torch.Tensor = spoken.square().sum(dim=-1) - 2 * told + 1
+    return scores.masked_fill(labels < 0, 0.0)
 
 
 def load_language_model(folder: Path, device: str = "cpu") -> LanguageModel:

@@ -1,6 +1,9 @@
-"""What a connector is worth on held-out pairs: NLL per token, token edit distance, and whether it uses the image."""
+"""What a connector is worth on held-out pairs: NLL per token, token edit distance, and whether it uses the image.
 
-from collections.abc import Sequence
+Per source, for mixtures: smooth metrics alone (arXiv:2304.15004), never exact match.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,7 +12,7 @@ import numpy.typing as npt
 
 from schemas.errors import CuveeError
 from stages.noise import uniform_noise
-from stages.train.language_model import one_thread
+from stages.train.language_model import brier_scores, cross_entropies, one_thread
 from stages.train.loop import Frozen
 from stages.train.samples import Corpus
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 RESAMPLES = 1000
 METRICS = ("nll_per_token", "token_edit_distance", "visual_use_gap")
+SOURCE_METRICS = ("nll", "brier", "token_edit_distance")
+"""Of one held-out source; lower is better in each."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +80,65 @@ def evaluate(connector: "torch.nn.Module", frozen: Frozen, asked: Evaluation, ba
     with one_thread(), torch.inference_mode():
         true = sample_losses(connector, frozen, asked.corpus, asked.corpus.images, batch)
         other = sample_losses(connector, frozen, asked.corpus, asked.others, batch)
-        distance = _edit_distance(connector, frozen, asked, batch)
+        distance = _edit_distance(connector, frozen, asked.corpus, asked.shown, batch)
     low, high = bootstrap_interval(other - true, label_counts(asked.corpus), asked.corpus.images, asked.seed)
     tokens = label_counts(asked.corpus).sum()
     found = {"nll_per_token": true.sum() / tokens, "visual_use_gap": (other - true).sum() / tokens}
     found |= {"visual_use_low": low, "visual_use_high": high}
     return {name: float(value) for name, value in {**found, **distance}.items()}
+
+
+def evaluate_sources(
+    connector: "torch.nn.Module",
+    frozen: Frozen,
+    held: Mapping[str, Corpus],
+    *,
+    batch: int = 32,
+    generated: int = 64,
+    seed: int = 0,
+) -> dict[str, dict[str, float]]:
+    """The smooth metrics of one connector on each held-out source.
+
+    `nll`: nats per label token (caption and end), the mean over all label tokens.
+    `brier`: mean over label tokens of sum_v (p_v - [v = label])^2 of the next-token distribution, in [0, 2].
+    `token_edit_distance`: mean Levenshtein distance of greedy and true caption over the longer one's length, in
+    [0, 1]; absent where no caption is generated.
+
+    Args:
+        connector: what stands between the frozen models.
+        frozen: the models around it.
+        held: held-out samples per source.
+        batch: samples a forward pass.
+        generated: samples per source for which a caption is generated, at most; the same for every connector.
+        seed: decides which ones.
+
+    Raises:
+        CuveeError: a source without samples.
+    """
+    import torch
+
+    if empty := sorted(name for name in held if not len(held[name])):
+        raise CuveeError(f"held-out source {empty[0]!r} has no sample to evaluate on; leave it out or give it some")
+    found = {}
+    with one_thread(), torch.inference_mode():
+        for name, corpus in sorted(held.items()):
+            order = np.argsort(uniform_noise(corpus.keys, seed, "generated caption"), kind="stable")
+            shown = tuple(order[:generated].tolist())
+            scores = _smooth(connector, frozen, corpus, batch)
+            found[name] = scores | _edit_distance(connector, frozen, corpus, shown, batch)
+    return found
+
+
+def _smooth(connector: "torch.nn.Module", frozen: Frozen, corpus: Corpus, batch: int) -> dict[str, float]:
+    sums = {"nll": 0.0, "brier": 0.0}
+    for start in range(0, len(corpus), batch):
+        ids = list(range(start, min(start + batch, len(corpus))))
+        labels = frozen.language.labels([corpus.caption(i) for i in ids], corpus.whole[ids].tolist())
+        logits = frozen.language.logits(connector(frozen.embeddings([corpus.images[i] for i in ids])), labels)
+        sums["nll"] += float(cross_entropies(logits, labels).double().sum())
+        sums["brier"] += float(brier_scores(logits, labels).double().sum())
+    tokens = float(label_counts(corpus).sum())
+    return {name: value / tokens for name, value in sums.items()}
 
 
 def label_counts(corpus: Corpus) -> Floats:
@@ -101,11 +159,13 @@ def sample_losses(
     return np.array(sums)
 
 
-def _edit_distance(connector: "torch.nn.Module", frozen: Frozen, asked: Evaluation, batch: int) -> dict[str, float]:
-    corpus, distances = asked.corpus, []
+def _edit_distance(
+    connector: "torch.nn.Module", frozen: Frozen, corpus: Corpus, shown: Sequence[int], batch: int
+) -> dict[str, float]:
+    distances: list[float] = []
     most = int(np.diff(corpus.offsets).max())
-    for start in range(0, len(asked.shown), batch):
-        ids = asked.shown[start : start + batch]
+    for start in range(0, len(shown), batch):
+        ids = shown[start : start + batch]
         visual = connector(frozen.embeddings([corpus.images[i] for i in ids]))
         written = frozen.language.generate(visual, most)
         distances += [edit_distance(row, corpus.caption(i)) for row, i in zip(written, ids, strict=True)]
