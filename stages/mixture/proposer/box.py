@@ -36,7 +36,7 @@ class Box:
         return self._summing(np.clip(point + high, self.lower, self.upper))
 
     def lowest(self, costs: Doubles) -> Doubles:
-        """The vertex (k,) where costs @ p is smallest: filled from the cheapest on; ties to the one that comes first."""
+        """The vertex (k,) where costs @ p is smallest: filled from the cheapest on, ties in order."""
         order = np.argsort(costs, kind="stable")
         room = (self.upper - self.lower)[order]
         filled = np.clip(1 - self.lower.sum() - np.concatenate([[0.0], np.cumsum(room)[:-1]]), 0.0, room)

@@ -14,17 +14,22 @@ import numpy as np
 from stages.mixture.proposer.box import Box, Doubles
 from stages.mixture.proposer.program import Program
 
+ACTIVE = 1e-6
 _TOLERANCES = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
 
 
 def lower_bound(program: Program, point: Doubles) -> float:
     """No shares within the bounds and ceilings have a value below this; `point` (k,) is where slopes are taken."""
-    slope, excess = program.data_slope(point), program.excess(point[None])[0]
-    slopes = program.excess_slopes(point)
-    prices = _multipliers(program.box, program.slope(point), slopes, excess - slopes @ point)
-    costs = slope + prices @ slopes
-    constant = float(program.data(point[None])[0] + prices @ excess - costs @ point)
-    return constant + program.box.tilted(costs, program.prior, program.strength)
+    excess, slopes = program.excess(point[None])[0], program.excess_slopes(point)
+    found = _multipliers(program.box, program.slope(point), slopes, excess - slopes @ point)
+    tight = np.where(excess > -ACTIVE, found, 0.0)  # where none is, noise in the others would cost tightness
+    return max(_bound(program, point, prices) for prices in (found, tight))
+
+
+def _bound(program: Program, point: Doubles, prices: Doubles) -> float:
+    costs = program.data_slope(point) + prices @ program.excess_slopes(point)
+    constant = program.data(point[None])[0] + prices @ program.excess(point[None])[0] - costs @ point
+    return float(constant) + program.box.tilted(costs, program.prior, program.strength)
 
 
 def _multipliers(box: Box, slope: Doubles, slopes: Doubles, offsets: Doubles, total: float | None = None) -> Doubles:

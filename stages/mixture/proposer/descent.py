@@ -1,7 +1,6 @@
 """Descends along slopes inside the bounds and below the ceilings: sequential quadratic programming (scipy's SLSQP)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 

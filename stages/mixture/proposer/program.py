@@ -15,8 +15,10 @@ from typing import Protocol
 
 import numpy as np
 
+from schemas.errors import CuveeError
 from stages.mixture.proposer.box import Box, Doubles, divergence
 
+_SAME = 1e-12
 SMALLEST = 1e-12
 """Shares below count as this much in the slope of the divergence, which is without bound at 0."""
 
@@ -54,6 +56,14 @@ class Metric:
     """The most it may be, in its own units."""
 
 
+@dataclass(frozen=True)
+class Limits:
+    """Per source or group, the setting behind its bounds; empty where there is none."""
+
+    lower: tuple[str, ...]
+    upper: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Program:
     """The program over groups' shares q (k,), each group being one source unless ratios are kept."""
@@ -66,6 +76,8 @@ class Program:
     """lambda, in units of the objective."""
     basis: Doubles
     """(S, k) shares of the sources in each group; columns sum to 1."""
+    limits: Limits
+    """What the bounds are called."""
 
     @cached_property
     def convex(self) -> bool:
@@ -131,25 +143,41 @@ class Program:
 
 
 def program(
-    metrics: Sequence[Metric], box: Box, prior: Doubles, strength: float, basis: Doubles | None = None
+    metrics: Sequence[Metric],
+    box: Box,
+    prior: Doubles,
+    strength: float,
+    basis: Doubles | None = None,
+    limits: Limits | None = None,
 ) -> Program:
     """The program for bounds and prior (S,) of sources; with `basis` (S, k) over the groups whose ratios it keeps.
 
-    The bounds of a group are those that all its sources can keep; they may contradict each other, so ask `feasible`.
+    The bounds of a group are those that all its sources can keep.
+
+    Raises:
+        CuveeError: the groups' bounds leave no shares; says which two limits collide.
     """
+    limits = limits or Limits(("",) * len(prior), ("",) * len(prior))
     if strength:
         box = Box(box.lower, np.where(prior > 0, box.upper, 0.0))
     if basis is None:
-        return Program(tuple(metrics), box, prior, strength, np.eye(len(prior)))
-    inside = basis > 0
+        return Program(tuple(metrics), box, prior, strength, np.eye(len(prior)), limits)
     with np.errstate(divide="ignore", invalid="ignore"):
-        lower = np.where(inside, box.lower[:, None] / basis, 0.0).max(axis=0)
-        upper = np.where(inside, box.upper[:, None] / basis, np.inf).min(axis=0)
+        lower = np.where(basis > 0, box.lower[:, None] / basis, 0.0)
+        upper = np.where(basis > 0, box.upper[:, None] / basis, np.inf)
+    least, most = lower.argmax(axis=0), upper.argmin(axis=0)
+    named = Limits(tuple(limits.lower[i] for i in least), tuple(limits.upper[i] for i in most))
+    groups = Box(lower.max(axis=0), np.minimum(upper.min(axis=0), 1.0))
+    _refuse_empty(groups, named)
     pull = np.exp(-divergence(basis.T, prior)) if strength else np.ones(basis.shape[1])
-    return Program(tuple(metrics), Box(lower, np.minimum(upper, 1.0)), pull, strength, basis)
+    return Program(tuple(metrics), groups, pull, strength, basis, named)
 
 
-def feasible(box: Box) -> bool:
-    """Whether any shares keep the bounds."""
-    ordered = bool((box.lower <= box.upper + 1e-12).all())
-    return ordered and bool(box.lower.sum() <= 1 + 1e-12) and bool(box.upper.sum() >= 1 - 1e-12)
+def _refuse_empty(box: Box, limits: Limits) -> None:
+    crossed = np.flatnonzero(box.lower > box.upper + _SAME)
+    if crossed.size:
+        low, high = limits.lower[crossed[0]], limits.upper[crossed[0]]
+        raise CuveeError(f"with the ratios that are kept, {low} and {high or 'shares of at most 1'} collide; lower one")
+    if box.lower.sum() > 1 + _SAME or box.upper.sum() < 1 - _SAME:
+        every = [why for why in (limits.upper if box.upper.sum() < 1 - _SAME else limits.lower) if why]
+        raise CuveeError(f"with the ratios that are kept, {' and '.join(every[:2])} collide; loosen one")
