@@ -15,6 +15,9 @@ LEAST = 16
 """Pairs to measure on, and to draw from, of every source."""
 MOST = 1000
 """Pairs to measure on of one source: more would cost time and tell little."""
+ENOUGH = 16_384
+"""Samples of a source that pilots draw from, unless a budget is larger: what they share has to fit into memory, and
+another budget below it leaves finished trials what they are."""
 TARGET = "target"
 """Name of the target among the held-out sources."""
 
@@ -38,7 +41,7 @@ def hold_out(chosen: Selected, trials: Trials) -> Split:
 
     The target is measured on as well: of what rules and mixers may see, not of what a final proof holds out. Survivors
     that match anything measured on, in any source (equal bytes, or close perceptual hashes), are left out. A source
-    that is larger than the largest budget is thinned to as many samples, those with the smallest hash(seed, uid).
+    that is larger than `ENOUGH` and the largest budget is thinned to the samples with the smallest hash(seed, uid).
 
     Raises:
         CuveeError: too few pairs to measure on, or too few left to draw from, with the numbers.
@@ -54,7 +57,7 @@ def hold_out(chosen: Selected, trials: Trials) -> Split:
     seen = pl.concat([pool, samples.join(apart, on="uid", how="semi")]).unique("uid")
     matches = matching(chosen.table, seen, apart.select("uid"))
     rest = pool.join(apart, on="uid", how="anti").join(matches, on="uid", how="anti")
-    most = max(trials.budgets)
+    most = max(ENOUGH, *trials.budgets)
     drawn_from = {name: _thinned(rest.filter(pl.col("source") == name), most, seed) for name in sources}
     _refuse_few(held, drawn_from, {name: int((pool["source"] == name).sum()) for name in sources})
     idle = sorted({source.source for source in chosen.table.resolved.recipe.pool} - set(sources))
