@@ -16,6 +16,7 @@ import yaml
 
 from pipeline.cli import main
 from pipeline.cluster import Cluster
+from pipeline.estimate import estimate, plan_text
 from pipeline.present import present
 from pipeline.resolve import resolve
 from pipeline.run import Outcome
@@ -161,6 +162,11 @@ def test_running_again_starts_nothing_and_more_runs_only_what_is_new(
     wider = ran(changed(path, budgets=[128, 256, 512], seeds=2))
     assert wider.trials is not None and wider.trials["computed"] == ALL // 2
     assert len(read_trials(wider.trials["table"]).trials) == ALL * 3 // 2
+
+
+def test_the_plan_names_the_trials(recipe: Callable[..., Path]) -> None:
+    text = plan_text(estimate(resolve(recipe())))
+    assert "trials (16): contrastive_probe on mixtures by lattice, 128, 512 samples" in text
 
 
 def test_the_section_changes_no_run_and_no_export(recipe: Callable[..., Path]) -> None:
