@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from schemas.errors import ContractError
 from stages.fit import Fit
+from stages.schedule import Proxy
 
 Floats = npt.NDArray[np.float32]
 
@@ -39,6 +40,8 @@ class MixtureEvidence:
     seed: int
     fit: Fit | None = None
     """What this mixer, with these settings, learned in the run that the recipe pins: its weights are taken."""
+    proxy: Proxy | None = None
+    """Trains proxy connectors on the surviving rows; nothing for a mixer that needs none."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,10 @@ class Mixer(BaseModel):
 
     def needs_target(self) -> bool:
         """True when the recipe must name a target."""
+        return False
+
+    def needs_proxy(self) -> bool:
+        """True when the recipe must say, under `train`, between which models a proxy connector is trained."""
         return False
 
     def repeats_allowed(self) -> int:
