@@ -6,7 +6,7 @@
 The reference is a connector trained before on a fixed mixture. The original draws sources evenly and weighs their
 losses by a; here a decides how many samples are drawn, which is the same in expectation, but for sources whose captions
 are longer. The recommended mixture is the mean of a over all updates. There is no target: the method guards the worst
-source, and what cannot be learned, as noise, has little excess.
+source. What cannot be learned has less excess than what can, but not none: every token counts where it is above.
 """
 
 from typing import Literal
