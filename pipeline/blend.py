@@ -16,6 +16,7 @@ from pipeline.sidecars import read_json, write_json, write_table
 from schemas.errors import ContractError, CuveeError
 from schemas.tables import POOL_ROLE, SELECTION, TARGET_ROLE
 from stages.mixer import Floats, Mixer, Mixture, MixtureEvidence, SourceEvidence
+from stages.mixture.trials_table import read_trials
 
 
 @dataclass
@@ -96,7 +97,9 @@ def _mixed(chosen: Selected, mixer: Mixer, samples: int, pin: Pin | None) -> Mix
     try:
         fit = pin.read() if pin else None
         natural, seed = _natural(chosen), table.resolved.recipe.seed
-        mixture = mixer.mix(MixtureEvidence(sources, target, samples, natural, seed, fit))
+        file = mixer.trials_file()
+        trials = read_trials(file) if file is not None else None
+        mixture = mixer.mix(MixtureEvidence(sources, target, samples, natural, seed, fit, trials))
     except CuveeError as error:
         raise type(error)(f"mixer {mixer.kind!r}: {error}") from error
     if fit is None:

@@ -1,6 +1,8 @@
 """The contract of a mixer: evidence about sources in, a point on the simplex out, never a sample looked at."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from schemas.errors import ContractError
 from stages.fit import Fit
 from stages.mixture.trials_table import TrialsTable
+from stages.schedule import Proxy
 
 Floats = npt.NDArray[np.float32]
 
@@ -42,6 +45,8 @@ class MixtureEvidence:
     """What this mixer, with these settings, learned in the run that the recipe pins: its weights are taken."""
     trials: TrialsTable | None = None
     """The pilot runs of the table that the mixer's settings name; nothing for a mixer that reads none."""
+    proxy: Proxy | None = None
+    """Trains proxy connectors on the surviving rows; nothing for a mixer that needs none."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +89,28 @@ class Mixer(BaseModel):
         """True when the recipe must name a target."""
         return False
 
+    def needs_proxy(self) -> bool:
+        """True when the recipe must say, under `train`, between which models a proxy connector is trained."""
+        return False
+
     def repeats_allowed(self) -> int:
         """How often one sample may be drawn at most."""
         return 1
+
+    def trials_file(self) -> Path | None:
+        """The table of pilot runs that it reads, for a mixer that reads one."""
+        return None
+
+    def identity(self) -> dict[str, Any]:
+        """What addresses its mixtures beside version and rows: kind and settings, with files by their content."""
+        return self.model_dump(mode="json")
+
+    def check(self, sources: Sequence[str]) -> None:
+        """Refuse what cannot work before anything starts; `sources` are those of the pool, sorted.
+
+        Raises:
+            RecipeError: with what was found, what was expected and what to do.
+        """
 
     def mix(self, evidence: MixtureEvidence) -> Mixture:
         """Weigh the sources.
