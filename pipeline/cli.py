@@ -206,7 +206,7 @@ def trials(
     def work(resolved: "Resolved", cluster: "Cluster", progress: "Progress") -> "Outcome":
         return run_trials(resolved, cluster, progress=progress, verify=verify)
 
-    outcome = _done(lambda: resolve(recipe), work, address, workers)
+    outcome = _done(lambda: resolve(recipe, trials=False), work, address, workers)
     facts = {**(outcome.trials or {}), "report": str(outcome.folder / "report.html")}
     _answer(facts, as_json, trials_text(facts))
 

@@ -25,6 +25,8 @@ from stages.train.settings import Budget, TrainSettings
 from stages.train.vision_features import VisualTokens, feature_folder
 
 DRAWN, HELD = "drawn", "held"
+OWN = ("budget", "seeds", "schedule", "replay")
+"""Settings of `train` that say what a trial says itself."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,7 @@ class ConnectorPilot:
 
     def identity(self, split: Split) -> Any:
         """Settings, with models by content."""
-        left_out = ("budget", "seeds")
-        settings = {name: value for name, value in self.settings.identity().items() if name not in left_out}
+        settings = {name: value for name, value in self.settings.identity().items() if name not in OWN}
         return {"version": VERSION, **settings}
 
     def prepare(self, split: Split, folder: Path, cluster: Cluster, progress: Progress) -> tuple["ConnectorBench", int]:

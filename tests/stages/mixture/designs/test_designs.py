@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from schemas.errors import CuveeError
 from stages.mixture.designs import DESIGNS, Region, design
 from stages.mixture.designs.candidates import candidates, even_points
-from stages.mixture.designs.d_optimal import DOptimal, exchange, greedy, log_det, terms
+from stages.mixture.designs.d_optimal import DOptimal, _Variances, exchange, greedy, log_det, terms
 from stages.mixture.designs.dirichlet import Dirichlet
 from stages.mixture.designs.given import Given
 from stages.mixture.designs.lattice import Lattice, lattice_points, points_within
@@ -88,6 +88,19 @@ def test_the_determinant_grows_by_the_factor_that_an_exchange_promises() -> None
     after = np.append(np.delete(chosen, 2), into)
     factor = (1 + v[into, into]) * (1 - v[2, 2]) + v[2, into] ** 2
     assert log_det(points[after]) - log_det(points[chosen]) == pytest.approx(np.log(factor))
+
+
+def test_variances_after_exchanges_are_those_computed_afresh() -> None:
+    points = terms(np.random.default_rng(0).dirichlet(np.ones(4), 60), "quadratic")
+    chosen = np.arange(14)
+    known = _Variances(points, chosen)
+    for place, into in ((3, 40), (0, 51), (9, 33)):
+        known.move(into, 1.0)
+        known.move(int(chosen[place]), -1.0)
+        chosen[place] = into
+        known.across[place] = points @ (known.inverse @ points[into])
+    afresh = _Variances(points, chosen)
+    assert np.allclose(known.across, afresh.across) and np.allclose(known.variance, afresh.variance)
 
 
 @pytest.mark.parametrize(("model", "count"), [("linear", 8), ("quadratic", 16)])
