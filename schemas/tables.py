@@ -1,5 +1,7 @@
 """The tables a user can rely on: what stands in the workspace's Parquet files."""
 
+from collections.abc import Iterable
+
 import pyarrow as pa
 
 from schemas.columns import CAPTION, CONTENT_HASH, IMAGE_HASH, KEY
@@ -97,3 +99,21 @@ MEMBERS = pa.schema(
         ("key", pa.string()),
     ]
 )
+
+# trials.parquet, or a CSV with the same columns: one row per pilot run. These columns, then `share.SOURCE` for every
+# source and `METRIC.HELDOUT` for everything measured (lower is better; null: not measured), all float64, by name.
+TRIALS = pa.schema(
+    [
+        ("trial", pa.string()),  # what the run is called; several seeds or budgets of one mixture may share it
+        ("budget", pa.int64()),  # samples drawn, repeats included; 0: unknown
+        ("seed", pa.int64()),
+    ]
+)
+TRIAL_SHARE = "share."
+"""Prefix of the columns that say how much of a source a trial drew; a row's shares sum to 1."""
+
+
+def trials_schema(sources: Iterable[str], metrics: Iterable[str]) -> pa.Schema:
+    """The columns of one trials table: TRIALS, the sources' shares and the metrics, each sorted by name."""
+    names = [*(TRIAL_SHARE + source for source in sorted(sources)), *sorted(metrics)]
+    return pa.schema([*TRIALS, *(pa.field(name, pa.float64()) for name in names)])

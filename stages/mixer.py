@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from schemas.errors import ContractError
 from stages.fit import Fit
+from stages.mixture.trials_table import TrialsTable
 from stages.schedule import Proxy
 
 Floats = npt.NDArray[np.float32]
@@ -40,6 +41,8 @@ class MixtureEvidence:
     seed: int
     fit: Fit | None = None
     """What this mixer, with these settings, learned in the run that the recipe pins: its weights are taken."""
+    trials: TrialsTable | None = None
+    """The pilot runs of the table that the mixer's settings name; nothing for a mixer that reads none."""
     proxy: Proxy | None = None
     """Trains proxy connectors on the surviving rows; nothing for a mixer that needs none."""
 
