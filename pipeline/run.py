@@ -49,6 +49,8 @@ class Outcome:
     training: dict[str, Any] | None = None
     comparison: dict[str, Any] | None = None
     """What `cuvee compare` found, as it stands in compare.json."""
+    trials: dict[str, Any] | None = None
+    """What `cuvee trials` ran, as it stands in trials.json."""
     ledger: pl.DataFrame = field(default_factory=pl.DataFrame)
     record: dict[str, Any] = field(default_factory=dict)
 
@@ -179,11 +181,13 @@ def record(outcome: Outcome, clock: Clock, until: str, ray_started: bool) -> Non
         "selection": outcome.blend.fingerprint if outcome.blend else None,
         "export": _export_line(outcome),
         "training": outcome.training,
+        "trials": outcome.trials,
         "spending": spending,
         "notes": _input_notes(outcome)
         + [spending_note(line) for line in spending]
         + chosen.notes
         + (outcome.comparison["notes"] if outcome.comparison else [])
+        + (outcome.trials["notes"] if outcome.trials else [])
         + (outcome.blend.notes if outcome.blend else []),
     }
     outcome.folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Finds every method by its `kind`: any Stage, Rule or Mixer class in a module below this package, or in a plugin."""
+"""Finds every method by its `kind`: any Stage, Rule, Mixer or Schedule in a module below this package or a plugin."""
 
 import importlib
 import importlib.util
@@ -16,9 +16,10 @@ import stages
 from schemas.errors import RecipeError
 from stages.mixer import Mixer
 from stages.rule import Rule
+from stages.schedule import Schedule
 from stages.stage import Stage
 
-Step = TypeVar("Step", Stage, Rule, Mixer)
+Step = TypeVar("Step", Stage, Rule, Mixer, Schedule)
 
 
 @cache
@@ -55,7 +56,7 @@ def load_plugin(path: Path) -> ModuleType:
 
 
 def kinds(of: type[Step], plugins: Sequence[Path] = ()) -> dict[str, type[Step]]:
-    """Every known kind of Stage, Rule or Mixer, sorted by name: ours, and those of the named plugins.
+    """Every known kind of Stage, Rule, Mixer or Schedule, sorted by name: ours, and those of the named plugins.
 
     Raises:
         RecipeError: a plugin does not load, or two files define one kind.

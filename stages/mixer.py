@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from schemas.errors import ContractError
 from stages.fit import Fit
 from stages.mixture.trials_table import TrialsTable
+from stages.schedule import Proxy
 
 Floats = npt.NDArray[np.float32]
 
@@ -44,6 +45,8 @@ class MixtureEvidence:
     """What this mixer, with these settings, learned in the run that the recipe pins: its weights are taken."""
     trials: TrialsTable | None = None
     """The pilot runs of the table that the mixer's settings name; nothing for a mixer that reads none."""
+    proxy: Proxy | None = None
+    """Trains proxy connectors on the surviving rows; nothing for a mixer that needs none."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,10 @@ class Mixer(BaseModel):
 
     def needs_target(self) -> bool:
         """True when the recipe must name a target."""
+        return False
+
+    def needs_proxy(self) -> bool:
+        """True when the recipe must say, under `train`, between which models a proxy connector is trained."""
         return False
 
     def repeats_allowed(self) -> int:

@@ -6,7 +6,7 @@ leaves the old checkpoint or the new one. The frozen models are never stored, on
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,8 @@ class Progress:
     """(loss sum, label tokens) since the curve's last point."""
     sampler: dict[str, list[int]]
     """The state of the sampler behind the steps done."""
+    steering: dict[str, Any] = field(default_factory=dict)
+    """The state of the schedule behind the steps done; empty under fixed weights."""
 
     def record(self, loss_sum: float, tokens: int, steps: int) -> None:
         """Count a finished step; the curve gets a point at equal distances and at the end."""
@@ -112,4 +114,5 @@ def load_checkpoint(
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     torch.set_rng_state(tensors["rng"])
     saved = facts["progress"]
-    return Progress(saved["step"], [(step, loss) for step, loss in saved["curve"]], saved["pending"], saved["sampler"])
+    curve = [(step, loss) for step, loss in saved["curve"]]
+    return Progress(saved["step"], curve, saved["pending"], saved["sampler"], saved["steering"])

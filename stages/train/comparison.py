@@ -129,17 +129,7 @@ class Workbench:
         if empty := sorted(name for name, samples in corpora.items() if not len(samples)):
             unusable = dict(corpora[empty[0]].unusable)
             raise CuveeError(f"arm {empty[0]!r} has no sample with a decodable image and a caption; found {unusable}")
-        self._refuse_short_context()
-
-    def _refuse_short_context(self) -> None:
-        settings, config = self.comparison.settings, self.frozen.language.model.config
-        longest = getattr(config, "max_position_embeddings", None)
-        needed = self.frozen.visual.parts[0].shape[1] + settings.max_tokens + 2
-        if longest is not None and needed > longest:
-            raise CuveeError(
-                f"{needed} tokens (visual, begin, caption, end) do not fit the language model's {longest} positions; "
-                "lower `visual_tokens` or `max_tokens`"
-            )
+        refuse_short_context(settings, self.frozen)
 
     @cached_property
     def _common(self) -> dict[str, Any]:
@@ -187,6 +177,21 @@ class Workbench:
         }
         _write_whole(json.dumps(result), comparison.job_file(job))
         return result
+
+
+def refuse_short_context(settings: TrainSettings, frozen: Frozen) -> None:
+    """Refuse captions that do not fit behind the visual tokens.
+
+    Raises:
+        CuveeError: with both numbers.
+    """
+    longest = getattr(frozen.language.model.config, "max_position_embeddings", None)
+    needed = frozen.visual.parts[0].shape[1] + settings.max_tokens + 2
+    if longest is not None and needed > longest:
+        raise CuveeError(
+            f"{needed} tokens (visual, begin, caption, end) do not fit the language model's {longest} positions; "
+            "lower `visual_tokens` or `max_tokens`"
+        )
 
 
 def _write_whole(text: str, path: Path) -> None:

@@ -60,7 +60,7 @@ def test_results_do_not_depend_on_shard_order_or_on_who_computed_the_visual_toke
 def test_seeds_differ_and_arms_share_the_start(
     settings: Settings, write_shard: Shard, held_out: pa.Table, tmp_path: Path
 ) -> None:
-    from stages.train.loop import connector_card
+    from stages.train.run import connector_card
 
     bench = opened(settings(), {"raw": [write_shard("raw", range(12))]}, tmp_path, held_out)
     same, other = (connector_card(settings(), bench.frozen, seed) for seed in ("7/0", "7/1"))

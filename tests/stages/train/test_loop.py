@@ -8,7 +8,8 @@ import pytest
 
 from schemas.errors import CuveeError
 from stages.train.comparison import Comparison, Workbench
-from stages.train.loop import rate, train
+from stages.train.loop import train
+from stages.train.rates import rate
 from stages.train.settings import TrainSettings
 
 Settings = Callable[..., TrainSettings]

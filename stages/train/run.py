@@ -1,0 +1,108 @@
+"""One training run: connector, optimizer, sampler and weights, step by step; it can be killed at any time."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import xxhash
+
+from schemas.errors import CuveeError
+from stages.train.batches import Batches
+from stages.train.checkpoint import Belonging, Progress, load_checkpoint, save_checkpoint
+from stages.train.connector import ConnectorCard
+from stages.train.rates import rate
+from stages.train.sampler import MixtureSampler
+from stages.train.settings import TrainSettings
+from stages.train.steering import Fixed, Steered
+
+if TYPE_CHECKING:
+    import torch
+
+    from stages.train.loop import Frozen
+
+
+def connector_card(settings: TrainSettings, frozen: "Frozen", seed: str) -> ConnectorCard:
+    """The connector that every arm starts from with this seed."""
+    return ConnectorCard(
+        connector=settings.connector,
+        vision_width=frozen.visual.width,
+        hidden=settings.hidden or frozen.language.width,
+        language_width=frozen.language.width,
+        visual_tokens=settings.visual_tokens,
+        vision=settings.vision_identity,
+        language_model=settings.language_identity,
+        init_seed=xxhash.xxh3_64_intdigest(f"connector/{seed}".encode()) >> 1,
+    )
+
+
+@dataclass
+class Run:
+    """One connector on its way."""
+
+    settings: TrainSettings
+    sources: Batches
+    module: "torch.nn.Module"
+    optimizer: "torch.optim.Optimizer"
+    sampler: MixtureSampler
+    steering: Fixed | Steered
+    belonging: Belonging
+    progress: Progress
+
+    @classmethod
+    def start(cls, settings: TrainSettings, sources: Batches, seed: str, steering: Fixed | Steered) -> "Run":
+        """Before the first step, with the weights and the order that `seed` decides."""
+        import torch
+
+        card = connector_card(settings, sources.frozen, seed)
+        module = card.build().to(sources.frozen.language.device)
+        decay, peak = settings.weight_decay, settings.learning_rate
+        optimizer = torch.optim.AdamW(module.parameters(), lr=peak, betas=(0.9, 0.95), weight_decay=decay)
+        keys = {name: corpus.keys for name, corpus in sources.corpora.items()}
+        sampler = MixtureSampler(keys, settings.batch, seed)
+        names = {"learning_rate", "warmup", "floor", "weight_decay", "batch", "max_tokens"}
+        facts = {"steps": settings.steps, "seed": seed, "weights": steering.identity}
+        belonging = Belonging(card, sources.fingerprint, {**facts, **settings.model_dump(include=names)})
+        progress = Progress(0, [], [0.0, 0.0], sampler.state, steering.state)
+        return cls(settings, sources, module, optimizer, sampler, steering, belonging, progress)
+
+    def to_the_end(self, checkpoint: Path | None, on_step: Callable[[int, float], None] | None) -> None:
+        """Every step that is left; the checkpoint of the last one stays."""
+        if checkpoint is not None and checkpoint.exists():
+            self._resume(checkpoint)
+        steps, often = self.settings.steps, self.settings.checkpoint_steps
+        while self.progress.step < steps:
+            loss = self._step()
+            if checkpoint is not None and (self.progress.step % often == 0 or self.progress.step == steps):
+                save_checkpoint(checkpoint, self.module, self.optimizer, self.progress, self.belonging)
+            if on_step is not None:
+                on_step(self.progress.step, loss)
+
+    def _resume(self, checkpoint: Path) -> None:
+        self.progress = load_checkpoint(checkpoint, self.module, self.optimizer, self.belonging)
+        self.sampler.state = self.progress.sampler
+        self.steering.resume(self.progress.steering)
+
+    def _step(self) -> float:
+        import torch
+
+        done = self.progress.step
+        rate_now = rate(self.settings, done)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate_now
+        drawn = self.sampler.ids(self.steering.before(self.module, self.optimizer, done, rate_now))
+        losses, tokens = self.sources.losses(self.module, drawn)
+        loss = losses.sum() / tokens
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise CuveeError(
+                f"the loss is {value} at step {done}; lower `learning_rate` or look at samples "
+                f"{self.sources.keys(drawn)}"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        self.optimizer.step()
+        self.progress.sampler, self.progress.steering = self.sampler.state, self.steering.state
+        self.progress.record(value * tokens, tokens, self.settings.steps)
+        return value
