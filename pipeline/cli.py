@@ -131,6 +131,10 @@ def _print_plan(recipe: Path, as_json: bool, *, models: bool, gpu_hour: str | No
     from pipeline.resolve import resolve
 
     resolved = resolve(recipe, models=models)
+    if resolved.recipe.trials is not None:
+        from pipeline.trials import asked
+
+        asked(resolved)
     facts = estimate(resolved, gpu_hour, verify=verify)
     _answer(facts, as_json, plan_text(facts))
 
@@ -188,6 +192,23 @@ def compare(
     outcome = _done(lambda: resolve(recipe), work, address, workers)
     facts = {**(outcome.comparison or {}), "folder": str(outcome.folder), "report": str(outcome.folder / "report.html")}
     _answer(facts, as_json, comparison_text(facts))
+
+
+@app.command()
+def trials(
+    recipe: RecipePath, address: Address = None, workers: Workers = None, verify: Verify = False, as_json: Json = False
+) -> None:
+    """Run pilots on designed mixtures of the sources, as `trials` of the recipe says, and write their table."""
+    from pipeline.resolve import resolve
+    from pipeline.trials import run_trials
+    from pipeline.trials.text import trials_text
+
+    def work(resolved: "Resolved", cluster: "Cluster", progress: "Progress") -> "Outcome":
+        return run_trials(resolved, cluster, progress=progress, verify=verify)
+
+    outcome = _done(lambda: resolve(recipe), work, address, workers)
+    facts = {**(outcome.trials or {}), "report": str(outcome.folder / "report.html")}
+    _answer(facts, as_json, trials_text(facts))
 
 
 @app.command()

@@ -63,9 +63,18 @@ def estimate(resolved: Resolved, price: str | None = None, *, verify: bool = Fal
         "compare": {"budget": resolved.recipe.compare.settings(), "selectors": list(resolved.contenders)}
         if resolved.recipe.compare
         else None,
+        "trials": _trials(resolved),
         "computes": any(line["missing"] for line in stages),
         "addresses": resolved.addresses,
     }
+
+
+def _trials(resolved: Resolved) -> dict[str, Any] | None:
+    trials = resolved.recipe.trials
+    if trials is None:
+        return None
+    count = trials.count * len(trials.budgets) * trials.seeds
+    return {"trials": count, "design": trials.design.kind, "pilot": trials.pilot.kind, "samples": list(trials.budgets)}
 
 
 def _refuse_budget(resolved: Resolved, shards: Sequence[Shard]) -> None:
@@ -179,6 +188,11 @@ def plan_text(facts: dict[str, Any]) -> str:
     if facts["compare"]:
         budget = ", ".join(f"{amount} {name}" for name, amount in facts["compare"]["budget"].items())
         lines.append(f"  compare ({budget}): {', '.join(facts['compare']['selectors'])}")
+    if facts["trials"]:
+        made, samples = facts["trials"], ", ".join(map(str, facts["trials"]["samples"]))
+        lines.append(
+            f"  trials ({made['trials']}): {made['pilot']} on mixtures by {made['design']}, {samples} samples each"
+        )
     if facts["unreadable"]:
         lines.append(f"  unreadable: {', '.join(facts['unreadable'][:5])}")
     will = f"reads {facts['bytes_to_read'] / 1e6:.1f} MB of shards" if facts["computes"] else "nothing is missing"

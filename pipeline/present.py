@@ -11,6 +11,7 @@ import yaml
 
 from pipeline.comparison.present import choices_accounted_for, comparison_view
 from pipeline.report import write_report
+from pipeline.report.trials_view import trials_view
 from pipeline.report.view import (
     ArmView,
     Card,
@@ -83,6 +84,7 @@ def view(outcome: Outcome, checks: Sequence[Check] = (), notes: Sequence[str] = 
         gallery=tuple(_gallery(pool, pictures)),
         duplicates=tuple(_duplicates(pool, pictures)),
         mixture=_mixture(outcome),
+        trials=trials_view(outcome.blend.mixture) if outcome.blend and outcome.blend.mixture else None,
         exported=record["export"]["samples"] if record["export"] else None,
         training=_training(record["training"]),
         comparison=comparison_view(outcome.comparison, METRICS) if outcome.comparison else None,

@@ -116,7 +116,8 @@ class Resolved:
     def method_identity(self, method: Rule | Mixer) -> dict[str, Any]:
         """What a rule's or mixer's outcome depends on beside the rows."""
         plugin = {"plugin": self.plugin_digests[method.kind]} if method.kind in self.plugin_digests else {}
-        return {"version": method.version, **plugin, **method.model_dump(mode="json")}
+        settings = method.identity() if isinstance(method, Mixer) else method.model_dump(mode="json")
+        return {"version": method.version, **plugin, **settings}
 
     def fit_key(self, method: Rule | Mixer) -> str:
         """What a fit is of: the method with its settings, and what is asked for of the scores that it reads.
@@ -208,12 +209,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known) or 'none'}"
 
 
-def resolve(path: Path, *, models: bool = True) -> Resolved:
+def resolve(path: Path, *, models: bool = True, trials: bool = True) -> Resolved:
     """Load and check a recipe.
 
     Args:
         path: the YAML file; its paths are relative to its folder.
-        models: also let each stage check that its model loads.
+        models: also let each stage check that its model loads, and the mixer what it reads.
+        trials: the mixer's table of pilot runs has to be there; not for the command that makes it.
 
     Raises:
         RecipeError: with what was found, what was expected and what to do.
@@ -234,6 +236,8 @@ def resolve(path: Path, *, models: bool = True) -> Resolved:
         for stage in stages:
             stage.check()
         _widths_agree(stages)
+    if mixer is not None and models and (trials or mixer.trials_file() is None):
+        mixer.check(sorted(source.source for source in recipe.pool))
     methods: list[Stage | Rule | Mixer] = [*stages, *rules, *contenders.values(), *([mixer] if mixer else [])]
     origin = {method.kind: files.get(type(method).__module__) for method in methods}
     digests = {kind: hashlib.sha256(file.read_bytes()).hexdigest() for kind, file in origin.items() if file}
@@ -401,6 +405,10 @@ def _columns_line_up(
             _require(column, readable, f"{name} reads")
         if method.needs_target() and recipe.target is None:
             raise RecipeError(f"{name} needs a target and the recipe names none; add `target: {{shards: ...}}`")
+    if mixer is not None and mixer.needs_proxy() and recipe.train is None:
+        raise RecipeError(
+            f"mixer {mixer.kind!r} trains proxy connectors by the settings of `train`, which the recipe lacks; add it"
+        )
     for who, rule in deciding:
         for name in rule.needs_references():
             if name not in recipe.references:

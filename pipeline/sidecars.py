@@ -94,6 +94,10 @@ class Workspace:
         self.used_arms.add(address)
         return self.root / "arms" / address
 
+    def trials(self, name: str) -> Path:
+        """Pilot runs of a recipe: their table, and a file for each."""
+        return self.root / "trials" / name
+
     def selection(self, fp: str) -> Path:
         """What the export draws."""
         return self.root / "selection" / f"{fp}.parquet"

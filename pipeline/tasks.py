@@ -33,7 +33,12 @@ class Job(Protocol):
 
 
 def run_tasks(
-    cluster: Cluster, job: Job, names: Iterable[str], given_up: Callable[[str, str], Any] | None = None
+    cluster: Cluster,
+    job: Job,
+    names: Iterable[str],
+    given_up: Callable[[str, str], Any] | None = None,
+    *,
+    gpus: int = 0,
 ) -> Iterator[tuple[str, Any]]:
     """Do every named piece in some worker; yields (name, result) in the order in which they come.
 
@@ -42,6 +47,7 @@ def run_tasks(
         job: what the workers do.
         names: of the pieces; one that stands for several things has a line for each.
         given_up: makes a result from the name of a piece whose workers died again and again, and why; default: raise.
+        gpus: that a piece needs.
 
     Raises:
         CuveeError: a piece failed, with what it said or where it broke, or was given up; what is finished is kept.
@@ -51,7 +57,7 @@ def run_tasks(
         return  # nothing to do is no reason to start Ray
     waiting = itertools.chain([first], waiting)
     ray = cluster.ray
-    task = ray.remote(num_cpus=1, max_retries=RETRIES, num_returns="streaming")(_results)
+    task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES, num_returns="streaming")(_results)
     key, shared = uuid4().hex, ray.put(job)
     most = IN_FLIGHT_PER_CPU * max(1, int(ray.cluster_resources().get("CPU", 1)))
     running: dict[Any, str] = {}

@@ -134,6 +134,44 @@ class Compare(BaseModel):
         return dict(self.model_extra or {})
 
 
+class Trials(Model):
+    """Pilot runs on designed mixtures of the pool's sources: what `cuvee trials` does."""
+
+    design: Step = Field(
+        default=Step(kind="d_optimal"),
+        description="which mixtures: d_optimal, dirichlet, lattice or space_filling, or a mapping with its settings",
+    )
+    count: int = Field(ge=2, description="mixtures")
+    budgets: tuple[Annotated[int, Field(gt=0)], ...] = Field(
+        description="two or more numbers of samples drawn, repeats included; every mixture is run with each"
+    )
+    seeds: int = Field(default=2, gt=0, description="runs of a mixture and a budget, told apart by start and order")
+    pilot: Step = Field(
+        default=Step(kind="connector"),
+        description="what is trained: connector, by the settings of `train`, or contrastive_probe",
+    )
+    held_out: Annotated[int, Field(gt=0)] | Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.1, description="of each source: samples, or a share of the images; measured on, never drawn"
+    )
+    max_repeats: int = Field(default=4, gt=0, description="how often a sample is drawn at most, at the largest budget")
+    prior: Literal["natural", "uniform"] = Field(default="natural", description="where designs begin")
+
+    @field_validator("design", "pilot", mode="before")
+    @classmethod
+    def _named(cls, step: Any) -> Any:
+        return {"kind": step} if isinstance(step, str) else step
+
+    @field_validator("budgets")
+    @classmethod
+    def _several(cls, budgets: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(budgets)) < 2:
+            raise ValueError(
+                f"found {len(set(budgets))} budget; how a mixture's worth changes with more data shows from 2 on: "
+                "add one four times as large"
+            )
+        return tuple(sorted(set(budgets)))
+
+
 class Recipe(Model):
     """Pool, target and budget in; scores, rules, a mixture, an export and a proof out."""
 
@@ -161,6 +199,7 @@ class Recipe(Model):
     export: Export | None = None
     train: Train | None = None
     compare: Compare | None = Field(default=None, description="read by `cuvee compare`, and by nothing else")
+    trials: Trials | None = Field(default=None, description="read by `cuvee trials`, and by nothing else")
 
     @field_validator("fits")
     @classmethod

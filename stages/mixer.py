@@ -1,6 +1,8 @@
 """The contract of a mixer: evidence about sources in, a point on the simplex out, never a sample looked at."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -94,6 +96,21 @@ class Mixer(BaseModel):
     def repeats_allowed(self) -> int:
         """How often one sample may be drawn at most."""
         return 1
+
+    def trials_file(self) -> Path | None:
+        """The table of pilot runs that it reads, for a mixer that reads one."""
+        return None
+
+    def identity(self) -> dict[str, Any]:
+        """What addresses its mixtures beside version and rows: kind and settings, with files by their content."""
+        return self.model_dump(mode="json")
+
+    def check(self, sources: Sequence[str]) -> None:
+        """Refuse what cannot work before anything starts; `sources` are those of the pool, sorted.
+
+        Raises:
+            RecipeError: with what was found, what was expected and what to do.
+        """
 
     def mix(self, evidence: MixtureEvidence) -> Mixture:
         """Weigh the sources.

@@ -11,12 +11,16 @@ from pipeline.report import numbers, summary
 from pipeline.report.comparison_chart import measure_chart, verdict
 from pipeline.report.harmless import clip, finalize
 from pipeline.report.histograms import Histogram, histogram
+from pipeline.report.law_charts import law_chart, marginal_chart
 from pipeline.report.mixture_chart import mixture_chart
 from pipeline.report.names import names_table
 from pipeline.report.thumbnails import Thumbnail, thumbnail
 from pipeline.report.training_charts import curves_chart, differences_chart
+from pipeline.report.trials_chart import SOURCES, trials_chart
+from pipeline.report.trials_view import TrialsView
 from pipeline.report.verdicts import verdict_table
 from pipeline.report.view import (
+    DISTANCE,
     Card,
     ComparisonView,
     Difference,
@@ -88,6 +92,7 @@ def _derived(view: ReportView) -> dict[str, Any]:
         "gallery": _gallery(view.gallery),
         "duplicates": _duplicates(view.duplicates),
         "mixture": _mixture(view.mixture),
+        "trials": _trials(view.trials),
         "training": _training(view.training),
         "comparison": _comparison(view.comparison),
         "slowest": max([stage.seconds for stage in view.stages], default=0.0) or 1.0,
@@ -120,7 +125,23 @@ def _shown(card: Card) -> Shown:
 def _mixture(mixture: MixtureView | None) -> dict[str, Any]:
     if mixture is None:
         return {}
-    return {"chart": mixture_chart(mixture), "distances": summary.distances(mixture)}
+    return {
+        "chart": mixture_chart(mixture),
+        "distances": summary.distances(mixture),
+        "is_distance": mixture.objective_name == DISTANCE,
+    }
+
+
+def _trials(trials: TrialsView | None) -> dict[str, Any]:
+    if trials is None:
+        return {}
+    charts = [(law, law_chart(law, f"law-{place}")) for place, law in enumerate(trials.laws)]
+    return {
+        "chart": trials_chart(trials),
+        "hidden": max(0, len(trials.sources) - SOURCES),
+        "marginal": marginal_chart(trials.marginal),
+        "laws": [(law, chart) for law, chart in charts if chart is not None],
+    }
 
 
 def _training(training: TrainingView | None) -> dict[str, Any]:

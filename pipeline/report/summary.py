@@ -5,7 +5,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.report import numbers
-from pipeline.report.view import Check, Difference, Metric, MixtureView, ReportView, StatusCount, Step, TrainingView
+from pipeline.report.harmless import clip
+from pipeline.report.view import (
+    DISTANCE,
+    Check,
+    Difference,
+    Metric,
+    MixtureView,
+    ReportView,
+    StatusCount,
+    Step,
+    TrainingView,
+)
 from schemas.tables import DROPPED, KEPT, QUARANTINED, STATUSES
 
 _REASONS = 6
@@ -90,11 +101,16 @@ def funnel_rows(view: ReportView) -> list[FunnelRow]:
 
 
 def distances(mixture: MixtureView) -> list[tuple[str, float, float]]:
-    """(name, objective, percent of the widest bar): the references and the exported mixture, best first."""
+    """(name, objective, percent of the widest bar): the references and the exported mixture, best first.
+
+    Bars of a distance begin at 0, those of another objective a little below its best.
+    """
     values = {**mixture.references, "exported": mixture.objective}
-    widest = max([abs(value) for value in values.values()], default=0.0) or 1.0
     ordered = sorted(values.items(), key=lambda item: (item[1], item[0]))
-    return [(name, value, 100 * abs(value) / widest) for name, value in ordered]
+    best, worst = ordered[0][1], ordered[-1][1]
+    begin = 0.0 if mixture.objective_name == DISTANCE else best - 0.08 * (worst - best)
+    whole = (worst - begin) or 1.0
+    return [(name, value, 100 * (value - begin) / whole) for name, value in ordered]
 
 
 def verdict(difference: Difference, metric: Metric | None) -> str:
@@ -126,12 +142,15 @@ def _checked(checks: Iterable[Check]) -> Tile:
 
 def _distance(mixture: MixtureView) -> Tile:
     natural = mixture.references.get("natural")
-    detail = mixture.objective_name
-    if natural:
+    detail, is_distance = mixture.objective_name, mixture.objective_name == DISTANCE
+    if natural is not None and not is_distance:
+        detail = f"{numbers.signed(mixture.objective - natural, 2)} against the natural mixture"
+    elif natural:
         change = 100 * (mixture.objective / natural - 1)
         detail = f"{numbers.signed(round(change, 1))} % against the natural mixture"
     better = natural is not None and mixture.objective < natural
-    return Tile("target distance", numbers.number(mixture.objective), detail, "good" if better else "")
+    label = "target distance" if is_distance else clip(mixture.objective_name, 32)
+    return Tile(label, numbers.number(mixture.objective), detail, "good" if better else "")
 
 
 def _gain(training: TrainingView) -> Tile:

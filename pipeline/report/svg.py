@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 INK, MUTED, RULE, ACCENT, PAPER, SOFT = "#010101", "#010102", "#010103", "#010104", "#010105", "#010106"
 SERIES = ("#010111", "#010112", "#010113", "#010114", "#010115", "#010116", "#010117")
+SCALE = ("#010121", "#010122", "#010123", "#010124", "#010125")
+"""From best to worst."""
 _VARIABLES = {INK: "ink", MUTED: "ink-2", RULE: "rule", ACCENT: "accent", PAPER: "paper", SOFT: "soft"} | {
-    colour: f"c{number}" for number, colour in enumerate(SERIES, 1)
+    colour: f"{name}{number}" for name, tones in (("c", SERIES), ("q", SCALE)) for number, colour in enumerate(tones, 1)
 }
 _PLACES = ("d", "x", "y", "transform")
 _LONG = re.compile(r"\d+\.\d{3,}")

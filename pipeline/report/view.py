@@ -11,7 +11,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.report.trials_view import TrialsView
+
 Values = npt.NDArray[Any]
+DISTANCE = "distance to the target"
+"""An objective that is 0 at best, so that its bars begin there."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,7 @@ class MixtureView:
     references: Mapping[str, float]
     """The objective at named mixtures: `uniform`, `natural`, `ideal`."""
     kind: str = ""
-    objective_name: str = "distance to the target"
+    objective_name: str = DISTANCE
     binding: tuple[str, ...] = ()
 
 
@@ -284,6 +288,7 @@ class ReportView:
     gallery: tuple[GalleryGroup, ...] = ()
     duplicates: tuple[DuplicateGroup, ...] = ()
     mixture: MixtureView | None = None
+    trials: TrialsView | None = None
     exported: int | None = None
     """Samples written, repeats included."""
     training: TrainingView | None = None

@@ -11,7 +11,7 @@ import xxhash
 
 from schemas.errors import CuveeError
 from stages.train.batches import Batches
-from stages.train.comparison import EVALUATION, TARGET, VERSION, Comparison, Job
+from stages.train.comparison import EVALUATION, TARGET, VERSION, Comparison, Job, refuse_short_context
 from stages.train.connector import save_connector
 from stages.train.continual import REPLAY, Replayed
 from stages.train.language_model import load_language_model
@@ -49,17 +49,7 @@ class Workbench:
         if empty := sorted(name for name, samples in corpora.items() if not len(samples)):
             unusable = dict(corpora[empty[0]].unusable)
             raise CuveeError(f"arm {empty[0]!r} has no sample with a decodable image and a caption; found {unusable}")
-        self._refuse_short_context()
-
-    def _refuse_short_context(self) -> None:
-        settings, config = self.comparison.settings, self.frozen.language.model.config
-        longest = getattr(config, "max_position_embeddings", None)
-        needed = self.frozen.visual.parts[0].shape[1] + settings.max_tokens + 2
-        if longest is not None and needed > longest:
-            raise CuveeError(
-                f"{needed} tokens (visual, begin, caption, end) do not fit the language model's {longest} positions; "
-                "lower `visual_tokens` or `max_tokens`"
-            )
+        refuse_short_context(settings, self.frozen)
 
     @cached_property
     def _common(self) -> dict[str, Any]:

@@ -27,6 +27,8 @@ MERGE = """select:
 export: {kind: KIND, samples_per_shard: 20, columns: [captions, words]}
 """
 
+NEVER = "veto: {column: second_image_embedding, above: 0.9999}, "
+
 
 def again(number: int, caption: str, key: str, quality: int | None = None) -> dict[str, bytes]:
     """The picture of another sample, byte for byte or re-encoded, with a caption and key of its own."""
@@ -214,3 +216,22 @@ def test_new_shards_are_checked_against_all_that_was_seen(make_pool: Callable[..
     touched = {*both["uid"], *both["duplicate_of"]}
     assert set(fates["uid"][:4]) <= touched and reasons[4] is None
     assert read_ledger(second.folder / "ledger")["similarity"].drop_nulls().is_between(0.5, 1).all()
+
+
+def test_a_second_clip_model_has_a_veto_over_near_images(make_pool: Callable[..., Path], ray_cluster: object) -> None:
+    """With the same model as its own second opinion nothing changes; a veto that nothing passes keeps every row."""
+    from pipeline.demo.recipe import ENCODER
+
+    model = f'model: "local-dir:{ENCODER}"'
+    kept = {}
+    for name, veto in (
+        ("none", ""),
+        ("same", "veto: {column: second_image_embedding, above: 0.0}, "),
+        ("never", NEVER),
+    ):
+        steps = f"  - {{kind: clip, {model}}}\n  - {{kind: clip, {model}, column: second}}\n"
+        recipe = make_pool(extra=f"{steps}select: [{{kind: semdedup, epsilon: 0.3, {veto}clusters: 1}}]\n")
+        outcome = run(resolve(recipe), Cluster(), until="select")
+        pool = outcome.ledger.filter(pl.col("role") == "pool")
+        kept[name] = set(pool.filter(pl.col("status") == "kept")["uid"])
+    assert kept["none"] == kept["same"] < kept["never"] == set(pool["uid"])

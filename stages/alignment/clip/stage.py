@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from schemas.columns import CAPTION, CLIP_SCORE, IMAGE, IMAGE_EMBEDDING, TEXT_EMBEDDING
+from schemas.columns import CAPTION, CLIP_SCORE, IMAGE, IMAGE_EMBEDDING, TEXT_EMBEDDING, named_column
 from stages.clip_model.model import IMAGES_AT_ONCE, TEXTS_AT_ONCE, ClipModel, Floats, Reasons, load
 from stages.clip_model.weights import find_model
 from stages.device import Device
@@ -19,7 +19,9 @@ class Clip(Stage):
 
     The score lies within 1e-3 of the stored embeddings' dot product. What can be computed of a row is given: an image
     whose caption is missing keeps its embedding, beside the reason. Images are turned upright first, which open_clip's
-    own loader does not do; otherwise preprocessing and tokenizer are the model's own.
+    own loader does not do; otherwise preprocessing and tokenizer are the model's own. A second model in one recipe
+    takes a `column`, and its columns are called `<column>_image_embedding`, `<column>_text_embedding` and
+    `<column>_clip_score`: pairs that only one model finds equal are no duplicates by a `veto` of the other.
     """
 
     kind: Literal["clip"] = "clip"
@@ -35,12 +37,30 @@ class Clip(Stage):
     """Torch threads of one CPU worker; another number gives other last bits and another address."""
     compile: bool = False
     """Run the image tower through torch.compile: minutes at the start of each worker, for large pools on GPUs."""
+    column: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]*$")
+    """How its columns begin; default: they are `image_embedding`, `text_embedding` and `clip_score`."""
 
     version: ClassVar[int] = 3
     reads: ClassVar[tuple[pa.Field, ...]] = (IMAGE, CAPTION)
-    writes: ClassVar[tuple[pa.Field, ...]] = (IMAGE_EMBEDDING, TEXT_EMBEDDING, CLIP_SCORE)
     batch_rows: ClassVar[int] = 4096
     uses_gpu: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        """Its kind, and how its columns begin where that is chosen."""
+        return self.kind if self.column is None else f"{self.kind}_{self.column}"
+
+    @property
+    def writes(self) -> tuple[pa.Field, ...]:  # type: ignore[override]
+        """Both embeddings and their cosine."""
+        if self.column is None:
+            return (IMAGE_EMBEDDING, TEXT_EMBEDDING, CLIP_SCORE)
+        of = f"by the model of {self.name!r}"
+        return (
+            named_column(f"{self.column}_image_embedding", IMAGE_EMBEDDING.type, f"unit-norm image embedding {of}"),
+            named_column(f"{self.column}_text_embedding", TEXT_EMBEDDING.type, f"unit-norm caption embedding {of}"),
+            named_column(f"{self.column}_clip_score", CLIP_SCORE.type, f"their cosine, {of}", low=-1.001, high=1.001),
+        )
 
     def check(self) -> None:
         """Refuse a model that is not there, and fetch the weights of one that is named by tag.
@@ -54,7 +74,8 @@ class Clip(Stage):
     def widths(self) -> dict[str, int]:
         """The length of both embeddings, where the model's configuration is here."""
         width = find_model(self.model, self.pretrained).width()
-        return {} if width is None else {IMAGE_EMBEDDING.name: width, TEXT_EMBEDDING.name: width}
+        image, text, _ = self.writes
+        return {} if width is None else {image.name: width, text.name: width}
 
     def identity(self) -> dict[str, object]:
         """The model by the content of its files, and what else decides about bits."""

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.report.trials_view import LawView, TrialsView
 from pipeline.report.view import (
     ArmView,
     Card,
@@ -176,6 +177,31 @@ def mixture() -> MixtureView:
     return MixtureView(shares, 0.41, references, "optimal_transport", binding=("max_repeats: photos",))
 
 
+def trials(sources: tuple[str, ...] = ("art", "catalog", "photos", "web"), runs: int = 60) -> TrialsView:
+    """Runs whose objective falls with the last source and rises with the first."""
+    rng = np.random.default_rng(4)
+    shares = rng.dirichlet(np.ones(len(sources)), runs)
+    slopes = np.linspace(0.8, -0.6, len(sources))
+    objective = 2.4 + np.exp(shares @ slopes) + rng.normal(0, 0.02, runs)
+    predicted = 2.4 + np.exp(shares @ slopes)
+    best = tuple(np.eye(len(sources))[-1] * 0.6 + 0.4 / len(sources))
+    even = (1 / len(sources),) * len(sources)
+    facts = {"rank correlation": 0.97, "mean error": 0.018, "runs": runs, "other laws": "linear 0.91, trees 0.88"}
+    return TrialsView(
+        sources,
+        shares,
+        objective,
+        {"exported": best, "natural": even},
+        (
+            LawView("nll.target", "log_linear", objective, predicted, 1.0, facts),
+            LawView("nll.photos", "gaussian_process", objective - 0.5, predicted - 0.5, 0.0, facts),
+        ),
+        {name: float(slope) for name, slope in zip(sources, slopes - slopes @ np.array(best), strict=True)},
+        "nll.target",
+        {"certified gap": 1.2e-8, "bootstrap": 100},
+    )
+
+
 def training() -> TrainingView:
     steps = np.arange(1, 101)
     arms = tuple(
@@ -264,6 +290,7 @@ def full_view() -> ReportView:
         ),
         duplicates=(DuplicateGroup("near_duplicate_images", card(10), (card(11, note="distance 2"),), 7),),
         mixture=mixture(),
+        trials=trials(),
         exported=200,
         training=training(),
         comparison=comparison(),

@@ -115,7 +115,7 @@ def test_ids_are_unique_and_references_resolve(view: ReportView) -> None:
 def test_every_chart_is_named_and_described(view: ReportView) -> None:
     page = render(view)
     charts = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
-    assert len(charts) == 2 + 1 + 1 + 2 + 3
+    assert len(charts) == 2 + 1 + 4 + 1 + 2 + 3
     for chart in charts:
         assert 'role="img"' in chart
         assert re.search(r"<title id=[^>]*>[^<]+</title><desc id=[^>]*>[^<]+</desc>", chart)

@@ -293,3 +293,15 @@ def test_a_strip_is_scored_by_its_middle(model: ClipModel) -> None:
     embeddings, reasons = model.embed_images(files)
     assert reasons == [None, None]
     np.testing.assert_allclose(embeddings[0], embeddings[1], atol=1e-3)
+
+
+def test_a_second_model_has_columns_of_its_own(stage: Clip, model_folder: Path) -> None:
+    second = Clip(model=str(model_folder), device="cpu", column="second")
+    assert second.name == "clip_second"
+    names = ["second_image_embedding", "second_text_embedding", "second_clip_score", "clip_second_reason"]
+    assert second.returns().names == names
+    assert second.widths() == {f"second_{name}": width for name, width in stage.widths().items()}
+    batch = pa.record_batch([pa.array(pictures(2), IMAGE.type), pa.array(CAPTIONS[:2])], pa.schema([IMAGE, CAPTION]))
+    found, known = second.open()(batch), stage.open()(batch)
+    assert [column.to_pylist() for column in found.columns] == [column.to_pylist() for column in known.columns]
+    assert found.schema.names == names
