@@ -107,6 +107,8 @@ class Rhythm(BaseModel):
     """Steps between updates."""
     probe: int = Field(32, ge=1)
     """Samples of each source, and of each target, behind one update."""
+    aim: Literal["target", "sources"] = "target"
+    """What the connector should be good at; `target` means the sources where there is no target."""
 
 
 class Schedule(Rhythm):
@@ -196,6 +198,22 @@ class Proxy(Protocol):
             steps: optimizer steps; None: the budget under `train`.
         """
         ...
+
+
+def schedule_of(given: Any) -> Any:
+    """A schedule from its kind and settings; anything but a mapping with a kind is left to the validation.
+
+    Raises:
+        ValueError: a kind that is not known.
+    """
+    if not isinstance(given, dict) or not isinstance(given.get("kind"), str):
+        return given
+    from stages.kinds import kinds  # it imports every method, this module included
+
+    known = kinds(Schedule)
+    if given["kind"] not in known:
+        raise ValueError(f"found schedule {given['kind']!r}, expected one of {', '.join(known)}")
+    return known[given["kind"]].model_validate(given)
 
 
 def weights_of(state: State) -> Doubles:

@@ -16,13 +16,14 @@ from pipeline.trials.split import Split
 from pipeline.trials.visual_tokens import compute_tokens
 from schemas.columns import CAPTION
 from schemas.errors import CuveeError
-from stages.train.comparison import VERSION, refuse_short_context
+from stages.train.comparison import VERSION
 from stages.train.language_model import load_language_model
 from stages.train.loop import Frozen, train_mixture
 from stages.train.metrics import evaluate_sources
 from stages.train.samples import Corpus, Draft, Pair, corpus
 from stages.train.settings import Budget, TrainSettings
 from stages.train.vision_features import VisualTokens, feature_folder
+from stages.train.workbench import refuse_short_context
 
 DRAWN, HELD = "drawn", "held"
 OWN = ("budget", "seeds", "schedule", "replay")
@@ -63,7 +64,7 @@ class ConnectorPilot:
 
 
 def _with(settings: TrainSettings, budget: int) -> TrainSettings:
-    return settings.model_copy(update={"budget": Budget(samples=budget, steps=None)})
+    return settings.model_copy(update={"budget": Budget(samples=budget, steps=None, epochs=None)})
 
 
 @dataclass(frozen=True)
