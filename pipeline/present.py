@@ -13,6 +13,7 @@ from pipeline.comparison.present import choices_accounted_for, comparison_view
 from pipeline.report import write_report
 from pipeline.report.trials_view import trials_view
 from pipeline.report.view import (
+    DISTANCE,
     ArmView,
     Card,
     Check,
@@ -310,7 +311,14 @@ def _mixture(outcome: Outcome) -> MixtureView | None:
     )
     mixer = outcome.resolved.mixer
     kind = mixer.kind if mixer else ""
-    return MixtureView(shares, mixture["objective"], mixture["references"], kind, binding=tuple(mixture["binding"]))
+    return MixtureView(
+        shares,
+        mixture["objective"],
+        mixture["references"],
+        kind,
+        mixture["evidence"].get("objective_name", DISTANCE),
+        tuple(mixture["binding"]),
+    )
 
 
 def _interval(ends: Sequence[float] | None) -> tuple[float, float] | None:

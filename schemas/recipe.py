@@ -139,7 +139,7 @@ class Trials(Model):
 
     design: Step = Field(
         default=Step(kind="d_optimal"),
-        description="which mixtures: d_optimal, dirichlet, lattice or space_filling, or a mapping with its settings",
+        description="which: d_optimal, dirichlet, given, lattice or space_filling, or a mapping with its settings",
     )
     count: int = Field(ge=2, description="mixtures")
     budgets: tuple[Annotated[int, Field(gt=0)], ...] = Field(

@@ -12,7 +12,16 @@ ORDER = ("schemas", "stages", "pipeline", "jobs")
 ROOMS = ("quality", "alignment", "duplicates", "target", "mixture", "train")
 SHARED = tuple(
     f"stages.mixture.{name}"
-    for name in ("limits", "trials_table", "predictors", "proposer", "designs", "schedule", "source_ranking")
+    for name in (
+        "limits",
+        "trials_table",
+        "predictors",
+        "proposer",
+        "designs",
+        "schedule",
+        "source_ranking",
+        "fitted_shares",
+    )
 )
 """What stands in a room and is no method: mixers, the engine and each other may import it."""
 

@@ -54,7 +54,8 @@ def _design(trials: Trials, sources: int) -> Design:
     found: Design = validated(DESIGNS[kind], {"kind": kind, **trials.design.settings()}, "trials.design")
     if trials.count < (least := found.least(sources)):
         raise RecipeError(
-            f"trials: design {kind!r} of {sources} sources needs {least} mixtures, found `count: {trials.count}`"
+            f"trials: design {kind!r} of {sources} sources needs {least} mixtures, found `count: {trials.count}`; "
+            "raise it, or choose another design" + (" or `model: linear`" if kind == "d_optimal" else "")
         )
     return found
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,14 @@ TABLE, FACTS = "trials.parquet", "trials.json"
 def run_trials(
     resolved: Resolved, cluster: Cluster, *, progress: Progress = lambda *_: None, verify: bool = False
 ) -> Outcome:
-    """Run the recipe's trials; what is finished already is not run again.
+    """Run the recipe's trials; what is finished already is not run again, and what `mix` says is not read.
 
     Raises:
         RecipeError: see `asked`.
         CuveeError: with what was found and what to do.
     """
     made = asked(resolved)
+    resolved = replace(resolved, mixer=None)  # nothing is mixed, and its table may be the one that is made here
     clock = Clock()
     outcome = begin(resolved, cluster, clock, lambda _: True, progress, verify=verify)
     split: Split = clock.timed("hold_out", lambda: hold_out(outcome.chosen, made.trials))

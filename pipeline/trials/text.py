@@ -52,4 +52,7 @@ def _row(found: TrialsTable, place: int, at: npt.NDArray[np.bool_]) -> list[str]
     )
     seeds = np.sqrt(np.mean([group.var(ddof=1) for group in groups])) if len(groups[0]) > 1 else np.nan
     spread = means.std(ddof=1) if len(means) > 1 else np.nan
-    return [*(f"{number:.4f}" for number in (means.min(), means.max(), spread, seeds)), named]
+    return [
+        *("-" if np.isnan(number) else f"{number:.4f}" for number in (means.min(), means.max(), spread, seeds)),
+        named,
+    ]

@@ -6,6 +6,7 @@ from schemas.errors import ContractError, CuveeError
 from stages.mixture.designs.d_optimal import DOptimal
 from stages.mixture.designs.design import Design
 from stages.mixture.designs.dirichlet import Dirichlet
+from stages.mixture.designs.given import Given
 from stages.mixture.designs.lattice import Lattice
 from stages.mixture.designs.region import Doubles, Region, distinct
 from stages.mixture.designs.space_filling import SpaceFilling
@@ -13,6 +14,7 @@ from stages.mixture.designs.space_filling import SpaceFilling
 DESIGNS: dict[str, type[Design]] = {
     "d_optimal": DOptimal,
     "dirichlet": Dirichlet,
+    "given": Given,
     "lattice": Lattice,
     "space_filling": SpaceFilling,
 }

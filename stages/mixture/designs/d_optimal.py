@@ -18,7 +18,11 @@ from stages.mixture.designs.spread import Integers
 
 RIDGE = 1e-6
 """Added to X'X while there are fewer mixtures than terms."""
+WORST_CONDITION = 1e14
 MOST_EXCHANGES = 1000
+AFRESH = 50
+"""Exchanges after which rounding errors of updates are swept away."""
+LEAST_GAIN = 1e-9
 
 
 class DOptimal(Design):
@@ -64,13 +68,15 @@ def log_det(rows: Doubles) -> float:
 def greedy(rows: Doubles, count: int) -> Integers:
     """(count,) row numbers, each the one that raises the determinant most, given those before it."""
     inverse = np.eye(rows.shape[1]) / RIDGE
+    variances = (rows**2).sum(axis=1) / RIDGE
     chosen: list[int] = []
     for _ in range(count):
-        variances = np.einsum("nk,kl,nl->n", rows, inverse, rows, optimize=True)
         variances[chosen] = -np.inf
         chosen.append(int(np.argmax(variances)))
         along = inverse @ rows[chosen[-1]]
-        inverse -= np.outer(along, along) / (1 + rows[chosen[-1]] @ along)
+        values = rows @ along
+        inverse -= np.outer(along, along) / (1 + values[chosen[-1]])
+        variances -= values**2 / (1 + values[chosen[-1]])
     return np.array(chosen)
 
 
@@ -82,17 +88,39 @@ def exchange(rows: Doubles, chosen: Integers) -> Integers:
         chosen: distinct row numbers, at least k.
     """
     chosen = chosen.copy()
-    for _ in range(MOST_EXCHANGES):
-        design = rows[chosen]
-        information = design.T @ design
-        if np.linalg.cond(information) > 1e14:
-            information = information + RIDGE * np.eye(len(information))
-        half = np.linalg.solve(information, rows.T)
-        variance = np.einsum("nk,kn->n", rows, half)
-        gain = variance[None, :] * (1 - variance[chosen])[:, None] - variance[chosen][:, None] + (design @ half) ** 2
+    for number in range(MOST_EXCHANGES):
+        if number % AFRESH == 0:
+            known = _Variances(rows, chosen)
+        own = known.variance[chosen][:, None]
+        gain = known.variance[None, :] * (1 - own) - own + known.across**2
         gain[:, chosen] = -np.inf
         out, into = divmod(int(gain.argmax()), len(rows))
-        if gain[out, into] <= 1e-9:
+        if gain[out, into] <= LEAST_GAIN:
             break
+        known.move(into, 1.0)
+        known.move(int(chosen[out]), -1.0)
         chosen[out] = into
+        known.across[out] = rows @ (known.inverse @ rows[into])
     return chosen
+
+
+class _Variances:
+    """v_ij = f_i' (X'X)^-1 f_j of all candidates j, i = j or i in the design, kept current by rank-one updates."""
+
+    def __init__(self, rows: Doubles, chosen: Integers) -> None:
+        information = rows[chosen].T @ rows[chosen]
+        if np.linalg.cond(information) > WORST_CONDITION:
+            information = information + RIDGE * np.eye(len(information))
+        self.rows = rows
+        self.inverse: Doubles = np.asarray(np.linalg.inv(information), np.float64)
+        self.across: Doubles = rows[chosen] @ self.inverse @ rows.T
+        self.variance: Doubles = ((rows @ self.inverse) * rows).sum(axis=1)
+
+    def move(self, row: int, sign: float) -> None:
+        """Add (1) a candidate to the design, or take (-1) it away, by the formula of Sherman and Morrison."""
+        along = self.inverse @ self.rows[row]
+        values = self.rows @ along
+        scale = float(sign / (1 + sign * values[row]))
+        self.inverse -= scale * np.outer(along, along)
+        self.across -= np.outer(scale * self.across[:, row], values)
+        self.variance -= scale * values**2

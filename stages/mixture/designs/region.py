@@ -13,7 +13,9 @@ from schemas.errors import CuveeError
 
 Doubles = npt.NDArray[np.float64]
 DIGITS = 12
-"""Decimals to which two mixtures have to agree to be one."""
+"""Decimals to which two corners have to agree to be one."""
+TRIED_DIGITS = 6
+"""Decimals to which two mixtures have to agree to be one trial: a millionth more of a source teaches nothing."""
 MOST_ORDERS = 5040
 """Orders of filling from which corners are made; those of seven sources are all of them."""
 
@@ -117,5 +119,5 @@ class Region:
 
 def distinct(mixtures: Doubles) -> Doubles:
     """The first of each, in the given order."""
-    _, first = np.unique(np.round(mixtures, DIGITS), axis=0, return_index=True)
+    _, first = np.unique(np.round(mixtures, TRIED_DIGITS), axis=0, return_index=True)
     return mixtures[np.sort(first)]

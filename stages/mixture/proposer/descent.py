@@ -1,6 +1,6 @@
 """Descends along slopes inside the bounds and below the ceilings: sequential quadratic programming (scipy's SLSQP)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -10,9 +10,9 @@ from stages.mixture.proposer.program import Program
 OPTIONS = {"maxiter": 1000, "ftol": 1e-14}
 
 
-def descend(program: Program, starts: Sequence[Doubles]) -> list[Doubles]:
+def descend(program: Program, starts: Sequence[Doubles]) -> Iterator[Doubles]:
     """(k,) from each start: where no slope inside the bounds leads further down, as far as the solver gets."""
-    return [_descended(program, start) for start in starts]
+    return (_descended(program, start) for start in starts)
 
 
 def lowest_excess(program: Program, starts: Sequence[Doubles]) -> Doubles:

@@ -14,7 +14,9 @@ from stages.mixture.proposer.simulated import ALLOWED, CANDIDATES, candidates, s
 
 STARTS = 8
 """Simulated mixtures that descent begins from where a law has several valleys."""
-PULLS = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
+ENOUGH = 1e-7
+"""A gap that another start need not close."""
+PULLS = (0.0, *(1e-6 * 2.0**power for power in range(14)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +57,7 @@ def propose(program: Program, seed: int = 0, count: int = CANDIDATES, points: Do
         return _finished(program, found.average, found.ranked[0], method, None)
     starts = [found.average, *found.ranked[:STARTS]]
     ends = [point for point in (*descend(program, starts), *starts) if _keeps(program, point)]
-    best = min(ends, key=lambda point: float(program.value(point[None])[0]))
+    best = min(ends, key=lambda point: _value(program, point))
     return _finished(program, best, found.ranked[0], f"descent from {len(starts)} starts", None)
 
 
@@ -67,9 +69,18 @@ def _certified(program: Program) -> Proposal:
         safe = lowest_excess(program, starts)
         if not _keeps(program, safe):
             raise CuveeError(collision(program, safe))
-    ends = [point for point in (*descend(program, starts), safe) if _keeps(program, point)]
-    best = min(ends, key=lambda point: float(program.value(point[None])[0]))
-    return _finished(program, best, safe, "descent", lower_bound(program, best))
+    best, bound = safe, -np.inf
+    for point in descend(program, starts):
+        if _keeps(program, point) and _value(program, point) < _value(program, best):
+            best = point
+        bound = max(bound, lower_bound(program, point))  # it holds wherever it was taken
+        if _value(program, best) - bound <= ENOUGH:
+            break
+    return _finished(program, best, safe, "descent", bound)
+
+
+def _value(program: Program, point: Doubles) -> float:
+    return float(program.value(point[None])[0])
 
 
 def _finished(program: Program, point: Doubles, safe: Doubles, method: str, bound: float | None) -> Proposal:
@@ -79,7 +90,7 @@ def _finished(program: Program, point: Doubles, safe: Doubles, method: str, boun
         if _keeps(program, grid):
             point = grid
             break
-    value = float(program.value(point[None])[0])
+    value = _value(program, point)
     shares = program.basis @ point
     return Proposal(shares, value, None if bound is None else max(0.0, value - bound), method)
 

@@ -134,9 +134,9 @@ def _simplex(file: _File, shares: Doubles, names: Sequence[str]) -> tuple[Double
             row, f"the {len(names)} shares sum to {sums[row]:.6g}, expected 1 within {allowed:g}{more}; {hint}"
         )
     inexact = np.flatnonzero(np.abs(sums - 1) > EXACT)
-    worst = float(sums[np.argmax(np.abs(sums - 1))])
-    note = f"{file.path.name}: shares of {inexact.size} runs were rounded (sums up to {worst:.6g}) and normalised to 1"
-    return shares / sums[:, None], [note] if inexact.size else []
+    note = f"{file.path.name}: shares of {inexact.size} runs were rounded (sums {{}} to {{}}) and normalised to 1"
+    ends = [f"{end:.6g}" for end in (sums.min(), sums.max())]
+    return shares / sums[:, None], [note.format(*ends)] if inexact.size else []
 
 
 def _integers(file: _File, name: str) -> Integers:

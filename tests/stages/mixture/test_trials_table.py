@@ -89,7 +89,7 @@ def test_any_table_survives_the_disk(tmp_path_factory: pytest.TempPathFactory, r
 def test_rounded_shares_are_normalised_and_noted(tmp_path: Path) -> None:
     table = read_trials(csv(tmp_path, *ROWS, "d,1000,0,0.333,0.6665,1,1"))
     assert table.shares.sum(axis=1) == pytest.approx(1, abs=1e-15)
-    assert table.notes == ("runs.csv: shares of 1 runs were rounded (sums up to 0.9995) and normalised to 1",)
+    assert table.notes == ("runs.csv: shares of 1 runs were rounded (sums 0.9995 to 1) and normalised to 1",)
 
 
 def test_rows_off_the_simplex_are_refused_with_line_and_sum(tmp_path: Path) -> None:
