@@ -13,6 +13,7 @@ import polars as pl
 
 from pipeline.blend import Blend, blend
 from pipeline.cluster import Cluster
+from pipeline.continual import going_on, write_going_on
 from pipeline.export import blend_draws, export, refuse_foreign
 from pipeline.export.publish import publish, refuse_foreign_store
 from pipeline.fingerprints import rounded
@@ -199,7 +200,13 @@ def record(outcome: Outcome, clock: Clock, until: str, ray_started: bool) -> Non
         + (outcome.trials["notes"] if outcome.trials else [])
         + (outcome.blend.notes if outcome.blend else []),
     }
+    found = None
+    if outcome.manifest is not None and outcome.blend is not None:
+        found = going_on(resolved, outcome.blend.fingerprint, resolved.export_folder)
+    outcome.record["continual"] = found[0] if found else None
     outcome.folder.mkdir(parents=True, exist_ok=True)
+    if found:
+        write_going_on(found, outcome.folder)
     write_table(snapshot(outcome.scored.shards), outcome.folder / "pool.parquet")
     write_ledger(outcome.ledger, outcome.folder / "ledger")
     write_json(rounded(outcome.record), outcome.folder / "run.json")
