@@ -188,13 +188,17 @@ class Rehearsal:
 class Proxy(Protocol):
     """Trains connectors on a sample of every source, for mixers that learn weights from training."""
 
-    def train(self, weights: "Doubles | Schedule", seed: int, rows: int, steps: int | None) -> Rehearsal:
+    @property
+    def identity(self) -> Any:
+        """What its results depend on beside the surviving rows, as JSON."""
+        ...
+
+    def train(self, weights: "Doubles | Schedule", seed: int, steps: int | None) -> Rehearsal:
         """One connector.
 
         Args:
             weights: (S,) by source name, or a schedule.
             seed: number of the seed; connectors with equal numbers start from the same weights.
-            rows: samples of each source that are looked at, at most; those with the smallest noise.
             steps: optimizer steps; None: the budget under `train`.
         """
         ...

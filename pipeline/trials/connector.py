@@ -16,18 +16,15 @@ from pipeline.trials.split import Split
 from pipeline.trials.visual_tokens import compute_tokens
 from schemas.columns import CAPTION
 from schemas.errors import CuveeError
-from stages.train.comparison import VERSION
+from stages.train.comparison import VERSION, refuse_short_context
 from stages.train.language_model import load_language_model
 from stages.train.loop import Frozen, train_mixture
 from stages.train.metrics import evaluate_sources
 from stages.train.samples import Corpus, Draft, Pair, corpus
 from stages.train.settings import Budget, TrainSettings
 from stages.train.vision_features import VisualTokens, feature_folder
-from stages.train.workbench import refuse_short_context
 
 DRAWN, HELD = "drawn", "held"
-OWN = ("budget", "seeds", "schedule", "replay")
-"""Settings of `train` that say what a trial says itself."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,8 @@ class ConnectorPilot:
 
     def identity(self, split: Split) -> Any:
         """Settings, with models by content."""
-        settings = {name: value for name, value in self.settings.identity().items() if name not in OWN}
+        left_out = ("budget", "seeds")
+        settings = {name: value for name, value in self.settings.identity().items() if name not in left_out}
         return {"version": VERSION, **settings}
 
     def prepare(self, split: Split, folder: Path, cluster: Cluster, progress: Progress) -> tuple["ConnectorBench", int]:
@@ -64,7 +62,7 @@ class ConnectorPilot:
 
 
 def _with(settings: TrainSettings, budget: int) -> TrainSettings:
-    return settings.model_copy(update={"budget": Budget(samples=budget, steps=None, epochs=None)})
+    return settings.model_copy(update={"budget": Budget(samples=budget, steps=None)})
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from schemas.errors import CuveeError
 from stages.train.continual import REPLAY
+from stages.train.loop import Frozen
 from stages.train.samples import Draft, Pair, read_pairs
 from stages.train.settings import TrainSettings
 from stages.train.vision_features import add_missing, feature_folder
@@ -106,3 +108,18 @@ class Comparison:
     def job_file(self, job: Job) -> Path:
         """Where a finished job's result lies."""
         return self.folder / "jobs" / f"{job.name}.json"
+
+
+def refuse_short_context(settings: TrainSettings, frozen: Frozen) -> None:
+    """Refuse captions that do not fit behind the visual tokens.
+
+    Raises:
+        CuveeError: with both numbers.
+    """
+    longest = getattr(frozen.language.model.config, "max_position_embeddings", None)
+    needed = frozen.visual.parts[0].shape[1] + settings.max_tokens + 2
+    if longest is not None and needed > longest:
+        raise CuveeError(
+            f"{needed} tokens (visual, begin, caption, end) do not fit the language model's {longest} positions; "
+            "lower `visual_tokens` or `max_tokens`"
+        )

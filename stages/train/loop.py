@@ -58,7 +58,7 @@ class TrainResult:
     """Samples drawn per source, repeats counted."""
     weights: Mapping[str, float]
     """Share per source: the given one, or what the schedule recommends for a run of fixed weights."""
-    updates: tuple[Mapping[str, Any], ...] = ()
+    updates: tuple[dict[str, Any], ...] = ()
     """Of a schedule, what was measured and answered, update by update."""
 
 

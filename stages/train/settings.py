@@ -24,7 +24,7 @@ class Budget(BaseModel):
 
     samples: int | None = Field(None, gt=0)
     steps: int | None = Field(None, gt=0)
-    epochs: float | None = Field(None, gt=0)
+    epochs: Annotated[float, Field(gt=0)] | None = None
     """Times that the curated samples are gone through."""
 
     @model_validator(mode="after")

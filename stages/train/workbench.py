@@ -11,14 +11,13 @@ import xxhash
 
 from schemas.errors import CuveeError
 from stages.train.batches import Batches
-from stages.train.comparison import EVALUATION, TARGET, VERSION, Comparison, Job
+from stages.train.comparison import EVALUATION, TARGET, VERSION, Comparison, Job, refuse_short_context
 from stages.train.connector import save_connector
 from stages.train.continual import REPLAY, Replayed
 from stages.train.language_model import load_language_model
 from stages.train.loop import Frozen, TrainResult, train, train_mixture
 from stages.train.metrics import Evaluation, evaluate
 from stages.train.samples import Corpus, corpus
-from stages.train.settings import TrainSettings
 from stages.train.vision_features import VisualTokens
 
 
@@ -50,7 +49,7 @@ class Workbench:
         if empty := sorted(name for name, samples in corpora.items() if not len(samples)):
             unusable = dict(corpora[empty[0]].unusable)
             raise CuveeError(f"arm {empty[0]!r} has no sample with a decodable image and a caption; found {unusable}")
-        refuse_short_context(comparison.settings, self.frozen)
+        refuse_short_context(settings, self.frozen)
 
     @cached_property
     def _common(self) -> dict[str, Any]:
@@ -141,21 +140,6 @@ class Workbench:
             targets={"target": self.target} if self.target else None,
             replay=self.replay,
             checkpoint=checkpoint,
-        )
-
-
-def refuse_short_context(settings: TrainSettings, frozen: Frozen) -> None:
-    """Refuse captions that do not fit behind the visual tokens.
-
-    Raises:
-        CuveeError: with both numbers.
-    """
-    longest = getattr(frozen.language.model.config, "max_position_embeddings", None)
-    needed = frozen.visual.parts[0].shape[1] + settings.max_tokens + 2
-    if longest is not None and needed > longest:
-        raise CuveeError(
-            f"{needed} tokens (visual, begin, caption, end) do not fit the language model's {longest} positions; "
-            "lower `visual_tokens` or `max_tokens`"
         )
 
 
