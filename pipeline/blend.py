@@ -1,6 +1,7 @@
 """From survivors to draws: the mixer weighs the sources, quotas turn weights into repeats."""
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from schemas.errors import ContractError, CuveeError
 from schemas.tables import POOL_ROLE, SELECTION, TARGET_ROLE
 from stages.mixer import Floats, Mixer, Mixture, MixtureEvidence, SourceEvidence
 from stages.mixture.trials_table import read_trials
+from stages.schedule import Proxy
 
 
 @dataclass
@@ -36,8 +38,12 @@ class Blend:
     """Where the mixer's fit lies, for run.json; None for a mixer that learns nothing."""
 
 
-def blend(chosen: Selected) -> Blend:
+def blend(chosen: Selected, proxy: Callable[[], Proxy] | None = None) -> Blend:
     """Mix, set quotas and draw; the selection is stored under its address.
+
+    Args:
+        chosen: the survivors.
+        proxy: makes what a mixer that learns from training needs.
 
     Raises:
         CuveeError: more samples are asked for than the survivors and the cap allow, with both numbers.
@@ -48,7 +54,9 @@ def blend(chosen: Selected) -> Blend:
     wanted = recipe.export.samples if recipe.export else None
     available = dict(chosen.survivors.group_by("source").len().sort("source").iter_rows())
     samples = wanted or len(chosen.survivors)
-    mixture, reused, chain, fit = _mixture(chosen, mixer, samples) if mixer else (None, False, chosen.chain, None)
+    mixture, reused, chain, fit = (
+        _mixture(chosen, mixer, samples, proxy) if mixer else (None, False, chosen.chain, None)
+    )
     shares = mixture["capped"] if mixture else natural_shares(available)
     cap = mixer.repeats_allowed() if mixer else 1
     counts = quotas(shares, available, samples, cap)
@@ -63,23 +71,27 @@ def blend(chosen: Selected) -> Blend:
     return Blend(draws, fp, report, mixture, notes, time.perf_counter() - began, reused, fit)
 
 
-def _mixture(chosen: Selected, mixer: Mixer, samples: int) -> tuple[dict[str, Any], bool, str, dict[str, Any] | None]:
+def _mixture(
+    chosen: Selected, mixer: Mixer, samples: int, make: Callable[[], Proxy] | None
+) -> tuple[dict[str, Any], bool, str, dict[str, Any] | None]:
     resolved = chosen.table.resolved
     pin = resolved.pins.mixer if resolved.pins else None
     pinned = [pin.sha256] if pin else []
-    chain = fingerprint([chosen.chain, resolved.method_identity(mixer), samples, *pinned])
+    proxy = make() if make is not None and mixer.needs_proxy() else None
+    trained = [proxy.identity] if proxy is not None else []
+    chain = fingerprint([chosen.chain, resolved.method_identity(mixer), samples, *pinned, *trained])
     folder = resolved.workspace.fit(f"{mixer.kind}-{chain}")
     path = folder / "mixture.json"
     reused = path.exists()
     if not reused:
-        mixture = _mixed(chosen, mixer, samples, pin)
+        mixture = _mixed(chosen, mixer, samples, pin, proxy)
         if mixture.fit is not None:
             write_fit(mixture.fit, folder)
         write_json(rounded(asdict(replace(mixture, fit=None))), path)
     return read_json(path), reused, chain, fit_line(folder, resolved.fit_key(mixer), pin)
 
 
-def _mixed(chosen: Selected, mixer: Mixer, samples: int, pin: Pin | None) -> Mixture:
+def _mixed(chosen: Selected, mixer: Mixer, samples: int, pin: Pin | None, proxy: Proxy | None) -> Mixture:
     table, columns = chosen.table, mixer.columns()
     rows = table.scores(POOL_ROLE, columns).join(chosen.survivors.lazy().select("uid", "weight"), on="uid").sort("uid")
     frames = rows.collect().drop_nulls(list(columns)).partition_by("source", as_dict=True)
@@ -99,7 +111,7 @@ def _mixed(chosen: Selected, mixer: Mixer, samples: int, pin: Pin | None) -> Mix
         natural, seed = _natural(chosen), table.resolved.recipe.seed
         file = mixer.trials_file()
         trials = read_trials(file) if file is not None else None
-        mixture = mixer.mix(MixtureEvidence(sources, target, samples, natural, seed, fit, trials))
+        mixture = mixer.mix(MixtureEvidence(sources, target, samples, natural, seed, fit, trials, proxy))
     except CuveeError as error:
         raise type(error)(f"mixer {mixer.kind!r}: {error}") from error
     if fit is None:

@@ -272,13 +272,23 @@ def demo(
     out: Annotated[Path, typer.Option(help="folder to write into")] = Path("demo"),
     pairs: Annotated[int, typer.Option(min=1000, help="size of the generated pool")] = 3000,
     control: Annotated[bool, typer.Option(help="generate the pool without planted defects")] = False,
+    mixture: Annotated[bool, typer.Option(help="generate sources with known best shares, and find those")] = False,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Generate a corpus with planted defects, curate it, train on it, and check the result against the truth."""
     from pipeline.demo.show import show
+    from pipeline.demo.show_mixture import show_mixture
 
-    outcome = _with_progress(lambda progress: show(out, pairs, not control, workers, progress))
+    if mixture and control:
+        raise RecipeError("--control leaves out planted defects, and --mixture plants none; choose one of them")
+
+    def work(progress: "Progress") -> "Outcome":
+        if mixture:
+            return show_mixture(out, pairs, workers, progress)
+        return show(out, pairs, not control, workers, progress)
+
+    outcome = _with_progress(work)
     _answer(_summary(outcome), as_json, _summary_text(outcome))
 
 

@@ -12,6 +12,7 @@ from pipeline.cluster import Cluster
 from pipeline.export import Draws, export
 from pipeline.fingerprints import fingerprint, rounded
 from pipeline.places import rooted
+from pipeline.replay import replayed
 from pipeline.resolve import Resolved, nearest, validated
 from pipeline.score import Progress
 from pipeline.select import Selected
@@ -21,6 +22,7 @@ from pipeline.train import Arm, compare
 from schemas.errors import RecipeError
 from schemas.recipe import TRAIN_SPLIT, Export
 from schemas.tables import POOL_ROLE
+from stages.file_identity import file_identity
 from stages.noise import uniform_noise
 from stages.train.settings import TrainSettings
 
@@ -45,7 +47,7 @@ class Evidence:
     def trained_on(self) -> pl.DataFrame:
         """(uid, repeats) of the exported samples that the connector is trained on, in uid order."""
         shards = [shard["url"] for shard in self.manifest["shards"] if shard["split"] in ("", TRAIN_SPLIT)]
-        members = pl.read_parquet(self.export_folder / "members.parquet", columns=["uid", "exported_shard"])
+        members = pl.read_parquet(self.export_folder / MEMBERS_FILE, columns=["uid", "exported_shard"])
         counts = members.filter(pl.col("exported_shard").is_in(shards)).group_by("uid").len("repeats")
         return counts.with_columns(pl.col("repeats").cast(pl.Int32)).sort("uid")
 
@@ -56,6 +58,15 @@ class Written:
 
     address: str
     tars: tuple[str, ...]
+    members: Path
+    """Its members.parquet."""
+    samples: int
+    """In those tars, repeats counted."""
+
+
+CURATED = "curated"
+"""The arm that a schedule steers."""
+MEMBERS_FILE = "members.parquet"
 
 
 def settings(resolved: Resolved) -> TrainSettings:
@@ -72,6 +83,8 @@ def settings(resolved: Resolved) -> TrainSettings:
         raise RecipeError(f"`train.vision` names {train.vision!r}, which has no model{nearest(train.vision, towers)}")
     vision = {"vision_model": stage.model, "vision_pretrained": getattr(stage, "pretrained", None)}
     given = rooted(TrainSettings, train.settings(), resolved.folder)
+    if isinstance(given.get("replay"), dict):
+        given["replay"] = replayed(given["replay"], resolved.folder)
     made: TrainSettings = validated(TrainSettings, {**given, **vision}, "train")
     made.check()
     return made
@@ -88,11 +101,15 @@ def prove(evidence: Evidence, cluster: Cluster, progress: Progress = lambda *_: 
     pool = _usable(chosen)
     curated = evidence.trained_on
     tars = _tars(evidence.export_folder, evidence.manifest)
-    arms = {
+    arms: dict[str, Draws | Written] = {
         "raw": _draws(chosen, pool, len(pool), "raw"),
         "random": _draws(chosen, pool, len(curated), "random"),
-        "curated": Written(evidence.manifest["address"], tars) if tars else arm(chosen, curated, "curated"),
+        CURATED: arm(chosen, curated, CURATED),
     }
+    if tars:
+        count = int(curated["repeats"].sum())
+        members = evidence.export_folder / MEMBERS_FILE
+        arms[CURATED] = Written(evidence.manifest["address"], tars, members, count)
     return train_arms(chosen, arms, cluster, progress)
 
 
@@ -113,10 +130,15 @@ def train_arms(
         against: the arm that each of the others is held against.
     """
     resolved = chosen.table.resolved
-    chosen_settings, seed = settings(resolved), resolved.recipe.seed
+    chosen_settings, seed = settings(resolved).sized(list(arms.values())[-1].samples), resolved.recipe.seed
+    if CURATED not in arms:
+        chosen_settings = chosen_settings.model_copy(update={"schedule": None})
     addresses = {name: data.address for name, data in arms.items()}
     held = chosen.held["uid"].sort().to_list()
-    facts = [addresses, chosen_settings.identity(), held, seed, *([against] if against else [])]
+    aimed = chosen_settings.schedule is not None and resolved.recipe.target is not None
+    aim = [chosen.target["uid"].sort().to_list()] if aimed else []
+    old = [[file_identity(Path(tar)) for tar in chosen_settings.replay.shards]] if chosen_settings.replay else []
+    facts = [addresses, chosen_settings.identity(), held, seed, *([against] if against else []), *aim, *old]
     folder = resolved.workspace.fit(f"train-{fingerprint(facts)}")
     result = folder / "result.json"
     if not (reused := result.exists()):
@@ -129,6 +151,7 @@ def train_arms(
             cluster=cluster,
             against=against,
             features=resolved.workspace.fit("visual-tokens"),
+            target=pairs_of(chosen, chosen.target) if aimed else None,
             progress=progress,
         )
         write_json(rounded(found), result)
@@ -136,11 +159,12 @@ def train_arms(
 
 
 def _written(name: str, data: "Draws | Written", resolved: Resolved, cluster: Cluster, progress: Progress) -> Arm:
+    is_curated = name == CURATED
     if isinstance(data, Written):
-        return Arm(name, data.tars)
+        return Arm(name, data.tars, str(data.members) if is_curated else None)
     place = resolved.workspace.arm(f"{name}-{data.address}")
     manifest, _ = export(data, place, f"{resolved.recipe.name}-{name}", cluster, progress)
-    return Arm(name, _tars(place, manifest))
+    return Arm(name, _tars(place, manifest), str(place / MEMBERS_FILE) if is_curated else None)
 
 
 def _usable(chosen: Selected) -> pl.DataFrame:
@@ -170,9 +194,13 @@ def _tars(folder: Path, manifest: dict[str, Any]) -> tuple[str, ...]:
 
 def held_out_pairs(chosen: Selected) -> pa.Table:
     """(key, image, caption) of the held-out samples, in uid order; the uid is the key."""
-    held = chosen.table.samples.join(chosen.held, on="uid", how="semi")
-    rows = sorted(_pairs(chosen, held))
-    keys, images, captions = zip(*rows, strict=True)
+    return pairs_of(chosen, chosen.held)
+
+
+def pairs_of(chosen: Selected, uids: pl.DataFrame) -> pa.Table:
+    """(key, image, caption) of some samples (uid), in uid order; the uid is the key."""
+    rows = sorted(_pairs(chosen, chosen.table.samples.join(uids, on="uid", how="semi")))
+    keys, images, captions = zip(*rows, strict=True) if rows else ((), (), ())
     return pa.table({"key": keys, "image": pa.array(images, pa.large_binary()), "caption": captions})
 
 

@@ -405,6 +405,10 @@ def _columns_line_up(
             _require(column, readable, f"{name} reads")
         if method.needs_target() and recipe.target is None:
             raise RecipeError(f"{name} needs a target and the recipe names none; add `target: {{shards: ...}}`")
+    if mixer is not None and mixer.needs_proxy() and recipe.train is None:
+        raise RecipeError(
+            f"mixer {mixer.kind!r} trains proxy connectors by the settings of `train`, which the recipe lacks; add it"
+        )
     for who, rule in deciding:
         for name in rule.needs_references():
             if name not in recipe.references:

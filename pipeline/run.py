@@ -13,6 +13,7 @@ import polars as pl
 
 from pipeline.blend import Blend, blend
 from pipeline.cluster import Cluster
+from pipeline.continual import going_on, write_going_on
 from pipeline.export import blend_draws, export, refuse_foreign
 from pipeline.export.publish import publish, refuse_foreign_store
 from pipeline.fingerprints import rounded
@@ -30,6 +31,7 @@ from pipeline.tasks import on_cluster
 from schemas.errors import CuveeError
 from schemas.tables import POOL_ROLE
 from stages.rule import Rule
+from stages.schedule import Proxy
 
 Until = Literal["score", "select", "mix", "export", "train"]
 ORDER: tuple[Until, ...] = ("score", "select", "mix", "export", "train")
@@ -73,13 +75,14 @@ def run(
         refuse_foreign(resolved.export_folder, resolved.recipe.name)
         if resolved.export_url is not None:
             refuse_foreign_store(resolved.export_url, resolved.recipe.name)
-    if resolved.recipe.train is not None and _reaches(until, "train"):
+    proxies = resolved.mixer is not None and resolved.mixer.needs_proxy() and _reaches(until, "mix")
+    if resolved.recipe.train is not None and (proxies or _reaches(until, "train")):
         settings(resolved)  # refuses what the trainer cannot take before anything is computed
     clock = Clock()
     outcome = begin(resolved, cluster, clock, lambda _: until != "score", progress, verify=verify)
     chosen, resolved = outcome.chosen, outcome.resolved
     if _reaches(until, "mix"):
-        outcome.blend = clock.timed("mix", lambda: blend(chosen))
+        outcome.blend = clock.timed("mix", lambda: blend(chosen, lambda: _proxy(chosen, cluster, progress)))
     if _reaches(until, "export") and resolved.recipe.export is not None and outcome.blend is not None:
         draws = blend_draws(chosen, outcome.blend)
         outcome.manifest, clock.reused["export"] = clock.timed(
@@ -111,6 +114,13 @@ def begin(
     mapper = on_cluster(cluster)
     chosen = clock.timed("select", lambda: select(table, progress, takes=takes, mapper=mapper))
     return Outcome(name, resolved.workspace.run(name), scored.resolved, scored, chosen)
+
+
+def _proxy(chosen: Selected, cluster: Cluster, progress: Progress) -> Proxy:
+    """What a mixer that learns from training is handed."""
+    from pipeline.proxy import ConnectorProxy  # it splits as trials do, and trials begin as runs do
+
+    return ConnectorProxy(chosen, cluster, progress)
 
 
 def _run_name(resolved: Resolved) -> str:
@@ -190,7 +200,13 @@ def record(outcome: Outcome, clock: Clock, until: str, ray_started: bool) -> Non
         + (outcome.trials["notes"] if outcome.trials else [])
         + (outcome.blend.notes if outcome.blend else []),
     }
+    found = None
+    if outcome.manifest is not None and outcome.blend is not None:
+        found = going_on(resolved, outcome.blend.fingerprint, resolved.export_folder)
+    outcome.record["continual"] = found[0] if found else None
     outcome.folder.mkdir(parents=True, exist_ok=True)
+    if found:
+        write_going_on(found, outcome.folder)
     write_table(snapshot(outcome.scored.shards), outcome.folder / "pool.parquet")
     write_ledger(outcome.ledger, outcome.folder / "ledger")
     write_json(rounded(outcome.record), outcome.folder / "run.json")

@@ -28,6 +28,13 @@ def summary_text(outcome: Outcome) -> str:
         console.print(f"note: {note}")
     if record["export"]:
         console.print(f"export  {record['export']['folder']} ({record['export']['samples']} samples)")
+    if facts := record["continual"]:
+        counts, share = facts["samples"], facts["replay"]["share"]
+        console.print(
+            f"to go on from run {facts['since']['run']}: {counts['new']} new samples, {facts['epochs']} epochs with "
+            f"{share:.0%} replay of {counts['kept']}; {outcome.folder / 'continual.json'}",
+            soft_wrap=True,
+        )
     console.print(f"report  {outcome.folder / 'report.html'}", soft_wrap=True)
     text = console.file
     assert isinstance(text, io.StringIO)

@@ -24,9 +24,10 @@ import pyarrow as pa
 from pipeline.cluster import Cluster
 from pipeline.sidecars import read_json
 from schemas.errors import CuveeError
-from stages.train.comparison import Comparison, Workbench
+from stages.train.comparison import Comparison
 from stages.train.differences import summary
 from stages.train.settings import TrainSettings
+from stages.train.workbench import Workbench
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, jobs done and jobs in all."""
@@ -51,6 +52,8 @@ class Arm:
     name: str
     shards: tuple[str, ...]
     """Its WebDataset tars, in any order."""
+    members: str | None = None
+    """Its members.parquet, by which a schedule knows the source of every sample; None: the arm has no schedule."""
 
 
 def compare(
@@ -63,6 +66,7 @@ def compare(
     cluster: Cluster | None = None,
     against: str | None = None,
     features: Path | None = None,
+    target: pa.Table | None = None,
     progress: Progress = lambda *_: None,
 ) -> dict[str, Any]:
     """Train one connector per arm and seed, everything but the data equal, and compare them on held-out pairs.
@@ -76,6 +80,7 @@ def compare(
         cluster: where to train; None: in this process.
         against: the arm that each of the others is held against.
         features: folder of visual tokens, which other comparisons may share; default: inside `folder`.
+        target: (key, image, caption) that the schedule of `settings` aims at; it steers the arm that has `members`.
         progress: called after each job.
 
     Returns:
@@ -91,8 +96,15 @@ def compare(
     settings.check()
     settings = settings.located()
     shards = {arm.name: [os.path.abspath(shard) for shard in arm.shards] for arm in arms}
-    comparison = Comparison(settings, shards, folder, features or folder / "features", seed)
-    pairs = evaluation.select(PAIRS.names).cast(PAIRS)
+    steered = next(((arm.name, os.path.abspath(arm.members)) for arm in arms if arm.members), None)
+    if settings.schedule is None:
+        steered = None
+    elif steered is None:
+        raise CuveeError("`train.schedule` steers the curated arm, and here is none; leave it out")
+    comparison = Comparison(settings, shards, folder, features or folder / "features", seed, steered=steered)
+    pairs = {"evaluation": evaluation.select(PAIRS.names).cast(PAIRS)}
+    if target is not None and steered is not None:
+        pairs["target"] = target.select(PAIRS.names).cast(PAIRS)
     start = perf_counter()
     with _watched(comparison, progress):
         workers = _train_here(comparison, pairs) if cluster is None else _train_on(cluster.ray, comparison, pairs)
@@ -108,19 +120,20 @@ def compare(
     }
 
 
-def _train_here(comparison: Comparison, pairs: pa.Table) -> int:
-    comparison.read(pairs)
+def _train_here(comparison: Comparison, pairs: dict[str, pa.Table]) -> int:
+    comparison.read(**pairs)
     bench = Workbench(comparison)
     for job in bench.pending():
         bench.do(job)
     return 1
 
 
-def _train_on(ray: Any, comparison: Comparison, pairs: pa.Table) -> int:
+def _train_on(ray: Any, comparison: Comparison, pairs: dict[str, pa.Table]) -> int:
     comparison.folder.mkdir(parents=True, exist_ok=True)
-    held_out = comparison.folder / "evaluation.arrow"
-    with pa.OSFile(str(held_out), "wb") as sink, pa.ipc.new_file(sink, PAIRS) as writer:
-        writer.write_table(pairs)
+    written = {name: comparison.folder / f"{name}.arrow" for name in pairs}
+    for name, table in pairs.items():
+        with pa.OSFile(str(written[name]), "wb") as sink, pa.ipc.new_file(sink, PAIRS) as writer:
+            writer.write_table(table)
     resources = ray.cluster_resources()
     unfinished = sum(not comparison.job_file(job).exists() for job in comparison.jobs())
     gpus = int(resources.get("GPU", 0))
@@ -132,7 +145,8 @@ def _train_on(ray: Any, comparison: Comparison, pairs: pa.Table) -> int:
         "features": str(comparison.features.resolve()),
         "seed": comparison.seed,
         "device": "cuda" if gpus else "cpu",
-        "evaluation": str(held_out.resolve()),
+        "steered": comparison.steered,
+        "pairs": {name: str(path.resolve()) for name, path in written.items()},
     }
     for attempt in range(1, ATTEMPTS + 1):
         if _fit(ray, task, workers, last=attempt == ATTEMPTS):
@@ -187,9 +201,9 @@ def _work(task: dict[str, Any]) -> None:
 
         torch.cuda.set_device(context.get_local_rank() % torch.cuda.device_count())
     folder, features = Path(task["folder"]), Path(task["features"])
-    comparison = Comparison(settings, task["arms"], folder, features, task["seed"], task["device"])
-    with pa.OSFile(task["evaluation"], "rb") as source:
-        comparison.read(pa.ipc.open_file(source).read_all(), rank, ranks)
+    steered = task["steered"] and tuple(task["steered"])
+    comparison = Comparison(settings, task["arms"], folder, features, task["seed"], task["device"], steered)
+    comparison.read(part=rank, parts=ranks, **{name: _table(path) for name, path in task["pairs"].items()})
     barrier()  # every rank's visual tokens are there
     bench = Workbench(comparison)
     pending = bench.pending()
@@ -200,6 +214,11 @@ def _work(task: dict[str, Any]) -> None:
             bench.do(job)
         # Every rank reports once per round: Ray Train waits for all of them.
         ray.train.report({"jobs": [job.name for job in mine]})
+
+
+def _table(path: str) -> pa.Table:
+    with pa.OSFile(path, "rb") as source:
+        return pa.ipc.open_file(source).read_all()
 
 
 @contextmanager

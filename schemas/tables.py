@@ -100,6 +100,17 @@ MEMBERS = pa.schema(
     ]
 )
 
+NEW_PART, REPLAY_PART = "new", "kept"
+
+# runs/<run>/continual.parquet: of a run that re-curates, what is new in its export and what was in the one before.
+CONTINUAL = pa.schema(
+    [
+        ("exported_key", pa.string()),
+        ("exported_shard", pa.string()),
+        ("part", pa.string()),  # new or kept
+    ]
+)
+
 # trials.parquet, or a CSV with the same columns: one row per pilot run. These columns, then `share.SOURCE` for every
 # source and `METRIC.HELDOUT` for everything measured (lower is better; null: not measured), all float64, by name.
 TRIALS = pa.schema(

@@ -107,6 +107,8 @@ class Rhythm(BaseModel):
     """Steps between updates."""
     probe: int = Field(32, ge=1)
     """Samples of each source, and of each target, behind one update."""
+    aim: Literal["target", "sources"] = "target"
+    """What the connector should be good at; `target` means the sources where there is no target."""
 
 
 class Schedule(Rhythm):
@@ -186,16 +188,36 @@ class Rehearsal:
 class Proxy(Protocol):
     """Trains connectors on a sample of every source, for mixers that learn weights from training."""
 
-    def train(self, weights: "Doubles | Schedule", seed: int, rows: int, steps: int | None) -> Rehearsal:
+    @property
+    def identity(self) -> Any:
+        """What its results depend on beside the surviving rows, as JSON."""
+        ...
+
+    def train(self, weights: "Doubles | Schedule", seed: int, steps: int | None) -> Rehearsal:
         """One connector.
 
         Args:
             weights: (S,) by source name, or a schedule.
             seed: number of the seed; connectors with equal numbers start from the same weights.
-            rows: samples of each source that are looked at, at most; those with the smallest noise.
             steps: optimizer steps; None: the budget under `train`.
         """
         ...
+
+
+def schedule_of(given: Any) -> Any:
+    """A schedule from its kind and settings; anything but a mapping with a kind is left to the validation.
+
+    Raises:
+        ValueError: a kind that is not known.
+    """
+    if not isinstance(given, dict) or not isinstance(given.get("kind"), str):
+        return given
+    from stages.kinds import kinds  # it imports every method, this module included
+
+    known = kinds(Schedule)
+    if given["kind"] not in known:
+        raise ValueError(f"found schedule {given['kind']!r}, expected one of {', '.join(known)}")
+    return known[given["kind"]].model_validate(given)
 
 
 def weights_of(state: State) -> Doubles:

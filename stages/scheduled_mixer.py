@@ -26,8 +26,6 @@ class ScheduledMixer(Rhythm, Limits, Mixer):
 
     seeds: int = Field(3, ge=2)
     """Proxy connectors behind the intervals, and behind each value of the objective."""
-    rows: int = Field(2000, ge=1)
-    """Samples of each source that proxies see, at most."""
     proxy_steps: int | None = Field(None, ge=1)
     """Optimizer steps of a proxy; default: the budget under `train`."""
 
@@ -81,7 +79,7 @@ class ScheduledMixer(Rhythm, Limits, Mixer):
         )
 
     def _train(self, proxy: Proxy, weights: "Doubles | Schedule", seed: int) -> Rehearsal:
-        return proxy.train(weights, seed, self.rows, self.proxy_steps)
+        return proxy.train(weights, seed, self.proxy_steps)
 
     def _held_out(self, proxy: Proxy, points: Mapping[str, Doubles]) -> dict[str, list[Rehearsal]]:
         """Per mixture a connector a seed; equal mixtures are trained once."""

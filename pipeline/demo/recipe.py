@@ -11,8 +11,12 @@ DSIR_SHARE, EXPORT_SHARE = 0.25, 0.4
 """Samples that DSIR keeps and that the export draws, as shares of the pool's pairs."""
 
 
-def demo_recipe(folder: Path) -> Path:
+def demo_recipe(folder: Path, template: str = "recipe.yaml") -> Path:
     """Write `recipe.yaml` beside the corpus in `folder/corpus` and return its path; an equal file is left as it is.
+
+    Args:
+        folder: where the corpus lies.
+        template: which of the recipes in this package.
 
     Raises:
         CuveeError: there is no demo corpus in the folder.
@@ -27,7 +31,7 @@ def demo_recipe(folder: Path) -> Path:
         "DSIR_SAMPLES": str(round(DSIR_SHARE * pairs)),
         "EXPORT_SAMPLES": str(round(EXPORT_SHARE * pairs)),
     }
-    text = (HERE / "recipe.yaml").read_text()
+    text = (HERE / template).read_text()
     for name, value in facts.items():
         text = text.replace(f": {name}", f": {value}")
     path = folder / "recipe.yaml"

@@ -40,6 +40,11 @@ class Draws:
         return self.table.resolved.recipe.seed
 
     @property
+    def samples(self) -> int:
+        """How many are written, repeats counted."""
+        return int(self.repeats["repeats"].sum())
+
+    @property
     def address(self) -> str:
         """Content address of the export."""
         drawn = self.repeats.filter(pl.col("repeats") > 0).sort("uid")

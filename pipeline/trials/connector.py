@@ -25,8 +25,6 @@ from stages.train.settings import Budget, TrainSettings
 from stages.train.vision_features import VisualTokens, feature_folder
 
 DRAWN, HELD = "drawn", "held"
-OWN = ("budget", "seeds", "schedule", "replay")
-"""Settings of `train` that say what a trial says itself."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,8 @@ class ConnectorPilot:
 
     def identity(self, split: Split) -> Any:
         """Settings, with models by content."""
-        settings = {name: value for name, value in self.settings.identity().items() if name not in OWN}
+        left_out = ("budget", "seeds")
+        settings = {name: value for name, value in self.settings.identity().items() if name not in left_out}
         return {"version": VERSION, **settings}
 
     def prepare(self, split: Split, folder: Path, cluster: Cluster, progress: Progress) -> tuple["ConnectorBench", int]:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from schemas.errors import ContractError
+from schemas.errors import ContractError, CuveeError
 from stages.noise import uniform_noise
 from stages.schedule import Course, Doubles, Rhythm, Schedule, Signals, State, Wants, exponentiated, weights_of
 from stages.scheduled_mixer import ScheduledMixer
@@ -72,7 +72,16 @@ class Aioli(AioliSettings, Schedule):
         return Wants(losses=True)
 
     def start(self, course: Course) -> State:
-        """Uniform weights, and a first probe."""
+        """Uniform weights, and a first probe.
+
+        Raises:
+            CuveeError: the run ends before the first update.
+        """
+        if (probing := self.rounds * self.steps * len(course.sources)) >= course.steps:
+            raise CuveeError(
+                f"aioli probes {len(course.sources)} sources for {probing} steps before its first update, and the run "
+                f"has {course.steps}; lower `rounds` or `steps`, or train longer"
+            )
         return {**self.state(course.uniform, first=0), "shares": course.uniform.tolist(), "round": 0, "probes": []}
 
     def answer(self, state: State, signals: Signals, course: Course) -> State:

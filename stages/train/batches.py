@@ -37,6 +37,10 @@ class Batches:
         visual = module(self.frozen.embeddings([corpus.images[i] for corpus, i in chosen]))
         return language.token_losses(visual, labels), int((labels >= 0).sum())
 
+    def beside(self, name: str, corpus: Corpus) -> "Batches":
+        """These and another source."""
+        return Batches(self.frozen, {**self.corpora, name: corpus})
+
     def keys(self, drawn: Sequence[tuple[str, int]]) -> list[str]:
         """What some samples are called."""
         return [self.corpora[name].keys[i] for name, i in drawn]

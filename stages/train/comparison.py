@@ -4,29 +4,23 @@ Every finished job is a file that exists when it is complete, so that a killed c
 missing, and so that jobs may be done by any number of workers in any order.
 """
 
-import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import xxhash
 
 from schemas.errors import CuveeError
-from stages.train.connector import save_connector
-from stages.train.language_model import load_language_model
-from stages.train.loop import Frozen, train
-from stages.train.metrics import Evaluation, evaluate
-from stages.train.samples import Corpus, Draft, Pair, corpus, read_pairs
+from stages.train.continual import REPLAY
+from stages.train.loop import Frozen
+from stages.train.samples import Draft, Pair, read_pairs
 from stages.train.settings import TrainSettings
-from stages.train.vision_features import VisualTokens, add_missing, feature_folder
+from stages.train.vision_features import add_missing, feature_folder
 from stages.train.vision_tower import load_tower
 
-EVALUATION = ""
-"""Name of the held-out pairs among the drafts; no arm may have it."""
+EVALUATION, TARGET = "", "/target"
+"""Names of the held-out pairs, and of what a schedule aims at, among the drafts; no arm may have them."""
 VERSION = 1
 """Raise it when the same settings and samples give other results."""
 
@@ -58,6 +52,8 @@ class Comparison:
     """For visual tokens; may be shared between comparisons."""
     seed: int
     device: str = "cpu"
+    steered: tuple[str, str] | None = None
+    """The arm whose sources a schedule weighs, and its members.parquet, which names the source of every key."""
     drafts: dict[str, Draft] = field(default_factory=dict)
 
     @property
@@ -69,16 +65,22 @@ class Comparison:
         """All of them, seeds outermost: after a kill, early seeds are complete for every arm."""
         return [Job(arm, seed) for seed in range(self.settings.seeds) for arm in self.arms]
 
-    def read(self, evaluation: pa.Table, part: int = 0, parts: int = 1) -> None:
+    def read(self, evaluation: pa.Table, part: int = 0, parts: int = 1, target: pa.Table | None = None) -> None:
         """Read all samples once and compute this worker's share of the missing visual tokens.
 
         Args:
             evaluation: held-out (key, image, caption).
             part: this worker's number, from 0.
             parts: workers.
+            target: (key, image, caption) that a schedule aims at.
         """
-        self.drafts = {name: Draft() for name in (EVALUATION, *self.arms)}
-        add_missing(self.tokens_folder, self._distinct(evaluation), self._tower, part, parts)
+        tables = {EVALUATION: evaluation} | ({} if target is None else {TARGET: target})
+        self.drafts = {name: Draft() for name in (*tables, *self._tars())}
+        add_missing(self.tokens_folder, self._distinct(tables), self._tower, part, parts)
+
+    def _tars(self) -> dict[str, Sequence[str]]:
+        replay = self.settings.replay
+        return dict(sorted(self.arms.items())) | ({REPLAY: replay.shards} if replay else {})
 
     def _tower(self) -> Any:
         from stages.train.language_model import one_thread
@@ -87,9 +89,9 @@ class Comparison:
             settings = self.settings
             return load_tower(settings.vision_model, settings.vision_pretrained, settings.visual_tokens, self.device)
 
-    def _distinct(self, evaluation: pa.Table) -> Iterator[tuple[str, bytes]]:
+    def _distinct(self, tables: Mapping[str, pa.Table]) -> Iterator[tuple[str, bytes]]:
         seen: set[str] = set()
-        for name, pairs in self._sources(evaluation):
+        for name, pairs in self._sources(tables):
             for pair in pairs:
                 image_hash = pair.image_hash
                 self.drafts[name].add(pair, image_hash)
@@ -97,86 +99,15 @@ class Comparison:
                     seen.add(image_hash)
                     yield image_hash, pair.image
 
-    def _sources(self, evaluation: pa.Table) -> Iterator[tuple[str, Iterator[Pair]]]:
-        yield EVALUATION, (Pair(row["key"], row["image"], row["caption"]) for row in evaluation.to_pylist())
-        for arm in sorted(self.arms):
-            yield arm, read_pairs(sorted(self.arms[arm]))
+    def _sources(self, tables: Mapping[str, pa.Table]) -> Iterator[tuple[str, Iterator[Pair]]]:
+        for name, table in tables.items():
+            yield name, (Pair(row["key"], row["image"], row["caption"]) for row in table.to_pylist())
+        for name, tars in self._tars().items():
+            yield name, read_pairs(sorted(tars))
 
     def job_file(self, job: Job) -> Path:
         """Where a finished job's result lies."""
         return self.folder / "jobs" / f"{job.name}.json"
-
-
-class Workbench:
-    """The models loaded and the samples tokenised: does one job after another. Opened when all tokens are there."""
-
-    def __init__(self, comparison: Comparison) -> None:
-        """Load what every job shares.
-
-        Raises:
-            CuveeError: an arm without samples, too few held-out images, or a context too short for the captions.
-        """
-        self.comparison = comparison
-        settings = comparison.settings
-        language = load_language_model(settings.language_folder, comparison.device)
-        self.frozen = Frozen(language, VisualTokens.open(comparison.tokens_folder))
-        corpora = {
-            name: corpus(draft, language.tokenize, self.frozen.visual.undecodable, settings.max_tokens)
-            for name, draft in comparison.drafts.items()
-        }
-        self.asked = Evaluation.over(corpora.pop(EVALUATION), settings.generated, comparison.seed)
-        self.corpora: dict[str, Corpus] = corpora
-        if empty := sorted(name for name, samples in corpora.items() if not len(samples)):
-            unusable = dict(corpora[empty[0]].unusable)
-            raise CuveeError(f"arm {empty[0]!r} has no sample with a decodable image and a caption; found {unusable}")
-        refuse_short_context(settings, self.frozen)
-
-    @cached_property
-    def _common(self) -> dict[str, Any]:
-        comparison = self.comparison
-        asked = self.asked.corpus.fingerprint
-        return {
-            "version": VERSION,
-            "settings": comparison.settings.identity(),
-            "seed": comparison.seed,
-            "evaluation": asked,
-        }
-
-    def fingerprint(self, job: Job) -> str:
-        """What a job's result depends on, as 16 hex digits."""
-        facts = {**self._common, "data": self.corpora[job.arm].fingerprint, "number": job.seed}
-        return xxhash.xxh3_64_hexdigest(json.dumps(facts, sort_keys=True).encode())
-
-    def pending(self) -> list[Job]:
-        """Jobs without a finished result for just these samples, settings and models."""
-        return [job for job in self.comparison.jobs() if self._finished(job) != self.fingerprint(job)]
-
-    def _finished(self, job: Job) -> str | None:
-        file = self.comparison.job_file(job)
-        return str(json.loads(file.read_text())["fingerprint"]) if file.exists() else None
-
-    def do(self, job: Job) -> dict[str, Any]:
-        """Train, evaluate, save the connector, and write the job's result."""
-        comparison, fingerprint = self.comparison, self.fingerprint(job)
-        samples = self.corpora[job.arm]
-        checkpoint = comparison.folder / "checkpoints" / f"{job.name}-{fingerprint}.safetensors"
-        seed = f"{comparison.seed}/{job.seed}"
-        trained = train(comparison.settings, self.frozen, samples, seed, checkpoint=checkpoint)
-        save_connector(trained.connector, trained.card, comparison.folder / "connectors" / job.name)
-        result = {
-            "arm": job.arm,
-            "seed": job.seed,
-            "fingerprint": fingerprint,
-            "device": comparison.device,
-            "samples": len(samples),
-            "distinct_images": len(set(samples.images)),
-            "unusable": dict(samples.unusable),
-            "evaluation": {**self.asked.facts, "unusable": dict(self.asked.corpus.unusable)},
-            "curve": [list(point) for point in trained.curve],
-            "metrics": evaluate(trained.connector, self.frozen, self.asked, comparison.settings.batch),
-        }
-        _write_whole(json.dumps(result), comparison.job_file(job))
-        return result
 
 
 def refuse_short_context(settings: TrainSettings, frozen: Frozen) -> None:
@@ -192,10 +123,3 @@ def refuse_short_context(settings: TrainSettings, frozen: Frozen) -> None:
             f"{needed} tokens (visual, begin, caption, end) do not fit the language model's {longest} positions; "
             "lower `visual_tokens` or `max_tokens`"
         )
-
-
-def _write_whole(text: str, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".writing-{path.name}-{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)

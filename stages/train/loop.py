@@ -18,6 +18,7 @@ from schemas.errors import CuveeError
 from stages.schedule import Schedule
 from stages.train.batches import ONLY, Batches
 from stages.train.connector import ConnectorCard
+from stages.train.continual import Replayed
 from stages.train.language_model import LanguageModel, one_thread
 from stages.train.run import Run
 from stages.train.samples import Corpus
@@ -57,7 +58,7 @@ class TrainResult:
     """Samples drawn per source, repeats counted."""
     weights: Mapping[str, float]
     """Share per source: the given one, or what the schedule recommends for a run of fixed weights."""
-    updates: tuple[Mapping[str, Any], ...] = ()
+    updates: tuple[dict[str, Any], ...] = ()
     """Of a schedule, what was measured and answered, update by update."""
 
 
@@ -68,6 +69,7 @@ def train(
     seed: str,
     *,
     checkpoint: Path | None = None,
+    replay: Replayed | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> TrainResult:
     """Train one connector on one corpus: `train_mixture` with a single source.
@@ -78,7 +80,8 @@ def train(
     if not len(corpus):
         raise CuveeError("there is no sample to train on; every one lacks a decodable image or a caption")
     one = np.ones(1)
-    return train_mixture(settings, frozen, {ONLY: corpus}, seed, one, checkpoint=checkpoint, on_step=on_step)
+    corpora = {ONLY: corpus}
+    return train_mixture(settings, frozen, corpora, seed, one, replay=replay, checkpoint=checkpoint, on_step=on_step)
 
 
 def train_mixture(
@@ -89,6 +92,7 @@ def train_mixture(
     weights: Doubles | Schedule,
     *,
     targets: Mapping[str, Corpus] | None = None,
+    replay: Replayed | None = None,
     checkpoint: Path | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> TrainResult:
@@ -101,7 +105,8 @@ def train_mixture(
         seed: decides the initial weights, the order of samples and a schedule's probes, and nothing else does.
         weights: (S,) shares of the samples drawn, >= 0, summing to 1, sources by name; or a schedule that sets them
             on the way. One that compares with a reference connector has it trained before, on as many steps.
-        targets: what a schedule should make the connector good at; default: the sources.
+        targets: what a schedule should make the connector good at, if it aims at a target; default: the sources.
+        replay: old samples that take their share of every batch beside the sources.
         checkpoint: continued from when it exists, rewritten every `settings.checkpoint_steps` steps, removed at the
             end; a reference's stand beside it. A continued run equals an uninterrupted one bit for bit on a CPU.
         on_step: called with (steps done, loss in nats per label token).
@@ -114,16 +119,16 @@ def train_mixture(
     with one_thread():
         if isinstance(weights, Schedule):
             reference = _reference(weights, settings, sources, seed, checkpoint)
-            rows = Batches(frozen, targets) if targets else None
+            rows = Batches(frozen, targets) if targets and weights.aim == "target" else None
             steering: Fixed | Steered = Steered.start(weights, sources, rows, settings.steps, seed, reference)
         else:
             steering = Fixed(weights, len(corpora))
-        run = Run.start(settings, sources, seed, steering)
+        run = Run.start(settings, sources, seed, steering, replay)
         run.to_the_end(checkpoint, on_step)
     if checkpoint is not None:
         for finished in (checkpoint, _beside(checkpoint)):
             finished.unlink(missing_ok=True)
-    final = dict(zip(run.sampler.names, steering.final.tolist(), strict=True))
+    final = dict(zip(sources.names, steering.final.tolist(), strict=True))
     curve = tuple(run.progress.curve)
     return TrainResult(run.module, run.belonging.card, curve, run.sampler.drawn, final, steering.updates)
 

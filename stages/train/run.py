@@ -11,7 +11,8 @@ import xxhash
 from schemas.errors import CuveeError
 from stages.train.batches import Batches
 from stages.train.checkpoint import Belonging, Progress, load_checkpoint, save_checkpoint
-from stages.train.connector import ConnectorCard
+from stages.train.connector import ConnectorCard, load_connector
+from stages.train.continual import REPLAY, Replayed
 from stages.train.rates import rate
 from stages.train.sampler import MixtureSampler
 from stages.train.settings import TrainSettings
@@ -47,25 +48,41 @@ class Run:
     optimizer: "torch.optim.Optimizer"
     sampler: MixtureSampler
     steering: Fixed | Steered
+    replay: Replayed | None
     belonging: Belonging
     progress: Progress
 
     @classmethod
-    def start(cls, settings: TrainSettings, sources: Batches, seed: str, steering: Fixed | Steered) -> "Run":
+    def start(
+        cls,
+        settings: TrainSettings,
+        sources: Batches,
+        seed: str,
+        steering: Fixed | Steered,
+        replay: Replayed | None = None,
+    ) -> "Run":
         """Before the first step, with the weights and the order that `seed` decides."""
         import torch
 
         card = connector_card(settings, sources.frozen, seed)
-        module = card.build().to(sources.frozen.language.device)
+        module = card.build()
+        if settings.start is not None:
+            models = {"vision": card.vision, "language_model": card.language_model}
+            module, card = load_connector(Path(settings.start), **models)
+        module = module.to(sources.frozen.language.device)
         decay, peak = settings.weight_decay, settings.learning_rate
         optimizer = torch.optim.AdamW(module.parameters(), lr=peak, betas=(0.9, 0.95), weight_decay=decay)
         keys = {name: corpus.keys for name, corpus in sources.corpora.items()}
+        if replay is not None:
+            keys[REPLAY] = replay.corpus.keys
         sampler = MixtureSampler(keys, settings.batch, seed)
-        names = {"learning_rate", "warmup", "floor", "weight_decay", "batch", "max_tokens"}
+        names = {"learning_rate", "warmup", "floor", "weight_decay", "batch", "max_tokens", "infinite"}
         facts = {"steps": settings.steps, "seed": seed, "weights": steering.identity}
+        if replay is not None:
+            facts["replay"] = [replay.share, replay.corpus.fingerprint]
         belonging = Belonging(card, sources.fingerprint, {**facts, **settings.model_dump(include=names)})
         progress = Progress(0, [], [0.0, 0.0], sampler.state, steering.state)
-        return cls(settings, sources, module, optimizer, sampler, steering, belonging, progress)
+        return cls(settings, sources, module, optimizer, sampler, steering, replay, belonging, progress)
 
     def to_the_end(self, checkpoint: Path | None, on_step: Callable[[int, float], None] | None) -> None:
         """Every step that is left; the checkpoint of the last one stays."""
@@ -91,14 +108,17 @@ class Run:
         rate_now = rate(self.settings, done)
         for group in self.optimizer.param_groups:
             group["lr"] = rate_now
-        drawn = self.sampler.ids(self.steering.before(self.module, self.optimizer, done, rate_now))
-        losses, tokens = self.sources.losses(self.module, drawn)
+        weights, drawn_from = self.steering.before(self.module, self.optimizer, done, rate_now), self.sources
+        if self.replay is not None:
+            weights = self.replay.among(weights, self.sampler.names)
+            drawn_from = self.sources.beside(REPLAY, self.replay.corpus)
+        drawn = self.sampler.ids(weights)
+        losses, tokens = drawn_from.losses(self.module, drawn)
         loss = losses.sum() / tokens
         value = float(loss.detach())
         if not math.isfinite(value):
             raise CuveeError(
-                f"the loss is {value} at step {done}; lower `learning_rate` or look at samples "
-                f"{self.sources.keys(drawn)}"
+                f"the loss is {value} at step {done}; lower `learning_rate` or look at samples {drawn_from.keys(drawn)}"
             )
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)

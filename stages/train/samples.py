@@ -93,6 +93,22 @@ class Corpus:
         found: list[int] = self.tokens[self.offsets[sample] : self.offsets[sample + 1]].tolist()
         return found
 
+    def parts(self, names: Sequence[str]) -> "dict[str, Corpus]":
+        """The samples by the name (n,) of each; names without a sample have no part, and order stays."""
+        found = {}
+        for name in sorted(set(names)):
+            ids = [i for i, mine in enumerate(names) if mine == name]
+            captions = [self.tokens[self.offsets[i] : self.offsets[i + 1]] for i in ids]
+            found[name] = Corpus(
+                keys=tuple(self.keys[i] for i in ids),
+                images=tuple(self.images[i] for i in ids),
+                tokens=np.concatenate(captions),
+                offsets=np.cumsum([0, *(len(caption) for caption in captions)], dtype=np.int64),
+                whole=self.whole[ids],
+                unusable={},
+            )
+        return found
+
     @property
     def fingerprint(self) -> str:
         """32 hex digits over keys, image contents and tokens."""

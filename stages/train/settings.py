@@ -3,27 +3,34 @@
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
 
-from schemas.errors import RecipeError
+from schemas.errors import ContractError, RecipeError
 from stages.file_identity import Located
+from stages.schedule import Schedule, schedule_of
+from stages.train.continual import Infinite, Replay
 from stages.train.model_files import folder_identity, local_folder
+
+RARE = ("schedule", "replay", "start", "infinite")
+"""Settings that are None in most runs."""
 
 
 class Budget(BaseModel):
-    """How long to train: samples drawn (repeats counted) or optimizer steps; every arm gets the same."""
+    """How long to train: samples drawn (repeats counted), optimizer steps or epochs; every arm gets the same."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     samples: int | None = Field(None, gt=0)
     steps: int | None = Field(None, gt=0)
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    """Times that the curated samples are gone through."""
 
     @model_validator(mode="after")
     def _one_unit(self) -> "Budget":
-        if (self.samples is None) == (self.steps is None):
-            raise ValueError("name exactly one of `samples` and `steps`")
+        if [self.samples, self.steps, self.epochs].count(None) != 2:
+            raise ValueError("name exactly one of `samples`, `steps` and `epochs`")
         return self
 
 
@@ -57,14 +64,37 @@ class TrainSettings(BaseModel):
     """Held-out samples for which a caption is generated."""
     checkpoint_steps: int = Field(500, gt=0)
     """Steps between checkpoints of an unfinished run."""
+    schedule: Annotated[SerializeAsAny[Schedule], BeforeValidator(schedule_of)] | None = None
+    """Steers the weights of the sources in the curated arm."""
+    replay: Replay | None = None
+    """Old samples in every arm's batches."""
+    start: Located | None = None
+    """Folder of a connector that every arm goes on from; default: new weights from the seed."""
+    infinite: Infinite | None = None
+    """In place of the cosine."""
+
+    @model_validator(mode="after")
+    def _annealed(self) -> "TrainSettings":
+        if self.infinite is not None and self.infinite.anneal and not self.floor:
+            raise ValueError("`infinite` anneals exponentially, which never reaches 0; set `floor`, e.g. 0.1")
+        return self
 
     @property
     def steps(self) -> int:
         """Optimizer steps: the sample budget is rounded up to whole batches."""
         if self.budget.steps is not None:
             return self.budget.steps
-        assert self.budget.samples is not None
+        if self.budget.samples is None:
+            raise ContractError("a budget in epochs has no steps before it is known how many samples there are")
         return -(-self.budget.samples // self.batch)
+
+    def sized(self, samples: int) -> "TrainSettings":
+        """The same with a budget in samples, where it was one in epochs over so many samples."""
+        if self.budget.epochs is None:
+            return self
+        return self.model_copy(
+            update={"budget": Budget.model_validate({"samples": max(1, round(self.budget.epochs * samples))})}
+        )
 
     @cached_property
     def language_folder(self) -> Path:
@@ -97,10 +127,21 @@ class TrainSettings(BaseModel):
         return Path(path) if path != self.vision_model or os.path.isdir(path) else None
 
     def identity(self) -> dict[str, Any]:
-        """What a result depends on: every setting, with models by content; how often to checkpoint is none of it."""
+        """What a result depends on: every setting, with models by content; how often to checkpoint is none of it.
+
+        What most runs do without is named only where it is set.
+        """
         places = {"vision_model", "vision_pretrained", "language_model", "checkpoint_steps"}
         models = {"vision": self.vision_identity, "language_model": self.language_identity}
-        return self.model_dump(mode="json", exclude=places) | models
+        facts = self.model_dump(mode="json", exclude=places) | models
+        if self.schedule is not None:
+            facts["schedule"]["version"] = self.schedule.version
+        if self.replay is not None:
+            facts["replay"] = {"share": self.replay.share}
+        if self.start is not None:
+            facts["start"] = folder_identity(Path(self.start))
+        facts["budget"] = {name: value for name, value in facts["budget"].items() if name != "epochs" or value}
+        return {name: value for name, value in facts.items() if name not in RARE or value is not None}
 
     def located(self) -> "TrainSettings":
         """The same with absolute paths, for a worker that runs in another folder."""
@@ -109,6 +150,8 @@ class TrainSettings(BaseModel):
             folders["vision_model"] = os.path.abspath(self.vision_folder)
         if self.vision_pretrained and os.path.isfile(self.vision_pretrained):
             folders["vision_pretrained"] = os.path.abspath(self.vision_pretrained)
+        if self.start is not None:
+            folders["start"] = os.path.abspath(self.start)
         return TrainSettings.model_validate({**self.model_dump(), **folders})
 
     def check(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageDraw
 
@@ -57,7 +58,11 @@ def arms(tmp_path: Path) -> Callable[..., list[Arm]]:
         sound = [(f"k{number:04d}", *scene(number)) for number in range(count)]
         mixed = [(key, image, scene(number + 999)[1]) for number, (key, image, _) in enumerate(sound)]
         half = [mixed[n] if n % 2 else sound[n] for n in range(count)]
-        return [Arm("raw", (write(tmp_path / "raw.tar", half),)), Arm("curated", (write(tmp_path / "c.tar", sound),))]
+        names = [key for key, *_ in sound]
+        table = pa.table({"exported_key": names, "source": ["odd" if n % 2 else "even" for n in range(count)]})
+        pq.write_table(table, tmp_path / "members.parquet")
+        curated = Arm("curated", (write(tmp_path / "c.tar", sound),), str(tmp_path / "members.parquet"))
+        return [Arm("raw", (write(tmp_path / "raw.tar", half),)), curated]
 
     def write(path: Path, rows: list[tuple[str, bytes, str]]) -> str:
         with tarfile.open(path, "w") as archive:
@@ -85,7 +90,9 @@ def test_ray_and_this_process_give_the_same_numbers_and_a_second_call_trains_not
     settings: Callable[..., TrainSettings], arms: Callable[..., list[Arm]], held_out: pa.Table, tmp_path: Path,
     ray_cluster: object,
 ) -> None:  # fmt: skip
-    here = compare(settings(), arms(), held_out, tmp_path / "here", seed=3)
+    steered = settings(schedule={"kind": "doge", "every": 2, "probe": 4})
+    target = held_out.slice(0, 20)
+    here = compare(steered, arms(), held_out, tmp_path / "here", seed=3, target=target)
     seen: list[tuple[str, int, int]] = []
     # Two jobs are done, as after a kill: the worker group does the other two.
     for name in ("raw-0", "curated-1"):
@@ -95,11 +102,12 @@ def test_ray_and_this_process_give_the_same_numbers_and_a_second_call_trains_not
         )
     with Cluster() as cluster:
         there = compare(
-            settings(),
+            steered,
             arms(),
             held_out,
             tmp_path / "ray",
             seed=3,
+            target=target,
             cluster=cluster,
             progress=lambda *at: seen.append(at),
         )
@@ -107,7 +115,11 @@ def test_ray_and_this_process_give_the_same_numbers_and_a_second_call_trains_not
     assert there["workers"] == 2 and seen[-1] == ("train", 4, 4)
     assert {job.name for job in (tmp_path / "ray" / "connectors").iterdir()} == {"raw-1", "curated-0"}
     written = {file: file.stat().st_mtime_ns for file in (tmp_path / "here" / "jobs").iterdir()}
-    assert told(compare(settings(), arms(), held_out, tmp_path / "here", seed=3)) == told(here)
+    assert told(compare(steered, arms(), held_out, tmp_path / "here", seed=3, target=target)) == told(here)
+    runs = here["arms"]["curated"]["runs"]
+    assert [len(run["schedule"]["updates"]) for run in runs] == [4, 4]
+    assert [sorted(run["schedule"]["drawn"]) for run in runs] == [["even", "odd"]] * 2
+    assert all("schedule" not in run for run in here["arms"]["raw"]["runs"])
     assert {file: file.stat().st_mtime_ns for file in written} == written
     assert json.loads(json.dumps(here, allow_nan=False)) == here
 

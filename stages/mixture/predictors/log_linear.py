@@ -122,7 +122,8 @@ def _penalty_slopes(x: Doubles, ridge: float) -> Doubles:
     sources = len(x) - 1
     rows = np.eye(sources) - 1 / sources
     level = float(_exp(x[1:].mean()[None])[0])
-    return np.sqrt(ridge) * level * np.column_stack([np.zeros(sources), rows])
+    slopes: Doubles = np.sqrt(ridge) * level * np.column_stack([np.zeros(sources), rows])
+    return slopes
 
 
 def _descended(

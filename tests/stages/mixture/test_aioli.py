@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from schemas.errors import ContractError
+from schemas.errors import ContractError, CuveeError
 from stages.mixture.aioli import Aioli, mixing_law, probe_mixtures
 from stages.schedule import Course, Path, Signals
 from tests.stages.mixture.planted import trained
@@ -63,5 +63,7 @@ def test_a_harmful_source_falls_and_the_useful_one_rises() -> None:
 def test_what_cannot_be_learned_from_is_refused() -> None:
     with pytest.raises(ContractError, match="nothing to tell apart"):
         Aioli(one_hot=0.33).answer(Aioli().start(COURSE), Signals(0, 0.1, losses=np.ones(2)), COURSE)
+    with pytest.raises(CuveeError, match="3 sources for 1200 steps before its first update, and the run has 1000"):
+        Aioli(rounds=100).start(COURSE)
     with pytest.raises(ContractError, match="no losses"):
         Aioli().answer(Aioli().start(COURSE), Signals(0, 0.1), COURSE)

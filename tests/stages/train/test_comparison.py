@@ -5,10 +5,11 @@ import pyarrow as pa
 import pytest
 
 from schemas.errors import CuveeError
-from stages.train.comparison import Comparison, Job, Workbench
+from stages.train.comparison import Comparison, Job
 from stages.train.connector import load_connector
 from stages.train.differences import paired, summary
 from stages.train.settings import TrainSettings
+from stages.train.workbench import Workbench
 
 Settings = Callable[..., TrainSettings]
 Shard = Callable[..., str]
@@ -103,3 +104,67 @@ def test_differences_may_be_from_a_named_arm():
     said = summary(results, names, against="chance")["differences"]
     assert [(line["left"], line["right"]) for line in said] == [("one", "chance"), ("other", "chance")]
     assert said[0]["per_seed"] == pytest.approx([-0.1, -0.2, -0.1]) and said[1]["low"] > 0 > said[0]["mean"]
+
+
+def members(path: Path, sources: dict[str, str]) -> str:
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"exported_key": list(sources), "source": list(sources.values())}), path)
+    return str(path)
+
+
+def steered(
+    settings: TrainSettings, tars: list[str], table: str, folder: Path, held_out: pa.Table, parts: int = 1
+) -> Workbench:
+    for part in range(parts):
+        arms = {"raw": tars[:1], "curated": tars}
+        comparison = Comparison(settings, arms, folder, folder / "features", 7, steered=("curated", table))
+        comparison.read(held_out, part, parts, target=held_out.slice(0, 6))
+    return Workbench(comparison)
+
+
+def test_a_schedule_steers_the_sources_of_one_arm(
+    settings: Settings, write_shard: Shard, held_out: pa.Table, tmp_path: Path
+) -> None:
+    tars = [write_shard("one", range(40)), write_shard("two", range(40, 70))]
+    table = members(tmp_path / "members.parquet", {f"k{n:04d}": "even" if n % 2 == 0 else "odd" for n in range(90)})
+    made = settings(schedule={"kind": "doge", "every": 2, "probe": 4})
+    bench = steered(made, tars, table, tmp_path / "a", held_out)
+    found = bench.do(Job("curated", 0))
+    assert {name: len(part) for name, part in bench.sources.items()} == {"even": 35, "odd": 35}
+    assert [update["step"] for update in found["schedule"]["updates"]] == [0, 2, 4]
+    assert sum(found["schedule"]["drawn"].values()) == 24 and "schedule" not in bench.do(Job("raw", 0))
+    turned = steered(made, tars[::-1], table, tmp_path / "b", held_out, parts=3)
+    assert turned.do(Job("curated", 0)) == found, "whoever computed, whatever came first"
+    plain = opened(settings(), {"raw": tars[:1], "curated": tars}, tmp_path / "c", held_out)
+    assert plain.fingerprint(Job("raw", 0)) != bench.fingerprint(Job("raw", 0))
+    other = steered(settings(schedule={"kind": "doge", "every": 3, "probe": 4}), tars, table, tmp_path / "a", held_out)
+    assert Job("curated", 0) in other.pending()
+
+
+def test_every_arm_goes_on_with_old_samples(
+    settings: Settings, write_shard: Shard, held_out: pa.Table, tmp_path: Path
+) -> None:
+    arms = {"raw": [write_shard("new", range(20))]}
+    old = write_shard("old", range(100, 140))
+    replay = {"shards": [old], "share": 0.25}
+    bench = opened(settings(replay=replay), arms, tmp_path / "a", held_out)
+    found = bench.do(Job("raw", 0))
+    assert found["replay"] == {"samples": 40, "share": 0.25, "drawn": 6}
+    assert found["curve"] != opened(settings(), arms, tmp_path / "b", held_out).do(Job("raw", 0))["curve"]
+    start = settings(start=str(tmp_path / "a" / "connectors" / "raw-0"))
+    on = opened(start, arms, tmp_path / "c", held_out)
+    assert on.do(Job("raw", 0))["curve"][0][1] < found["curve"][0][1], "it goes on where the connector stood"
+    empty = write_shard("empty", [], [("k1.png", b"no image"), ("k1.txt", b"a caption")])
+    with pytest.raises(CuveeError, match=r"`replay\.shards` hold no sample"):
+        opened(settings(replay={"shards": [empty], "share": 0.5}), arms, tmp_path / "d", held_out)
+
+
+def test_a_member_without_a_source_is_refused(
+    settings: Settings, write_shard: Shard, held_out: pa.Table, tmp_path: Path
+) -> None:
+    tars = [write_shard("one", range(9))]
+    table = members(tmp_path / "members.parquet", {f"k{n:04d}": "even" for n in range(8)})
+    bench = steered(settings(schedule={"kind": "two_phase"}), tars, table, tmp_path / "a", held_out)
+    with pytest.raises(CuveeError, match="does not name sample 'k0008'"):
+        bench.do(Job("curated", 0))

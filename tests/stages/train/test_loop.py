@@ -7,10 +7,11 @@ import pyarrow as pa
 import pytest
 
 from schemas.errors import CuveeError
-from stages.train.comparison import Comparison, Workbench
+from stages.train.comparison import Comparison
 from stages.train.loop import train
 from stages.train.rates import rate
 from stages.train.settings import TrainSettings
+from stages.train.workbench import Workbench
 
 Settings = Callable[..., TrainSettings]
 
@@ -143,3 +144,14 @@ def test_the_rate_rises_then_ends_at_its_floor(settings: Settings) -> None:
     middle = rate(made, 10 + 44)
     assert middle == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 44 / 89)))
     assert rate(settings(budget={"steps": 1}), 0) > 0
+
+
+def test_an_endless_rate_cools_down_stays_and_is_annealed(settings: Settings) -> None:
+    shape = {"constant": 0.4, "cooldown": 0.2, "anneal": 0.1}
+    made = settings(budget={"steps": 100}, warmup=0.1, floor=0.1, learning_rate=1.0, infinite=shape)
+    rates = [rate(made, step) for step in range(100)]
+    assert rates[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
+    assert rates[10] == 1.0 and rates[20] == pytest.approx(0.7) and rates[30:90] == [0.4] * 60
+    assert rates[90:] == pytest.approx([0.4 * 0.25 ** (step / 10) for step in range(1, 11)])
+    on = settings(budget={"steps": 50}, warmup=0.0, learning_rate=1.0, infinite={"cooldown": 0.0, "anneal": 0.0})
+    assert [rate(on, step) for step in range(50)] == [0.5] * 50, "another run goes on at the constant"

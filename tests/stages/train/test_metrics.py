@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.train.comparison import Comparison, Workbench
+from stages.train.comparison import Comparison
 from stages.train.loop import train
 from stages.train.metrics import bootstrap_interval, edit_distance, evaluate, label_counts, sample_losses
 from stages.train.settings import TrainSettings
+from stages.train.workbench import Workbench
 
 TOKENS = st.lists(st.integers(0, 3), max_size=7)
 

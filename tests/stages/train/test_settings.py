@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from schemas.errors import CuveeError, RecipeError
+from schemas.errors import ContractError, CuveeError, RecipeError
 from stages.train.connector import ConnectorCard, load_connector, save_connector
 from stages.train.language_model import load_language_model
 from stages.train.settings import Budget, TrainSettings
@@ -36,7 +36,7 @@ def test_relative_places_become_absolute(
 
 
 def test_what_does_not_fit_is_refused(settings: Settings, tmp_path: Path) -> None:
-    for wrong in ({"samples": 5, "steps": 5}, {}, {"steps": 0}, {"epochs": 1}):
+    for wrong in ({"samples": 5, "steps": 5}, {}, {"steps": 0}, {"epoch": 1}, {"epochs": 0}):
         with pytest.raises(ValidationError):
             Budget.model_validate(wrong)
     with pytest.raises(ValidationError):
@@ -50,6 +50,35 @@ def test_what_does_not_fit_is_refused(settings: Settings, tmp_path: Path) -> Non
         settings(vision_model="ViT-B-32").check()
     with pytest.raises(RecipeError, match="no model files"):
         settings(vision_model=f"local-dir:{tmp_path / 'missing'}").check()
+
+
+def test_a_budget_in_epochs_becomes_one_in_samples(settings: Settings) -> None:
+    made = settings(budget={"epochs": 2.5}, batch=4)
+    with pytest.raises(ContractError, match="epochs"):
+        _ = made.steps
+    assert made.sized(10).steps == 7 and made.sized(10).budget == Budget(samples=25)
+    assert settings(batch=4).sized(10) == settings(batch=4)
+
+
+def test_what_most_runs_do_without_is_named_where_it_is_set(settings: Settings) -> None:
+    plain = settings().identity()
+    assert not {"schedule", "replay", "start", "infinite"} & set(plain)
+    assert plain["budget"] == {"samples": None, "steps": 6}
+    steered = settings(schedule={"kind": "doge", "mu": 0.1})
+    assert steered.identity()["schedule"] | {"kind": "doge", "mu": 0.1, "version": 1} == steered.identity()["schedule"]
+    assert TrainSettings.model_validate(steered.model_dump(mode="json")) == steered
+    replayed = settings(replay={"shards": ["a.tar"], "share": 0.1}).identity()
+    assert replayed["replay"] == {"share": 0.1}, "what lies in the tars is told by the samples"
+    for wrong, said in (
+        ({"schedule": {"kind": "dog"}}, "expected one of aioli, doge, doremi"),
+        ({"schedule": {"kind": "doge", "nu": 1}}, "nu"),
+        ({"schedule": "doge"}, "schedule"),
+        ({"infinite": {}}, "set `floor`"),
+        ({"replay": {"shards": [], "share": 0.5}}, "shards"),
+        ({"replay": {"shards": ["a.tar"], "share": 1.0}}, "share"),
+    ):
+        with pytest.raises(ValidationError, match=said):
+            settings(**wrong)
 
 
 def test_a_connector_comes_back_and_only_between_its_models(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from stages.kinds import kinds
 from stages.mixture.aioli import Aioli
 from stages.mixture.doge import DoGE
 from stages.mixture.doremi import DoReMi
+from stages.mixture.ordered_stream import OrderedStream
 from stages.mixture.tikmix_d import TiKMiXD
 from stages.mixture.two_phase import TwoPhase
 from stages.schedule import Course, Schedule, Signals, State, Wants
@@ -27,6 +28,7 @@ ALL = (
     TiKMiXD(every=5, probe=8),
     TiKMiXD(every=5, probe=8, preconditioner="diagonal"),
     TwoPhase(),
+    OrderedStream(order=("more", "bad", "good")),
 )
 
 

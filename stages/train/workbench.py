@@ -1,0 +1,150 @@
+"""Does the jobs of a comparison: the models loaded, the samples tokenised, one connector after another."""
+
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import xxhash
+
+from schemas.errors import CuveeError
+from stages.train.batches import Batches
+from stages.train.comparison import EVALUATION, TARGET, VERSION, Comparison, Job, refuse_short_context
+from stages.train.connector import save_connector
+from stages.train.continual import REPLAY, Replayed
+from stages.train.language_model import load_language_model
+from stages.train.loop import Frozen, TrainResult, train, train_mixture
+from stages.train.metrics import Evaluation, evaluate
+from stages.train.samples import Corpus, corpus
+from stages.train.vision_features import VisualTokens
+
+
+class Workbench:
+    """The models loaded and the samples tokenised: does one job after another. Opened when all tokens are there."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        """Load what every job shares.
+
+        Raises:
+            CuveeError: an arm without samples, too few held-out images, or a context too short for the captions.
+        """
+        self.comparison = comparison
+        settings = comparison.settings
+        language = load_language_model(settings.language_folder, comparison.device)
+        self.frozen = Frozen(language, VisualTokens.open(comparison.tokens_folder))
+        corpora = {
+            name: corpus(draft, language.tokenize, self.frozen.visual.undecodable, settings.max_tokens)
+            for name, draft in comparison.drafts.items()
+        }
+        self.asked = Evaluation.over(corpora.pop(EVALUATION), settings.generated, comparison.seed)
+        self.target = corpora.pop(TARGET, None)
+        self.replay = Replayed(corpora.pop(REPLAY), settings.replay.share) if settings.replay else None
+        self.corpora: dict[str, Corpus] = corpora
+        if self.target is not None and not len(self.target):
+            raise CuveeError("the target has no sample with a decodable image and a caption; set `aim: sources`")
+        if self.replay is not None and not len(self.replay.corpus):
+            raise CuveeError("`replay.shards` hold no sample with a decodable image and a caption; name other tars")
+        if empty := sorted(name for name, samples in corpora.items() if not len(samples)):
+            unusable = dict(corpora[empty[0]].unusable)
+            raise CuveeError(f"arm {empty[0]!r} has no sample with a decodable image and a caption; found {unusable}")
+        refuse_short_context(settings, self.frozen)
+
+    @cached_property
+    def _common(self) -> dict[str, Any]:
+        comparison = self.comparison
+        asked = self.asked.corpus.fingerprint
+        replayed = {"replay": self.replay.corpus.fingerprint} if self.replay else {}
+        return {
+            "version": VERSION,
+            "settings": comparison.settings.identity(),
+            "seed": comparison.seed,
+            "evaluation": asked,
+            **replayed,
+        }
+
+    def fingerprint(self, job: Job) -> str:
+        """What a job's result depends on, as 16 hex digits."""
+        facts = {**self._common, "data": self.corpora[job.arm].fingerprint, "number": job.seed}
+        if self._is_steered(job):
+            facts |= {"sources": Batches(self.frozen, self.sources).fingerprint}
+            facts |= {"target": self.target.fingerprint if self.target else None}
+        return xxhash.xxh3_64_hexdigest(json.dumps(facts, sort_keys=True).encode())
+
+    def pending(self) -> list[Job]:
+        """Jobs without a finished result for just these samples, settings and models."""
+        return [job for job in self.comparison.jobs() if self._finished(job) != self.fingerprint(job)]
+
+    def _finished(self, job: Job) -> str | None:
+        file = self.comparison.job_file(job)
+        return str(json.loads(file.read_text())["fingerprint"]) if file.exists() else None
+
+    def do(self, job: Job) -> dict[str, Any]:
+        """Train, evaluate, save the connector, and write the job's result."""
+        comparison, fingerprint = self.comparison, self.fingerprint(job)
+        samples = self.corpora[job.arm]
+        checkpoint = comparison.folder / "checkpoints" / f"{job.name}-{fingerprint}.safetensors"
+        trained = self._trained(job, f"{comparison.seed}/{job.seed}", checkpoint)
+        save_connector(trained.connector, trained.card, comparison.folder / "connectors" / job.name)
+        result = {
+            "arm": job.arm,
+            "seed": job.seed,
+            "fingerprint": fingerprint,
+            "device": comparison.device,
+            "samples": len(samples),
+            "distinct_images": len(set(samples.images)),
+            "unusable": dict(samples.unusable),
+            "evaluation": {**self.asked.facts, "unusable": dict(self.asked.corpus.unusable)},
+            "curve": [list(point) for point in trained.curve],
+            "metrics": evaluate(trained.connector, self.frozen, self.asked, comparison.settings.batch),
+        }
+        if self._is_steered(job):
+            said = {"weights": dict(trained.weights), "drawn": dict(trained.drawn), "updates": list(trained.updates)}
+            result["schedule"] = said
+        if self.replay is not None:
+            result["replay"] = self.replay.facts(trained.drawn)
+        _write_whole(json.dumps(result), comparison.job_file(job))
+        return result
+
+    def _is_steered(self, job: Job) -> bool:
+        return self.comparison.steered is not None and job.arm == self.comparison.steered[0]
+
+    @cached_property
+    def sources(self) -> dict[str, Corpus]:
+        """The steered arm's samples by the source they come from.
+
+        Raises:
+            CuveeError: members.parquet lacks a sample.
+        """
+        assert self.comparison.steered is not None
+        arm, members = self.comparison.steered
+        table = pq.read_table(members, columns=["exported_key", "source"])
+        source = dict(zip(table["exported_key"].to_pylist(), table["source"].to_pylist(), strict=True))
+        samples = self.corpora[arm]
+        if missing := [key for key in samples.keys if key not in source]:
+            raise CuveeError(f"{members} does not name sample {missing[0]!r} of arm {arm!r}; export it again")
+        return samples.parts([source[key] for key in samples.keys])
+
+    def _trained(self, job: Job, seed: str, checkpoint: Path) -> TrainResult:
+        settings = self.comparison.settings
+        if not self._is_steered(job):
+            return train(settings, self.frozen, self.corpora[job.arm], seed, replay=self.replay, checkpoint=checkpoint)
+        assert settings.schedule is not None
+        return train_mixture(
+            settings,
+            self.frozen,
+            self.sources,
+            seed,
+            settings.schedule,
+            targets={"target": self.target} if self.target else None,
+            replay=self.replay,
+            checkpoint=checkpoint,
+        )
+
+
+def _write_whole(text: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".writing-{path.name}-{os.getpid()}")
+    temporary.write_text(text)
+    os.replace(temporary, path)
