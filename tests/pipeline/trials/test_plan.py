@@ -35,7 +35,7 @@ def test_no_sample_is_drawn_more_often_than_the_cap_says_at_the_largest_budget()
     assert plan.mixtures[:, 1].max() == pytest.approx(119 / 640)
     for mixture in plan.mixtures:
         sampler = MixtureSampler(
-            {name: rows(name, n)["uid"].to_list() for name, n in zip("abc", (300, 40, 1000))}, 32, "0"
+            {name: rows(name, n)["uid"].to_list() for name, n in zip("abc", (300, 40, 1000), strict=True)}, 32, "0"
         )
         for _ in range(20):
             sampler.ids(mixture)
