@@ -15,6 +15,7 @@ from pipeline.run import run
 from schemas.recipe import Recipe
 from stages.kinds import kinds
 from stages.rule import Rule
+from stages.schedule import Schedule
 from stages.selector import Selector
 from stages.stage import Stage
 
@@ -131,3 +132,19 @@ def test_every_place_of_the_tree_is_there() -> None:
         }
         found = {path.name + "/" * path.is_dir() for path in (root / package).iterdir() if path.name[0] not in "_."}
         assert {name.split("/")[0] + "/" * ("/" in name) for name in named} == found, package
+
+
+def test_every_schedule_has_a_row_with_its_settings_and_defaults() -> None:
+    section = README.read_text().split("\n## Schedules\n")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \| ([^|]+) \|$", section, re.M))
+    ours = {kind: made for kind, made in kinds(Schedule).items() if made.__module__.startswith("stages.")}
+    assert set(rows) == set(ours)
+    for kind, text in rows.items():
+        told = re.findall(r"`(\w+): ([\w.e-]+|\[\.\.\.\])`", text)
+        own = set(ours[kind].model_fields) - {"kind", "aim"}
+        assert {name for name, _ in told} <= own and own - {name for name, _ in told} <= {"every", "probe"}, kind
+        for name, value in told:
+            default = ours[kind].model_fields[name].default
+            assert value == "[...]" or str(default).lower() == value or float(default) == float(value), (kind, name)
+    shown = yaml.safe_load(block("yaml", "kind: doge, every"))["train"]["schedule"]
+    ours[shown["kind"]].model_validate(shown)

@@ -113,6 +113,17 @@ def test_a_reference_is_trained_once(world: Frozen, sources: dict[str, Corpus], 
         train_mixture(settings(), world, sources, "7/0", other, checkpoint=checkpoint, on_step=kill)
 
 
+def test_a_schedule_aims_at_the_target_or_at_the_sources(
+    world: Frozen, sources: dict[str, Corpus], targets: dict[str, Corpus]
+) -> None:
+    def columns(aim: str, given: dict[str, Corpus] | None) -> int:
+        schedule = DoGE(every=20, probe=8, aim=aim)  # type: ignore[arg-type]
+        found = train_mixture(settings(), world, sources, "7/0", schedule, targets=given)
+        return len(found.updates[0]["products"][0])
+
+    assert [columns("target", targets), columns("sources", targets), columns("target", None)] == [1, 3, 3]
+
+
 def test_a_schedule_that_wants_nothing_trains_as_fixed_weights_do(world: Frozen, sources: dict[str, Corpus]) -> None:
     natural = np.array([30, 60, 17]) / 107
     still = TwoPhase(large=("bad", "good", "more"), mixture="natural")
