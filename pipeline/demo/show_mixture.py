@@ -43,7 +43,8 @@ BOTH = ["image_embedding", "text_embedding"]
 LAW = "pilot_trials"
 MIXERS: dict[str, dict[str, Any]] = {
     "optimal_transport": {"column": BOTH, "atoms": 256},
-    "doge": {"least": -5.0},
+    # A short run moves weights little: mu is small for it, and what harms may be pushed down as fast as help lifts.
+    "doge": {"least": -5.0, "mu": 0.001, "every": 2, "proxy_steps": 120},
     LAW: {"predictor": "log_linear", "bootstrap": 50},
 }
 

@@ -20,9 +20,10 @@ def rows(name: str, count: int) -> pl.DataFrame:
     return pl.DataFrame({"uid": [f"{name}{n:05d}" for n in range(count)], "image_hash": [f"{n}" for n in range(count)]})
 
 
-def planned(
-    kind: str = "dirichlet", data: str = "data", counts: tuple[int, ...] = (300, 40, 1000), **more: object
-) -> Plan:
+COUNTS = (300, 40, 1000)
+
+
+def planned(kind: str = "dirichlet", data: str = "data", counts: tuple[int, ...] = COUNTS, **more: object) -> Plan:
     settings = {"count": 9, "budgets": [100, 640], "prior": "uniform", "max_repeats": 3, **more}
     split = Split(None, {name: rows(name, count) for name, count in zip("abc", counts, strict=True)}, {}, 0, ())
     return make_plan(Trials(design=kind, **settings), DESIGNS[kind](kind=kind), PILOT, split, 0, data)
@@ -33,10 +34,9 @@ def test_no_sample_is_drawn_more_often_than_the_cap_says_at_the_largest_budget()
     assert plan.budgets == (128, 640)
     assert plan.upper.tolist() == [1.0, 119 / 640, 1.0]
     assert plan.mixtures[:, 1].max() == pytest.approx(119 / 640)
+    keys = {name: rows(name, count)["uid"].to_list() for name, count in zip("abc", COUNTS, strict=True)}
     for mixture in plan.mixtures:
-        sampler = MixtureSampler(
-            {name: rows(name, n)["uid"].to_list() for name, n in zip("abc", (300, 40, 1000))}, 32, "0"
-        )
+        sampler = MixtureSampler(keys, 32, "0")
         for _ in range(20):
             sampler.ids(mixture)
         assert sampler.drawn["b"] <= 3 * 40 and sum(sampler.drawn.values()) == 640
