@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from schemas.errors import ContractError, CuveeError
 from stages.fit import Fit
@@ -22,12 +22,19 @@ HALVINGS = 200
 
 
 class ScheduledMixer(Rhythm, Limits, Mixer):
-    """What the mixers that rehearse a schedule share. The prior of the limits plays no part."""
+    """What the mixers that rehearse a schedule share. They minimise nothing that a prior could be added to."""
 
     seeds: int = Field(3, ge=2)
     """Proxy connectors behind the intervals, and behind each value of the objective."""
     proxy_steps: int | None = Field(None, ge=1)
     """Optimizer steps of a proxy; default: the budget under `train`."""
+
+    @field_validator("prior_strength")
+    @classmethod
+    def _no_prior(cls, strength: float) -> float:
+        if strength:
+            raise ValueError("a mixer that rehearses a schedule knows no prior; leave it out, or limit the shares")
+        return strength
 
     def schedule(self) -> Schedule:
         """What the proxy is trained by."""

@@ -79,7 +79,11 @@ def save_checkpoint(
     for number, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{number}/{name}": value for name, value in state.items()}
     tensors["rng"] = torch.get_rng_state()
-    facts = {"card": of.card.model_dump(), "data": of.data, "schedule": of.schedule, "progress": vars(progress)}
+    # A long schedule's record outgrows the header, which holds 100 MB.
+    steering = bytearray(json.dumps(progress.steering, allow_nan=False).encode())
+    tensors["steering"] = torch.frombuffer(steering, dtype=torch.uint8)
+    small = {name: value for name, value in vars(progress).items() if name != "steering"}
+    facts = {"card": of.card.model_dump(), "data": of.data, "schedule": of.schedule, "progress": small}
     temporary = path.with_name(f".writing-{path.name}-{os.getpid()}")
     path.parent.mkdir(parents=True, exist_ok=True)
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
@@ -115,4 +119,5 @@ def load_checkpoint(
     torch.set_rng_state(tensors["rng"])
     saved = facts["progress"]
     curve = [(step, loss) for step, loss in saved["curve"]]
-    return Progress(saved["step"], curve, saved["pending"], saved["sampler"], saved["steering"])
+    steering = json.loads(tensors["steering"].numpy().tobytes())
+    return Progress(saved["step"], curve, saved["pending"], saved["sampler"], steering)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from schemas.errors import CuveeError
 from stages.kinds import kinds
@@ -95,6 +96,11 @@ def test_every_mixer_rehearses_its_own_schedule(mixer: type[ScheduledMixer]) -> 
     assert [what for what in proxy.trained if isinstance(what[0], Schedule)] == [(schedule, 0), (schedule, 1)]
     assert len(proxy.trained) == 2 + 2 * 3, "the ideal is the capped one: it is trained once"
     assert mixture.fit is not None and kinds(Mixer)[made.kind] is mixer
+
+
+def test_a_prior_is_refused() -> None:
+    with pytest.raises(ValidationError, match="knows no prior"):
+        DoGEMixer(prior_strength=0.1)
 
 
 def test_pinned_weights_are_taken_and_only_for_sources_they_know() -> None:

@@ -16,7 +16,7 @@ from schemas.errors import CuveeError
 from stages.mixture.predictors.folds import folds
 from stages.mixture.predictors.predictor import Doubles, FitFunction, Integers, Predictor
 
-FOLDS = 8
+FOLDS = 5
 
 
 @dataclass(frozen=True, eq=False)

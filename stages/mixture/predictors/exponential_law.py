@@ -24,9 +24,11 @@ RIDGES = (1e-2, 1e-1)
 STARTS = 2
 FOLDS = 3
 HUBER = 0.3
-"""Where errors begin to count linearly instead of squared, as a share of the range of the values."""
+"""Where errors begin to count linearly instead of squared, as a share of the range of the middle 90 % of the values."""
 OFFSET = 0.3
 """The floor starts this share of the range below the lowest value."""
+LEAST = 0.02
+"""The lowest value lies at least this far above the floor that fits start from."""
 SPREAD = 1.0
 """Starts of exponents lie this far from each other."""
 _LARGEST_EXPONENT = 30.0
@@ -81,7 +83,7 @@ def fit_exponential_law(
 ) -> ExponentialLaw:
     """Fit by the penalised Huber loss; see `FitFunction`."""
     counted = checked(mixtures, values, weights)
-    low, scale = float(values.min()), float(np.ptp(values)) or 1.0
+    low, scale = _middle(values)
     unit = (values - low) / scale
     if isinstance(like, ExponentialLaw):
         ridge, first = like.ridge, np.append((like.floor - low) / scale, like.exponents + np.log(like.scale / scale))
@@ -99,6 +101,12 @@ def fit_exponential_law(
         Errors(errors.covariance, scale * errors.noise, errors.left),
         ridge,
     )
+
+
+def _middle(values: Doubles) -> tuple[float, float]:
+    """Where the middle 90 % of the values begin, and how far they reach: what one failed run does not move."""
+    low, high = (float(end) for end in np.percentile(values, (5, 95)))
+    return low, high - low or 1.0
 
 
 def _errors(mixtures: Doubles, unit: Doubles, weights: Doubles, x: Doubles, ridge: float) -> Errors:
@@ -134,7 +142,8 @@ def _levels(exponents: Doubles) -> Doubles:
 def _starts(mixtures: Doubles, unit: Doubles, weights: Doubles, terms: int, seed: int, count: int) -> list[Doubles]:
     """c below the values, every term a regression of log((y - c) / K) plus noise; the first start has the least."""
     sources = mixtures.shape[1]
-    above = unit + OFFSET
+    above = np.clip(unit, unit[unit >= -HUBER].min(), 1 + HUBER) + OFFSET
+    above += max(LEAST - float(above.min()), 0.0)
     counted = weights * above**2  # so that errors of y count alike
     level = np.log(above / terms).mean()
     normal = (mixtures * counted[:, None]).T @ mixtures + 1e-2 * (np.eye(sources) - 1 / sources)

@@ -6,20 +6,23 @@
 The power lies between log p and sqrt p: the first percent of a source changes more than the next ten, and a share of 0
 is finite. Every source has a relevance w_j of its own. s, w and the noise are where the marginal likelihood times
 weak log-normal priors is largest (L-BFGS with exact slopes, two starts), so that 32 runs of 17 sources do not
-overfit. Intervals are the posterior's, with the noise of a run, widened where runs left out one at a time (closed form,
-5.12) lie outside too often. Smooth; convex it is not.
+overfit. Intervals are the posterior's, with the noise of a run, widened where mixtures that were left out of everything
+lie outside too often. Smooth; convex it is not.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from stages.mixture.predictors.folds import folds, mixture_groups
 from stages.mixture.predictors.predictor import COVERAGE, Doubles, Predictor, checked
 
 POWER, SHIFT = 0.2, 1e-3
 CONSTANT = 1.0
 """Prior variance of a constant; values have variance 1."""
 LEAST_NOISE = 1e-6
+FOLDS = 5
 STARTS = (0.0, -1.5)
 """Of log relevance, from its prior's middle."""
 MIDDLES = {"relevance": -0.5, "signal": 0.0, "noise": -4.0}
@@ -46,8 +49,9 @@ class GaussianProcess:
     level: float
     scale: float
     """Mean and deviation of the values."""
-    widening: float
-    """Of intervals, >= 1."""
+    seen: tuple[Doubles, Doubles, Doubles]
+    """Mixtures, values and weights of the runs."""
+    seed: int
     convex: bool = False
     smooth: bool = True
 
@@ -86,6 +90,21 @@ class GaussianProcess:
         slopes: Doubles = self.scale * turned * inner
         return slopes
 
+    @cached_property
+    def widening(self) -> float:
+        """How much wider intervals must be to hold as many left-out runs as they promise (conformal); at least 1."""
+        from scipy.stats import norm
+
+        mixtures, values, weights = self.seen
+        errors = np.empty(len(values))
+        for learned, rest in folds(mixture_groups(mixtures), FOLDS, self.seed):
+            law = _fitted(mixtures[learned], values[learned], weights[learned], self.seed, None)
+            noise = law.scale**2 * (np.exp(law.hyper[-1]) + LEAST_NOISE) / weights[rest]
+            spread = np.sqrt(law.error(mixtures[rest]) ** 2 + noise)
+            errors[rest] = np.abs(values[rest] - law.predict(mixtures[rest])) / spread
+        rank = min(int(np.ceil(COVERAGE * (len(errors) + 1))), len(errors))
+        return max(float(np.sort(errors)[rank - 1] / norm.ppf((1 + COVERAGE) / 2)), 1.0)
+
     def _features(self, mixtures: Doubles) -> Doubles:
         return (_powers(mixtures) - self.middle) / self.width
 
@@ -101,7 +120,10 @@ def fit_gaussian_process(
     """Fit by the marginal likelihood; a run of weight w has 1 / w of the noise. See `FitFunction`."""
     counted = checked(mixtures, values, weights)
     seen = counted > _SMALLEST
-    mixtures, values, counted = mixtures[seen], values[seen], counted[seen]
+    return _fitted(mixtures[seen], values[seen], counted[seen], seed, like)
+
+
+def _fitted(mixtures: Doubles, values: Doubles, counted: Doubles, seed: int, like: Predictor | None) -> GaussianProcess:
     level, scale = float(np.average(values, weights=counted)), float(values.std()) or 1.0
     powers = _powers(mixtures)
     middle, width = powers.mean(axis=0), np.maximum(powers.std(axis=0), _SMALLEST**0.5)
@@ -112,7 +134,7 @@ def fit_gaussian_process(
         ends = [_descended(runs, unit, counted, start) for start in _starts(mixtures.shape[1])]
         hyper = min(ends, key=lambda end: end[0])[1]
     factor, pull = _solved(_covariance(runs, runs, hyper)[0], unit, counted, float(hyper[-1]))
-    return GaussianProcess(hyper, middle, width, runs, factor, pull, level, scale, _widening(factor, pull))
+    return GaussianProcess(hyper, middle, width, runs, factor, pull, level, scale, (mixtures, values, counted), seed)
 
 
 def _powers(mixtures: Doubles) -> Doubles:
@@ -137,17 +159,6 @@ def _solved(covariance: Doubles, unit: Doubles, weights: Doubles, log_noise: flo
     noisy = covariance + np.diag((np.exp(log_noise) + LEAST_NOISE) / weights)
     factor = cholesky(noisy, lower=True)
     return factor, cho_solve((factor, True), unit)
-
-
-def _widening(factor: Doubles, pull: Doubles) -> float:
-    """How much wider intervals must be to hold as many of the runs, each left out, as they promise; at least 1."""
-    from scipy.linalg import cho_solve
-    from scipy.stats import norm
-
-    precision = np.diag(cho_solve((factor, True), np.eye(len(pull))))
-    errors = np.sort(np.abs(pull) / np.sqrt(precision))  # error pull / precision, variance 1 / precision
-    rank = min(int(np.ceil(COVERAGE * (len(errors) + 1))), len(errors))
-    return max(float(errors[rank - 1] / norm.ppf((1 + COVERAGE) / 2)), 1.0)
 
 
 def _starts(sources: int) -> list[Doubles]:

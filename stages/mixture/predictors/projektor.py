@@ -6,8 +6,10 @@
 
 On the simplex b0 and c0 are part of b1 and c1, so that 4 S coefficients remain; what runs do not decide (with two
 sources p_1^2 - p_2^2 = p_1 - p_2) is settled by the least squares solution of smallest norm. The published notebook
-leaves out the pure p_i^2 terms and one source; its law is a special case. What we add: a small ridge on columns of
-unit deviation, chosen by leaving mixtures out, and analytic intervals.
+leaves out the pure p_i^2 terms and one source; its law is a special case. What we add: a ridge of the highest
+evidence (Rasmussen & Williams 2006, 2.7; as if coefficients were drawn alike), without which the noise of the runs
+grows several times on its way to mixtures far from them, and analytic intervals. Distances count in units of
+their median over the runs.
 
 The distance is a function of the mixture, so that the law also predicts mixtures nobody ran: (n, S) -> (n,).
 """
@@ -19,16 +21,14 @@ import numpy as np
 
 from schemas.errors import CuveeError
 from stages.mixture.predictors.errors import Errors, errors_of
-from stages.mixture.predictors.folds import folds, mixture_groups
 from stages.mixture.predictors.predictor import Doubles, FitFunction, Predictor, checked
 
 Distance = Callable[[Doubles], Doubles]
 Slopes = Callable[[Doubles], Doubles]
 """(n, S) -> (n, S): how the distance changes with each share, e.g. dual potentials averaged over each source."""
 
-RIDGES = tuple(10.0**power for power in (-9, -7, -5, -4, -3, -2, -1))
-"""Tried, in units of runs."""
-FOLDS = 10
+RIDGES = tuple(10.0**power for power in range(-10, 3))
+"""Tried: (noise / size of a coefficient)^2."""
 STEP = 1e-5
 """Of central differences along shares, for a distance that comes without slopes."""
 
@@ -40,6 +40,8 @@ class Projektor:
     coefficients: Doubles
     """(4 S,) b2, b1, c2, c1."""
     level: float
+    unit: float
+    """Of distances: their median over the runs."""
     distance: Distance
     slopes: Slopes | None
     errors: Errors
@@ -49,7 +51,9 @@ class Projektor:
 
     def predict(self, mixtures: Doubles) -> Doubles:
         """The law at the distance of each mixture."""
-        predicted: Doubles = self.level + self._columns(mixtures) @ self.coefficients
+        b2, b1, c2, c1 = self.coefficients.reshape(4, -1)
+        far = _distances(self.distance, mixtures)
+        predicted: Doubles = self.level + (mixtures**2 @ b2 + mixtures @ b1) * far + mixtures**2 @ c2 + mixtures @ c1
         return predicted
 
     def interval(self, mixtures: Doubles) -> Doubles:
@@ -70,7 +74,7 @@ class Projektor:
         return slopes
 
     def _columns(self, mixtures: Doubles) -> Doubles:
-        return _columns(mixtures, _distances(self.distance, mixtures))
+        return _columns(mixtures, _distances(self.distance, mixtures) / self.unit)
 
 
 def projektor(distance: Distance, slopes: Slopes | None = None) -> FitFunction:
@@ -110,11 +114,15 @@ def fit_projektor(
         CuveeError: what `FitFunction` refuses, or distances that are negative, not finite or not (n,).
     """
     counted = checked(mixtures, values, weights)
-    columns = _columns(mixtures, _distances(distance, mixtures))
-    ridge = like.ridge if isinstance(like, Projektor) else _chosen_ridge(columns, mixtures, values, counted, seed)
-    level, coefficients, penalty = _solved(columns, values, counted, ridge)
+    far = _distances(distance, mixtures)
+    unit = float(np.median(far)) or 1.0
+    columns = _columns(mixtures, far / unit)
+    ridge = like.ridge if isinstance(like, Projektor) else _likeliest_ridge(columns, values, counted)
+    level, coefficients = _solved(columns, values, counted, ridge)
+    penalty = ridge * np.eye(columns.shape[1])
     errors = errors_of(columns, values - level - columns @ coefficients, counted, penalty)
-    return Projektor(coefficients, level, distance, slopes, errors, ridge)
+    coefficients[: 2 * mixtures.shape[1]] /= unit
+    return Projektor(coefficients, level, unit, distance, slopes, errors, ridge)
 
 
 def _distances(distance: Distance, mixtures: Doubles) -> Doubles:
@@ -132,22 +140,30 @@ def _columns(mixtures: Doubles, far: Doubles) -> Doubles:
     return np.hstack([squared * far[:, None], mixtures * far[:, None], squared, mixtures])
 
 
-def _solved(columns: Doubles, values: Doubles, weights: Doubles, ridge: float) -> tuple[float, Doubles, Doubles]:
-    """The mean of the values, (4 S,) coefficients of what lies around it, and the penalty (4 S, 4 S)."""
+def _solved(columns: Doubles, values: Doubles, weights: Doubles, ridge: float) -> tuple[float, Doubles]:
+    """The mean of the values, and (4 S,) coefficients of what lies around it."""
     level = float((weights * values).sum() / weights.sum())
-    penalty = ridge * np.diag(np.maximum(columns.var(axis=0), 1e-12))
     weighted = columns * weights[:, None]
-    normal = columns.T @ weighted + penalty
+    normal = columns.T @ weighted + ridge * np.eye(columns.shape[1])
     found = np.linalg.lstsq(normal, weighted.T @ (values - level), rcond=1e-13)[0]
-    return level, found.astype(np.float64), penalty
+    return level, found.astype(np.float64)
 
 
-def _chosen_ridge(columns: Doubles, mixtures: Doubles, values: Doubles, weights: Doubles, seed: int) -> float:
-    scores = np.zeros(len(RIDGES))
-    for learned, left_out in folds(mixture_groups(mixtures), FOLDS, seed):
-        for k, ridge in enumerate(RIDGES):
-            level, found, _ = _solved(columns[learned], values[learned], weights[learned], ridge)
-            scores[k] += (weights[left_out] * (values[left_out] - level - columns[left_out] @ found) ** 2).sum()
+def _likeliest_ridge(columns: Doubles, values: Doubles, weights: Doubles) -> float:
+    """The ridge with the highest evidence: coefficients N(0, noise^2 / ridge), the noise at its own best.
+
+    Mixtures left out among the runs would say nothing about the far side, where other coefficients matter.
+    """
+    root = np.sqrt(weights)
+    level = (weights * values).sum() / weights.sum()
+    axes, sizes, _ = np.linalg.svd(columns * root[:, None], full_matrices=False)
+    around = root * (values - level)
+    along = (axes.T @ around) ** 2
+    scores = []
+    for ridge in RIDGES:
+        shrunk = sizes**2 / (sizes**2 + ridge)
+        noise = max(float((around**2).sum() - (shrunk * along).sum()), 1e-300)
+        scores.append(len(values) * np.log(noise) + np.log1p(sizes**2 / ridge).sum())
     return RIDGES[int(np.argmin(scores))]
 
 
