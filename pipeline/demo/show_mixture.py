@@ -45,7 +45,14 @@ MIXERS: dict[str, dict[str, Any]] = {
     "optimal_transport": {"column": BOTH, "atoms": 256},
     # A short run moves weights little: mu is small for it, and what harms may be pushed down as fast as help lifts.
     "doge": {"least": -5.0, "mu": 0.001, "every": 2, "proxy_steps": 120},
-    LAW: {"predictor": "log_linear", "bootstrap": 50},
+    # Olmix's law and its pull to a prior, which settles the shares of sources that the runs cannot tell apart.
+    LAW: {
+        "predictor": "log_linear",
+        "metrics": {METRIC: 1, "brier.target": 1},
+        "prior": "uniform",
+        "prior_strength": 0.05,
+        "bootstrap": 50,
+    },
 }
 
 

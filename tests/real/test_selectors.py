@@ -15,9 +15,11 @@ from stages.fitted_stage import Examples
 from stages.rule import Context
 from stages.target.best import Best
 from stages.target.deft import Deft
+from stages.target.got_d import GotD
 from stages.target.normsim import NormSim
 from stages.target.random import Random
 from stages.target.sus_x import SusX
+from stages.target.tsds import Tsds
 from stages.vectors import cosines, vectors
 from tests.stages.vectors import batch
 
@@ -63,6 +65,25 @@ def test_normsim_finds_the_tenth_that_looks_like_the_target(shared: Path, model:
         precision = (kept(rows, Best(column=column, fraction=0.1))["source"] == "photos").mean()
         print(f"{column}: precision {precision} at 10 %, by chance 0.1")
         assert isinstance(precision, float) and precision >= least
+
+
+@pytest.mark.parametrize(
+    ("rule", "least"),
+    [(GotD(fraction=0.1), 0.95), (Tsds(fraction=0.1, neighbours=10), 0.85)],  # tsds draws, and 400 rows are few
+    ids=["got_d", "tsds"],
+)
+def test_transport_finds_the_tenth_that_looks_like_the_target(
+    rule: GotD | Tsds, least: float, shared: Path, model: str, pool: pl.DataFrame
+) -> None:
+    pairs = list(islice(samples(shared / "data/target/photos"), 100))
+    target = frame(*embedded(Clip(model=model, device="cpu"), pairs), "target", 90_000).sort("uid")
+    photos = pool.filter(pl.col("source") == "photos").head(40)
+    mixed = pl.concat([photos, pool.filter(pl.col("source") == "fashion")]).sort("uid")
+    verdict = rule.judge(mixed.lazy(), Context(0, target=target.lazy()))
+    left = mixed.join(verdict.dropped, on="uid", how="anti")
+    precision = (left["source"] == "photos").mean()
+    print(f"{rule.kind}: precision {precision} at 10 %, by chance 0.1")
+    assert len(left) == 40 and isinstance(precision, float) and precision >= least
 
 
 def test_names_alone_find_their_photographs(model: str, pool: pl.DataFrame) -> None:

@@ -27,12 +27,16 @@ class Errors:
     left: float
     """Degrees of freedom that the noise was measured with, >= 1."""
 
+    def standard(self, slopes: Doubles) -> Doubles:
+        """(n,) standard errors of predictions with slopes (n, d)."""
+        found: Doubles = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", slopes, self.covariance, slopes), 0.0))
+        return found
+
     def interval(self, predicted: Doubles, slopes: Doubles) -> Doubles:
         """(n, 2) for predictions (n,) with slopes by coefficient (n, d)."""
         from scipy.stats import t
 
-        spread = np.einsum("ij,jk,ik->i", slopes, self.covariance, slopes)
-        reach = t.ppf((1 + COVERAGE) / 2, self.left) * np.sqrt(np.maximum(spread, 0.0) + self.noise**2)
+        reach = t.ppf((1 + COVERAGE) / 2, self.left) * np.hypot(self.standard(slopes), self.noise)
         ends: Doubles = np.stack([predicted - reach, predicted + reach], axis=1)
         return ends
 

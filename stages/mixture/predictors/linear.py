@@ -40,6 +40,10 @@ class Linear:
         """Student's t around the prediction."""
         return self.errors.interval(self.predict(mixtures), mixtures)
 
+    def error(self, mixtures: Doubles) -> Doubles:
+        """Of a . p."""
+        return self.errors.standard(mixtures)
+
     def gradient(self, mixtures: Doubles) -> Doubles:
         """a, whatever the mixture."""
         return np.broadcast_to(self.coefficients, mixtures.shape).copy()

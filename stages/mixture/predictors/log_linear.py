@@ -46,13 +46,20 @@ class LogLinear:
 
     def interval(self, mixtures: Doubles) -> Doubles:
         """Delta method, Student's t."""
-        decay = self._decay(mixtures)
-        slopes = np.column_stack([np.full(len(decay), self.scale), decay[:, None] * mixtures])
-        return self.errors.interval(self.floor + decay, slopes)
+        return self.errors.interval(self.predict(mixtures), self._slopes(mixtures))
+
+    def error(self, mixtures: Doubles) -> Doubles:
+        """Delta method."""
+        return self.errors.standard(self._slopes(mixtures))
 
     def gradient(self, mixtures: Doubles) -> Doubles:
         """exp(a . p) a."""
         return self._decay(mixtures)[:, None] * self.exponents
+
+    def _slopes(self, mixtures: Doubles) -> Doubles:
+        """(n, 1 + S) of predictions by c in units of the scale, and a."""
+        decay = self._decay(mixtures)
+        return np.column_stack([np.full(len(decay), self.scale), decay[:, None] * mixtures])
 
     def _decay(self, mixtures: Doubles) -> Doubles:
         return self.scale * _exp(mixtures @ self.exponents)

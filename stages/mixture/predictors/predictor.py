@@ -38,6 +38,9 @@ class Predictor(Protocol):
     def interval(self, mixtures: Doubles) -> Doubles:
         """(n, S) -> (n, 2): between which values a run is measured in 95 of 100 cases."""
 
+    def error(self, mixtures: Doubles) -> Doubles:
+        """(n, S) -> (n,): standard error of `predict`, without the noise of a run."""
+
     def gradient(self, mixtures: Doubles) -> Doubles:
         """(n, S) -> (n, S): slopes of `predict`; only their differences matter on the simplex.
 

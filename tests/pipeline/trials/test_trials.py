@@ -19,7 +19,7 @@ from pipeline.cluster import Cluster
 from pipeline.estimate import estimate, plan_text
 from pipeline.present import present
 from pipeline.resolve import resolve
-from pipeline.run import Outcome
+from pipeline.run import Outcome, run
 from pipeline.sidecars import read_json
 from pipeline.trials import run_trials
 from pipeline.trials.text import trials_text
@@ -83,7 +83,6 @@ def test_the_table_says_what_was_drawn_and_what_it_was_worth(recipe: Callable[..
 def test_nothing_measured_on_is_drawn_and_twins_stay_together(
     recipe: Callable[..., Path], ray_cluster: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.run import run
     from pipeline.trials.split import hold_out
 
     path = recipe(changed_trials(held_out=0.3))
@@ -162,6 +161,25 @@ def test_running_again_starts_nothing_and_more_runs_only_what_is_new(
     wider = ran(changed(path, budgets=[128, 256, 512], seeds=2))
     assert wider.trials is not None and wider.trials["computed"] == ALL // 2
     assert len(read_trials(wider.trials["table"]).trials) == ALL * 3 // 2
+
+
+def test_a_recipe_may_mix_by_the_table_that_its_trials_make(
+    recipe: Callable[..., Path],
+    ray_cluster: object,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table = "work/trials/small/trials.parquet"
+    path = changed(recipe(), count=5, design="lattice")
+    path.write_text(path.read_text() + f"mix: {{kind: pilot_trials, trials: {table}}}\nexport: {{samples: 40}}\n")
+    with pytest.raises(RecipeError, match="`cuvee trials RECIPE` makes one"):
+        resolve(path)
+    monkeypatch.setattr("sys.argv", ["cuvee", "trials", str(path), "--json"])
+    main()
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["mix"] == f"mix: {{kind: pilot_trials, trials: {table}}}"
+    shares = run(resolve(path), Cluster(), until="mix").record["shares"]
+    assert shares["alpha"]["realised"] > 0.9  # the target is like `alpha`
 
 
 def test_the_plan_names_the_trials(recipe: Callable[..., Path]) -> None:
