@@ -109,6 +109,8 @@ class Rhythm(BaseModel):
     """Samples of each source, and of each target, behind one update."""
     aim: Literal["target", "sources"] = "target"
     """What the connector should be good at; `target` means the sources where there is no target."""
+    tail: float = Field(1.0, gt=0, le=1)
+    """Share of the run, its end, whose mean weights are recommended; 1 as published, less where runs are short."""
 
 
 class Schedule(Rhythm):
@@ -135,23 +137,23 @@ class Schedule(Rhythm):
         raise ContractError(f"{type(self).__name__} does not implement answer()")
 
     def final(self, state: State) -> Doubles:
-        """(S,) what the method recommends for a run of fixed weights: the mean over its answers."""
+        """(S,) what the method recommends for a run of fixed weights: the mean over its answers in the `tail`."""
         return on_simplex(np.array(state["total"]) / max(1, state["count"])) if state["count"] else weights_of(state)
 
     def state(self, weights: Doubles, first: int, **facts: Any) -> State:
         """A first state with these weights and an update due before step `first`."""
         return {"weights": weights.tolist(), "next": first, "total": [0.0] * len(weights), "count": 0, **facts}
 
-    def moved(self, state: State, weights: Doubles, step: int, **facts: Any) -> State:
+    def moved(self, state: State, weights: Doubles, step: int, course: Course, **facts: Any) -> State:
         """The state after an answer; the next update is due `every` steps later."""
         given = on_simplex(weights)
-        total = (np.array(state["total"]) + given).tolist()
+        counts = step >= (1 - self.tail) * course.steps
         return {
             **state,
             "weights": given.tolist(),
             "next": step + self.every,
-            "total": total,
-            "count": state["count"] + 1,
+            "total": (np.array(state["total"]) + counts * given).tolist(),
+            "count": state["count"] + int(counts),
             **facts,
         }
 

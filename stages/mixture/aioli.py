@@ -100,7 +100,7 @@ class Aioli(AioliSettings, Schedule):
         law = mixing_law(self._falls(probes, order, count), probe_mixtures(count, self.one_hot), self.normalised)
         shares = exponentiated(state["shares"], self.eta * law.sum(axis=0))
         rest = max(1, self.every - self.steps * len(order))
-        moved = self.moved(state, shares, signals.step)
+        moved = self.moved(state, shares, signals.step, course)
         facts = {"shares": moved["weights"], "round": state["round"] + 1, "probes": []}
         return {**moved, **facts, "next": signals.step + rest, "law": law.tolist()}
 

@@ -68,7 +68,7 @@ class DoGE(DoGESettings, Schedule):
         own = not course.targets
         found = scores(signals.products, signals.norms, signals.rate, own, self.least, self.most)
         weights = exponentiated(state["weights"], found / self.mu, self.smoothing)
-        return self.moved(state, weights, signals.step)
+        return self.moved(state, weights, signals.step, course)
 
 
 class DoGEMixer(DoGESettings, ScheduledMixer):

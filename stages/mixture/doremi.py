@@ -47,7 +47,7 @@ class DoReMi(DoReMiSettings, Schedule):
         if signals.excess is None:
             raise ContractError("doremi was told no excess losses")
         weights = exponentiated(state["weights"], self.eta * signals.excess, self.smoothing)
-        return self.moved(state, weights, signals.step)
+        return self.moved(state, weights, signals.step, course)
 
 
 class DoReMiMixer(DoReMiSettings, ScheduledMixer):

@@ -43,7 +43,7 @@ class OrderedStream(Schedule):
     def answer(self, state: State, signals: Signals, course: Course) -> State:
         """The next source."""
         phase = state["phase"] + 1
-        moved = self.moved(state, self._shares(phase, course), signals.step, phase=phase)
+        moved = self.moved(state, self._shares(phase, course), signals.step, course, phase=phase)
         return {**moved, "next": self._begin(phase + 1, course)}
 
     def final(self, state: State) -> Doubles:

@@ -83,7 +83,7 @@ class TiKMiXD(TiKMiXDSettings, Schedule):
         floors = np.minimum(0.0, np.array(state["weights"]) @ influence)
         if not self.guarded:
             floors = np.full(influence.shape[1], -np.inf)
-        return self.moved(state, on_simplex(best_mixture(influence, floors, self.entropy)), signals.step)
+        return self.moved(state, on_simplex(best_mixture(influence, floors, self.entropy)), signals.step, course)
 
 
 class TiKMiXDMixer(TiKMiXDSettings, ScheduledMixer):

@@ -42,7 +42,7 @@ class TwoPhase(Schedule):
 
     def answer(self, state: State, signals: Signals, course: Course) -> State:
         """The second phase; there is no third."""
-        moved = self.moved(state, self._mixture(course), signals.step)
+        moved = self.moved(state, self._mixture(course), signals.step, course)
         return {**moved, "next": max(course.steps, signals.step + 1)}
 
     def final(self, state: State) -> Doubles:

@@ -57,6 +57,18 @@ def test_a_path_is_json_and_goes_on_from_it() -> None:
     assert schedule.final(whole.state) == pytest.approx(answers.mean(axis=0))
 
 
+def test_only_the_tail_is_recommended() -> None:
+    schedule = DoReMi(every=10, tail=0.3)
+    path, noise = Path(schedule.start(COURSE)), np.random.default_rng(0)
+    for step in range(0, 100, 10):
+        schedule.update(path, Signals(step, 0.1, excess=noise.random(3)), COURSE)
+    answers = np.array([update["weights"] for update in path.updates])
+    assert schedule.final(path.state) == pytest.approx(answers[7:].mean(axis=0))
+    short = Path(schedule.start(COURSE))
+    schedule.update(short, Signals(0, 0.1, excess=noise.random(3)), COURSE)
+    assert schedule.final(short.state) == pytest.approx(short.weights), "before the tail, where it stands"
+
+
 def test_before_the_first_answer_the_recommended_weights_are_those_of_the_start() -> None:
     schedule = DoReMi(reference="natural")
     assert schedule.final(schedule.start(COURSE)).tolist() == [0.5, 0.3, 0.2]

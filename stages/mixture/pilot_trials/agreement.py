@@ -8,7 +8,7 @@ from stages.mixture.pilot_trials.laws import MetricFit
 
 
 def agreement(fit: MetricFit) -> dict[str, Any]:
-    """Name -> number or words, from mixtures left out: rank correlation, mean error, the scores of other laws."""
+    """Name -> number or words: how mixtures left out are ranked and hit, by other laws too; how far noise grows."""
     from scipy.stats import spearmanr
 
     measured, predicted = fit.runs.values, fit.held_out
@@ -22,4 +22,5 @@ def agreement(fit: MetricFit) -> dict[str, Any]:
         "budgets": ", ".join(f"{budget:,}" if budget else "unknown" for budget in budgets),
     }
     others = ", ".join(f"{name} {score:.3g}" for name, score in fit.scores.items() if name != fit.name)
-    return {**facts, "error of other laws": others} if others else facts
+    found = {**facts, "error of other laws": others} if others else facts
+    return found if fit.projection is None else {**found, "projection": fit.projection.sentence()}

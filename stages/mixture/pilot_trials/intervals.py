@@ -6,12 +6,14 @@ again. The weights depend on the mixture and the seed alone.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
 from schemas.errors import CuveeError
 from stages.mixture.pilot_trials.laws import MetricFit
 from stages.mixture.pilot_trials.problem import Problem
+from stages.mixture.pilot_trials.runs import Runs
 from stages.mixture.proposer import candidates, propose
 from stages.mixture.trials_table.table import SAME, Doubles
 from stages.noise import uniform_noise
@@ -31,7 +33,8 @@ def intervals(problem: Problem, fits: Mapping[str, MetricFit], replicates: int, 
     simulated = None if first.smooth else candidates(first.box, first.prior, seed, CANDIDATES)
     found, last = [], CuveeError("no replicates were asked for")
     for replicate in range(replicates):
-        laws = {name: fit.refitted(_weights(fit, replicate, seed), seed) for name, fit in fits.items()}
+        weigh = partial(_weights, replicate, seed)
+        laws = {name: fit.refitted(weigh, seed) for name, fit in fits.items()}
         try:
             proposal = propose(problem.program(laws, bounded=False), seed, CANDIDATES, simulated)
         except CuveeError as error:  # ratios that are kept may leave no room below the ceilings
@@ -44,9 +47,9 @@ def intervals(problem: Problem, fits: Mapping[str, MetricFit], replicates: int, 
     return ends, len(found)
 
 
-def _weights(fit: MetricFit, replicate: int, seed: int) -> Doubles:
+def _weights(replicate: int, seed: int, runs: Runs) -> Doubles:
     """(n,) exponential weights with mean 1, equal for runs of one mixture."""
-    keys = [f"{replicate}/{_key(shares)}" for shares in fit.runs.shares]
+    keys = [f"{replicate}/{_key(shares)}" for shares in runs.shares]
     drawn = -np.log(uniform_noise(keys, seed, "pilot_trials bootstrap"))
     weights: Doubles = drawn / drawn.mean()
     return weights

@@ -1,13 +1,22 @@
 """The law of each metric: chosen by mixtures left out, fitted to all runs, asked in shares of the sources."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from schemas.errors import CuveeError
 from stages.mixture.pilot_trials.runs import Runs
-from stages.mixture.predictors import PREDICTORS, Choice, Predictor, chosen
+from stages.mixture.predictors import (
+    PREDICTORS,
+    Choice,
+    Predictor,
+    ScaleProjection,
+    chosen,
+    scale_projection,
+    stacked,
+)
 from stages.mixture.trials_table.table import Doubles
 
-CHOSEN = "chosen"
+CHOSEN, STACKED = "chosen", "stacked"
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,13 +59,17 @@ class MetricFit:
     """What is known of one metric."""
 
     runs: Runs
+    """Of the largest budget."""
     choice: Choice
     members: Doubles | None
+    smaller: tuple[Runs, ...] = ()
+    """Of the budgets that a projection goes through beside the largest."""
+    projection: ScaleProjection | None = None
 
     @property
     def law(self) -> FittedLaw:
-        """Fitted to all runs."""
-        return FittedLaw(self.choice.predictor, self.members)
+        """Fitted to all runs of the largest budget, or projected."""
+        return FittedLaw(self.choice.predictor if self.projection is None else self.projection, self.members)
 
     @property
     def name(self) -> str:
@@ -70,21 +83,44 @@ class MetricFit:
 
     @property
     def held_out(self) -> Doubles:
-        """(n,) what the law said of each run while its mixture was left out."""
+        """(n,) what the law said of each run of the largest budget while its mixture was left out."""
         return self.choice.held_out[self.choice.name]
 
-    def refitted(self, weights: Doubles, seed: int) -> FittedLaw:
-        """The same kind of law for runs that count by weights (n,)."""
-        found = self.choice.refitted(self.runs.shares, self.runs.values, weights, seed)
-        return FittedLaw(found, self.members)
+    def refitted(self, weigh: Callable[[Runs], Doubles], seed: int) -> FittedLaw:
+        """The same kind of law, projected with the same weights, for runs that count by `weigh`."""
+        parts = (*self.smaller, self.runs)
+        found = [self.choice.refitted(part.shares, part.values, weigh(part), seed) for part in parts]
+        projected = found[-1] if self.projection is None else replace(self.projection, laws=tuple(found))
+        return FittedLaw(projected, self.members)
 
 
 def law_names() -> tuple[str, ...]:
     """What `predictor` may be."""
-    return (CHOSEN, *sorted(PREDICTORS))
+    return (CHOSEN, STACKED, *sorted(PREDICTORS))
 
 
-def fitted(runs: Runs, predictor: str, members: Doubles | None, seed: int) -> MetricFit:
-    """The law of one metric."""
-    names = None if predictor == CHOSEN else [predictor]
-    return MetricFit(runs, chosen(runs.shares, runs.values, runs.groups, names, seed), members)
+def fitted(
+    by_budget: Sequence[Runs], predictor: str, members: Doubles | None, budget: int | None, seed: int
+) -> MetricFit:
+    """The law of one metric, from its runs by budget: chosen and fitted at the largest, or projected to `budget`.
+
+    Raises:
+        CuveeError: the projection's interval swallows the range of its predictions.
+    """
+    runs = by_budget[-1]
+    choose = stacked if predictor == STACKED else chosen
+    names = None if predictor in (CHOSEN, STACKED) else [predictor]
+    choice = choose(runs.shares, runs.values, runs.groups, names, seed)
+    if budget is None:
+        return MetricFit(runs, choice, members)
+    smaller = tuple(by_budget[:-1])
+    laws = {part.budget: choice.refitted(part.shares, part.values, None, seed) for part in smaller}
+    laws[runs.budget] = choice.predictor
+    return MetricFit(runs, choice, members, smaller, _projected(runs, laws, budget))
+
+
+def _projected(runs: Runs, laws: Mapping[int, Predictor], budget: int) -> ScaleProjection:
+    try:
+        return scale_projection(laws, budget, runs.shares)
+    except CuveeError as error:
+        raise CuveeError(f"project_to, `{runs.metric}`: {error}") from error

@@ -17,7 +17,7 @@ from stages.mixture.pilot_trials.intervals import intervals
 from stages.mixture.pilot_trials.laws import CHOSEN, MetricFit, fitted, law_names
 from stages.mixture.pilot_trials.metrics import weights_of
 from stages.mixture.pilot_trials.problem import Problem, scales_of
-from stages.mixture.pilot_trials.runs import keeps_ratios, runs_of
+from stages.mixture.pilot_trials.runs import Runs, keeps_ratios, refuse_few_budgets, runs_of
 from stages.mixture.pilot_trials.sources import basis_of, refuse_others, refuse_reuse
 from stages.mixture.proposer import propose
 from stages.mixture.trials_table import TrialsTable, read_trials
@@ -79,7 +79,7 @@ class PilotTrials(Limits, Mixer):
         self._refuse(table, sources)
         basis = basis_of(table.sources, table.sources, self.reuse)
         for metric in self._weights(table):
-            runs_of(table, metric, self.project_to is not None, _members(table, basis, self.reuse))
+            self._runs(table, metric, _members(table, basis, self.reuse))
 
     def mix(self, evidence: MixtureEvidence) -> Mixture:
         """Weigh the sources that have surviving rows.
@@ -115,8 +115,14 @@ class PilotTrials(Limits, Mixer):
 
     def _fitted(self, table: TrialsTable, budget: int | None, seed: int) -> dict[str, MetricFit]:
         members = _members(table, basis_of(table.sources, table.sources, self.reuse), self.reuse)
-        runs = {name: runs_of(table, name, budget is not None, members) for name in self._weights(table)}
-        return {name: fitted(found, self.predictor, members, seed) for name, found in runs.items()}
+        runs = {name: self._runs(table, name, members) for name in self._weights(table)}
+        return {name: fitted(found, self.predictor, members, budget, seed) for name, found in runs.items()}
+
+    def _runs(self, table: TrialsTable, metric: str, members: Doubles | None) -> tuple[Runs, ...]:
+        found = runs_of(table, metric, members)
+        if self.project_to is not None:
+            refuse_few_budgets(found)
+        return found
 
     def _problem(
         self, table: TrialsTable, names: tuple[str, ...], fits: Mapping[str, MetricFit], evidence: MixtureEvidence

@@ -32,6 +32,11 @@ class Runs:
     """(n,)"""
 
     @property
+    def budget(self) -> int:
+        """The largest."""
+        return int(self.budgets.max())
+
+    @property
     def mixtures(self) -> int:
         """How many different ones."""
         return len(np.unique(self.groups))
@@ -47,40 +52,47 @@ def needed(shares: int) -> int:
     return shares + 1
 
 
-def runs_of(table: TrialsTable, metric: str, every_budget: bool, members: Doubles | None = None) -> Runs:
-    """The runs of the largest budget that has enough mixtures, or of `every_budget`.
+def runs_of(table: TrialsTable, metric: str, members: Doubles | None = None) -> tuple[Runs, ...]:
+    """The runs of every budget that has enough mixtures, smallest budget first.
 
     Args:
         table: all runs.
         metric: one of the table's.
-        every_budget: for a projection.
         members: (S, K) 1 where a source belongs to a group whose ratios the runs keep.
 
     Raises:
-        RecipeError: too few mixtures at any budget, or too few budgets; says how many are needed.
+        RecipeError: too few mixtures at any budget; says how many are needed.
     """
     values = table.values[:, table.metrics.index(metric)]
     shares = table.shares if members is None else table.shares @ members
     found = np.flatnonzero(~np.isnan(values))
     ids = mixture_ids(shares)
+    parts = [found[table.budgets[found] == budget] for budget in np.unique(table.budgets[found])]
+    runs = [Runs(metric, rows, shares[rows], values[rows], ids[rows], table.budgets[rows]) for rows in parts]
     least = needed(shares.shape[1])
-    budgets = np.unique(table.budgets[found])
-    counts = [len(np.unique(ids[found[table.budgets[found] == budget]])) for budget in budgets]
-    enough = [budget for budget, count in zip(budgets, counts, strict=True) if count >= least]
-    if not enough:
-        raise RecipeError(_too_few(metric, budgets, counts, shares.shape[1], len(found)))
-    if every_budget and len(budgets) < BUDGETS:
+    if not any(part.mixtures >= least for part in runs):
+        raise RecipeError(_too_few(metric, runs, shares.shape[1]))
+    return tuple(part for part in runs if part.mixtures >= least)
+
+
+def refuse_few_budgets(runs: Sequence[Runs]) -> None:
+    """A projection goes through three budgets or more.
+
+    Raises:
+        RecipeError: fewer of them have enough mixtures.
+    """
+    budgets = [part.budget for part in runs]
+    if len(budgets) < BUDGETS or 0 in budgets:
         raise RecipeError(
-            f"`project_to` needs runs with `{metric}` at {BUDGETS} budgets or more, found {budgets.tolist()}; run "
-            "trials at more budgets, or leave it out"
+            f"`project_to` needs runs with `{runs[0].metric}` at {BUDGETS} known budgets or more with enough mixtures, "
+            f"found {budgets}; run trials at more budgets, or leave it out"
         )
-    rows = found if every_budget else found[table.budgets[found] == enough[-1]]
-    return Runs(metric, rows, shares[rows], values[rows], ids[rows], table.budgets[rows])
 
 
-def _too_few(metric: str, budgets: Integers, counts: Sequence[int], shares: int, runs: int) -> str:
-    parts = [f"{count} at budget {budget}" for budget, count in zip(budgets, counts, strict=True)]
-    what = "one run" if runs == 1 else f"{runs} runs with {' and '.join(parts)} different mixtures"
+def _too_few(metric: str, runs: Sequence[Runs], shares: int) -> str:
+    parts = [f"{part.mixtures} at budget {part.budget}" for part in runs]
+    count = sum(len(part.values) for part in runs)
+    what = "one run" if count == 1 else f"{count} runs with {' and '.join(parts)} different mixtures"
     return (
         f"`{metric}` has {what}; a law of {shares} shares needs {needed(shares)} different mixtures at one budget: run "
         "more trials, e.g. with `cuvee trials`"

@@ -154,7 +154,7 @@ def _descended(
         top = np.column_stack([root, decay[:, None] * mixtures])
         return np.vstack([top, np.column_stack([np.zeros(sources), held])])
 
-    found = least_squares(rows, start, jac=slopes, method="trf", max_nfev=60, xtol=1e-9, ftol=1e-9, gtol=1e-9)
+    found = least_squares(rows, start, jac=slopes, method="lm", max_nfev=60, xtol=1e-9, ftol=1e-9, gtol=1e-9)
     return float(found.cost), found.x
 
 

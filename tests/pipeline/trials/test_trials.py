@@ -123,11 +123,26 @@ def test_workers_and_a_kill_change_no_byte_and_only_what_is_missing_runs(
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     facts = json.loads(again.stdout)
-    assert facts["computed"] == ALL - len(finished) and facts["trials"] == ALL
+    # A worker outlives its driver for a moment: it may have finished one more.
+    assert 0 < facts["computed"] <= ALL - len(finished) and facts["trials"] == ALL
     assert jobs(killed).items() >= finished.items()
     for name in ("trials.parquet", "trials.json", *(f"jobs/{name}" for name in jobs(there))):
         assert (folder(killed) / name).read_bytes() == (folder(there) / name).read_bytes(), name
     assert not [file for file in folder(killed).rglob(".*")]
+
+
+def test_what_is_there_is_not_run_again(recipe: Callable[..., Path], ray_cluster: object) -> None:
+    path = recipe()
+    ran(path)
+    table = (folder(path) / "trials.parquet").read_bytes()
+    lost = sorted(jobs(path))[3:8]
+    for name in lost:
+        (folder(path) / "jobs" / name).unlink()
+    kept = jobs(path)
+    again = ran(path)
+    assert again.trials is not None and again.trials["computed"] == len(lost)
+    assert jobs(path).items() >= kept.items() and set(jobs(path)) == {*kept, *lost}
+    assert (folder(path) / "trials.parquet").read_bytes() == table
 
 
 def kill_after(path: Path, count: int) -> dict[str, int]:

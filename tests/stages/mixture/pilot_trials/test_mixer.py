@@ -153,6 +153,42 @@ def test_the_largest_budget_with_enough_runs_is_fitted():
     assert facts["runs"] == "5 of 5 mixtures" and facts["budgets"] == "4,000"
 
 
+def scaled(count: int = 24) -> TrialsTable:
+    """Losses fall with the logarithm of the budget, faster for what art there is."""
+    full = table(count=count, budgets=(1000, 2000, 4000), noise=0.001)
+    steps = np.log2(full.budgets / 1000)
+    return replace(full, values=full.values - 0.1 * (steps * (1 + full.shares[:, 0]))[:, None])
+
+
+def test_runs_at_three_budgets_are_projected_with_the_noise_it_costs():
+    known = evidence(scaled(), samples=400)
+    near = mixer(max_share=0.5).mix(known)
+    far = mixer(max_share=0.5, project_to=16_000).mix(known)
+    assert near.objective - far.objective == pytest.approx(0.1 * 2 * 1.5, abs=0.03)
+    facts = far.evidence["metrics"]["nll.target"]["facts"]
+    assert facts["projection"].startswith("projected to 16,000 samples as ") and "noise grows " in facts["projection"]
+    assert "projection" not in near.evidence["metrics"]["nll.target"]["facts"]
+    assert all(high - low < 0.3 for low, high in far.intervals.values())
+    exported = mixer(project_to="export").mix(known).evidence["metrics"]["nll.target"]["facts"]
+    assert exported["projection"].startswith("projected to 400 samples")
+    noisy = replace(scaled(), values=scaled().values + np.random.default_rng(0).normal(0, 3, (72, 1)))
+    with pytest.raises(CuveeError, match=r"project_to, `nll\.target`: the projection .* not told apart from noise"):
+        mixer(project_to=10**6).mix(evidence(noisy))
+
+
+def test_laws_without_slopes_or_several_in_one_propose_the_like():
+    known = evidence(table(count=60))
+    trees = mixer(predictor="gradient_boosting").mix(known)
+    assert trees.evidence["facts"]["found by"].startswith("mean of the best 128 of 100000 simulated")
+    assert trees.evidence["facts"]["certificate"].startswith("not certified")
+    assert trees.weights["dogs"] < 0.2 and trees.objective < trees.references["natural"]
+    assert trees.evidence["marginal"]["dogs"] > trees.evidence["marginal"]["art"] - 1e-9
+    several = mixer(predictor="stacked").mix(evidence(table(count=14)))
+    assert several.evidence["metrics"]["nll.target"]["law"] == "stacked" and several.weights["dogs"] < 0.1
+    kriged = mixer(predictor="gaussian_process").mix(evidence(table(count=24)))
+    assert kriged.evidence["facts"]["found by"].startswith("descent from") and kriged.weights["art"] > 0.8
+
+
 def joined_runs(one: TrialsTable, other: TrialsTable) -> TrialsTable:
     both = ("trials", "budgets", "seeds", "shares", "values")
     parts = {name: np.concatenate([getattr(one, name), getattr(other, name)]) for name in both}
@@ -183,11 +219,11 @@ def test_runs_without_a_metric_are_left_to_the_others():
         ({"metrics": {"nll.tarpet": 1}}, {}, r"names 'nll\.tarpet', which the table .*; did you mean 'nll\.target'"),
         ({"metrics": {"x": 1}}, {}, r"names 'x', .*; it has nll\.target"),
         ({"metrics": {"nll.target": 0}}, {}, r"gives no weight above 0, found \{'nll\.target': 0"),
-        ({"predictor": "oracle"}, {}, r"`predictor` is 'oracle'; expected one of chosen, "),
+        ({"predictor": "oracle"}, {}, r"`predictor` is 'oracle'; expected one of chosen, stacked, "),
         (
             {"project_to": "export"},
             {},
-            r"`project_to` needs runs with `nll\.target` at 3 budgets or more, found \[1000\]",
+            r"`project_to` needs runs with `nll\.target` at 3 known budgets or more .*found \[1000\]",
         ),
         ({"reuse": {"arts": 1}}, {}, r"`reuse` names 'arts', which the pool does not have; it has art, books"),
         ({"reuse": {"art": 0}}, {}, r"`reuse` gives no source a share above 0"),

@@ -71,15 +71,18 @@ def test_mixtures_on_the_far_side_are_predicted_within_the_noise() -> None:
 def test_projected_to_ten_times_the_largest_budget() -> None:
     shares = grid()
     near, far = shares[shares[:, 1] < 0.5], shares[shares[:, 1] >= 0.5]
-    fit = projektor(distance)
-    laws: dict[int, Predictor] = {budget: fit(*pilots(near, budget, 0), seed=0) for budget in BUDGETS}
-    found = scale_projection(laws, 40_000, shares)
-    errors = np.abs(found.predict(far) - truth(far, 40_000))
-    assert errors.mean() <= found.amplification * NOISE
-    ends = found.interval(far)
-    assert ((ends[:, 0] <= truth(far, 40_000)) & (truth(far, 40_000) <= ends[:, 1])).mean() >= 0.8
-    best = int(np.argmin(found.predict(shares)))
-    assert truth(shares, 40_000)[best] <= truth(shares, 40_000).min() + NOISE
+    errors, held, lost = [], [], []
+    for seed in range(6):
+        laws: dict[int, Predictor] = {b: projektor(distance)(*pilots(near, b, seed), seed=seed) for b in BUDGETS}
+        found, measured = scale_projection(laws, 40_000, shares), truth(far, 40_000)
+        errors.append(np.abs(found.predict(far) - measured).mean())
+        ends = found.interval(far)
+        held.append(((ends[:, 0] <= measured) & (measured <= ends[:, 1])).mean())
+        best = int(np.argmin(found.predict(shares)))
+        lost.append(truth(shares, 40_000)[best] - truth(shares, 40_000).min())
+    assert np.mean(errors) <= found.amplification * NOISE
+    assert np.mean(held) >= 0.8
+    assert np.mean(lost) <= found.amplification * NOISE
 
 
 def test_slopes_follow_the_distance_too() -> None:
