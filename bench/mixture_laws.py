@@ -8,7 +8,8 @@ patience and learns from the rest, `grown` has all trees on all runs. (RegMix st
 Subset 0 is the first n runs, the others are drawn by their number. Medians over subsets, with the range.
 `--larger` tests on runs of a larger model as well: pairs of files (mixtures, losses), whose losses may be fewer.
 
-python bench/mixture_laws.py DATA [--runs 32 64 128 256] [--subsets 3] [--laws ...] [--larger MIXTURES LOSSES]
+python bench/mixture_laws.py DATA [--runs 32 64 128 256] [--subsets 3] [--laws ...] [--methods ...]
+    [--larger MIXTURES LOSSES]
 """
 
 import argparse
@@ -38,16 +39,17 @@ def main() -> None:
     parser.add_argument("--runs", type=int, nargs="+", default=[32, 64, 128, 256])
     parser.add_argument("--subsets", type=int, default=3)
     parser.add_argument("--laws", nargs="+", default=list(LAWS), choices=list(PREDICTORS))
-    parser.add_argument("--each", action="store_true", help="every law of --laws on its own, and the stack, as well")
+    known = ["chosen", "stacked", "stopped", "grown", *PREDICTORS]
+    parser.add_argument("--methods", nargs="+", default=["chosen", "stopped", "grown"], choices=known)
     parser.add_argument("--larger", type=Path, nargs=2, default=None)
     given = parser.parse_args()
     learned, losses, names = read(given.data, "train")
     tests = {"1M": read(given.data, "test")}
     if given.larger is not None:
         tests["larger"] = read_pair(*given.larger)
-    fits = {"chosen": choosing(given.laws), "LightGBM stopped": stopped, "LightGBM grown": grown}
-    if given.each:
-        fits |= {"stacked": stacking(given.laws), **{name: alone(name) for name in given.laws}}
+    fits: dict[str, Fit] = {"chosen": choosing(given.laws), "stacked": stacking(given.laws)}
+    fits |= {"stopped": stopped, "grown": grown, **{name: alone(name) for name in PREDICTORS}}
+    fits = {name: fits[name] for name in given.methods}
     table = Table(learned, losses, names, tests, fits)
     for runs in given.runs:
         for name in fits:
@@ -169,19 +171,20 @@ class Table:
         print(f"| {method} | {runs} | {where} | {' | '.join(cells)} | {error} | {seconds:.2f} |", flush=True)
 
     def per_loss(self, runs: list[int]) -> None:
-        print("\n| loss | " + " | ".join(f"{n}" for n in runs) + " |")
+        print(
+            f"\nSpearman x 100 (MAE) at 1M: {', '.join(self.fits)}\n\n| loss | "
+            + " | ".join(f"{n}" for n in runs)
+            + " |"
+        )
         print("| --- |" + " --- |" * len(runs))
         for k, name in enumerate(self.names):
             cells = [
                 " / ".join(
-                    f"{self.scores[method, n][0, k]:.1f} ({self.scores[method, n][1, k]:.3f})" for method in SHOWN
+                    f"{self.scores[method, n][0, k]:.1f} ({self.scores[method, n][1, k]:.3f})" for method in self.fits
                 )
                 for n in runs
             ]
             print(f"| {name} | {' | '.join(cells)} |")
-
-
-SHOWN = ("chosen", "LightGBM grown")
 
 
 def spread(values: Doubles) -> str:

@@ -47,4 +47,4 @@ def test_what_lowers_the_loss_on_web_pages_is_found(table: TrialsTable) -> None:
     every = PilotTrials(**settings, predictor="linear", prior_strength=1.0).mix(known)
     assert len(every.evidence["metrics"]) == 13 and min(every.weights.values()) > 0
     assert every.objective < every.references["uniform"]
-    assert "at most" in every.evidence["facts"]["certificate"]
+    assert "the optimum" in every.evidence["facts"]["certificate"]

@@ -16,6 +16,7 @@ from stages.mixture.proposer import Proposal
 from stages.mixture.trials_table import TrialsTable
 from stages.mixture.trials_table.table import Doubles
 
+ROUNDING = 1e-12
 SHOWN = 1000
 """Runs that the record and the report hold; of more, an even selection."""
 
@@ -125,11 +126,15 @@ def _shown(count: int) -> Doubles:
 
 
 def _facts(fit: Fit, replicates: int) -> dict[str, Any]:
-    gap = fit.facts["gap"]["capped"]
-    certified = "not certified: a law is not convex" if gap is None else f"at most {gap:.2g} above the optimum"
     answers = fit.facts["answers"]
     return {
         "found by": fit.facts["method"]["capped"],
-        "certificate": certified,
+        "certificate": _certificate(fit.facts["gap"]["capped"]),
         "intervals": f"Bayesian bootstrap over mixtures, {answers} of {replicates} replicates",
     }
+
+
+def _certificate(gap: float | None) -> str:
+    if gap is None:
+        return "none: a law is not convex"
+    return f"at most {gap:.2g} above the optimum" if gap > ROUNDING else "at the optimum, but for rounding"
