@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
@@ -121,12 +122,14 @@ def _mixed(chosen: Selected, mixer: Mixer, samples: int, pin: Pin | None, proxy:
     return replace(mixture, evidence={**mixture.evidence, "pinned": True})
 
 
-def values(column: pl.Series) -> Floats:
-    """(n,) or (n, d) float32 of a score column; a list column becomes a matrix.
+def values(column: pl.Series) -> npt.NDArray[Any]:
+    """(n,) or (n, d) float32 of a score column; a list column becomes a matrix, names stay names.
 
     Raises:
         CuveeError: rows of unequal length.
     """
+    if column.dtype == pl.String:
+        return column.to_numpy().astype(str)
     array = column.to_arrow()
     if not (pa.types.is_large_list(array.type) or pa.types.is_list(array.type)):
         return column.cast(pl.Float32).to_numpy()

@@ -27,6 +27,7 @@ from pipeline.report.view import (
     ReportView,
     ScoreView,
     SourceShare,
+    SourceWorth,
     StageTiming,
     StatusCount,
     Step,
@@ -318,6 +319,26 @@ def _mixture(outcome: Outcome) -> MixtureView | None:
         kind,
         mixture["evidence"].get("objective_name", DISTANCE),
         tuple(mixture["binding"]),
+        _worth(mixture["evidence"]),
+    )
+
+
+def _worth(evidence: dict[str, Any]) -> tuple[SourceWorth, ...]:
+    """What each source buys, for mixers whose evidence has `marginal`."""
+    marginal, tables = evidence.get("marginal") or {}, evidence.get("ranking") or {}
+    alone = tables.get("alone") or evidence.get("alone") or {}
+    order = sorted(marginal, key=lambda source: (alone.get(source, 0.0), source))
+    lost, cosine, pairs = (tables.get(name, {}) for name in ("leave_one_out", "cosine", "pairs"))
+    return tuple(
+        SourceWorth(
+            source,
+            marginal[source],
+            alone.get(source),
+            lost.get(source),
+            cosine.get(source),
+            pairs.get(source, {}),
+        )
+        for source in order
     )
 
 

@@ -22,7 +22,7 @@ class SourceEvidence:
     """The surviving rows of one source, in uid order."""
 
     columns: dict[str, Floats]
-    """Per column named by the mixer, the rows' values: (n, d) for embeddings, (n,) for scores."""
+    """Per column named by the mixer, the rows' values: (n, d) for embeddings, (n,) for scores and names."""
     weights: npt.NDArray[np.float64]
     """(n,) rule weights, > 0."""
     uids: list[str]

@@ -138,6 +138,23 @@ class SourceShare:
 
 
 @dataclass(frozen=True)
+class SourceWorth:
+    """What one source does to the objective; negative lowers it. None where the mixer does not say."""
+
+    source: str
+    marginal: float | None = None
+    """Change per unit of share that the source takes from the exported mixture, at its margin."""
+    alone: float | None = None
+    """The objective of this source alone."""
+    lost: float | None = None
+    """By how much the best mixture is worse without it, >= 0."""
+    cosine: float | None = None
+    """Of its mean embedding with the target's."""
+    joined: Mapping[str, float] = field(default_factory=dict)
+    """Other source -> change of the objective when that one joins this source alone."""
+
+
+@dataclass(frozen=True)
 class MixtureView:
     """The mixer's answer with its evidence."""
 
@@ -149,6 +166,8 @@ class MixtureView:
     kind: str = ""
     objective_name: str = DISTANCE
     binding: tuple[str, ...] = ()
+    worth: tuple[SourceWorth, ...] = ()
+    """The nearest source first; empty where the mixer knows no marginal values."""
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,8 @@ class Limits(BaseModel):
             CuveeError: a limit names no source of the pool, or no shares are within the limits; says which two collide.
         """
         counts = np.asarray(rows, np.float64)
-        self._refuse_unknown(names, names if known is None else known)
+        self.refuse_unknown({*names, *(known or ())})
+        self._refuse_gone(names)
         self._refuse_too_many(counts, samples)
         cap = np.minimum(1.0, self.repeats_allowed() * counts / samples)
         most = np.array([_of(self.max_share, name, 1.0) for name in names])
@@ -121,10 +122,17 @@ class Limits(BaseModel):
         normal: Doubles = shares / shares.sum()
         return normal
 
-    def _refuse_unknown(self, names: Sequence[str], known: Collection[str]) -> None:
-        for setting, value in (("min_share", self.min_share), ("max_share", self.max_share)):
+    def refuse_unknown(self, known: Collection[str]) -> None:
+        """Refuse a limit or a prior that names a source which is not among `known`, those of the pool.
+
+        Raises:
+            CuveeError: with the nearest name.
+        """
+        for setting, value in (("min_share", self.min_share), ("max_share", self.max_share), ("prior", self.prior)):
             if isinstance(value, dict):
-                _refuse_name(setting, value, {*names, *known})
+                _refuse_name(setting, value, known)
+
+    def _refuse_gone(self, names: Sequence[str]) -> None:
         asked = self.min_share if isinstance(self.min_share, dict) else {}
         for name, least in sorted(asked.items()):
             if least > 0 and name not in names:

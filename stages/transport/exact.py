@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from schemas.errors import CuveeError
 from stages.vectors import Doubles
@@ -42,11 +43,11 @@ def solve(mass: Doubles, wanted: Doubles, costs: Doubles) -> Solution:
     return Solution(float(log["cost"]), log["v"])
 
 
-def solve_where_held(masses: Doubles, wanted: Doubles, costs: Doubles) -> Solution:
+def solve_where_held(masses: Doubles, wanted: Doubles, costs: npt.NDArray[np.floating]) -> Solution:
     """The same for masses >= 0 of any sum: they are scaled to 1, and points without mass take no part.
 
     The potentials are those of the points that are wanted, in their order.
     """
     rows, columns = np.flatnonzero(masses > 0), np.flatnonzero(wanted > 0)
     held, asked = masses[rows] / masses.sum(), wanted[columns] / wanted.sum()
-    return solve(held, asked, costs[np.ix_(rows, columns)])
+    return solve(held, asked, costs[np.ix_(rows, columns)].astype(np.float64, copy=False))

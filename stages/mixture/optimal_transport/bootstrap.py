@@ -10,24 +10,24 @@ from collections.abc import Mapping
 import numpy as np
 
 from stages.atoms import Atoms, Doubles
-from stages.mixture.optimal_transport.program import Masses, Potentials, minimise
+from stages.mixture.optimal_transport.box import Box
+from stages.mixture.optimal_transport.objective import Objective
+from stages.mixture.optimal_transport.program import Masses
 from stages.noise import uniform_noise
 
 PERCENTILES = (2.5, 97.5)
 
 
-def intervals(
-    potentials: Potentials, sources: Mapping[str, Atoms], target: Atoms, natural: Doubles, replicates: int, seed: int
-) -> Doubles:
-    """(S, 2) percentile intervals of the uncapped optimum's shares, sources in the mapping's order.
+def intervals(objective: Objective, sources: Mapping[str, Atoms], target: Atoms, replicates: int, seed: int) -> Doubles:
+    """(S, 2) percentile intervals of the optimum's shares without limits, sources in the mapping's order.
 
-    Each replicate starts from the given potentials and forgets its own, so none depends on another.
+    Each replicate starts from what the objective knows and forgets its own, so none depends on another.
     """
     weights = [resampled(atoms, name, replicates, seed) for name, atoms in sources.items()]
     wanted = resampled(target, "target", replicates, seed)
-    limits = np.ones(len(sources))
+    free = Box.free(len(sources))
     shares = [
-        minimise(potentials.copy(), Masses(np.concatenate([w[i] for w in weights]), wanted[i]), limits, natural).shares
+        objective.resampled(Masses(np.concatenate([w[i] for w in weights]), wanted[i])).best(free).shares
         for i in range(replicates)
     ]
     bounds: Doubles = np.percentile(np.array(shares), PERCENTILES, axis=0).T

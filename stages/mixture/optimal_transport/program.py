@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import CuveeError
+from stages.mixture.optimal_transport.box import Box
 from stages.transport.exact import solve_where_held
 
 Doubles = npt.NDArray[np.float64]
@@ -46,7 +47,7 @@ class Masses:
 class Potentials:
     """Dual-feasible potentials of every transport solved so far, for one cost matrix."""
 
-    costs: Doubles
+    costs: npt.NDArray[np.floating]
     """(m, b) >= 0, in units where 1 is a typical cost."""
     sizes: tuple[int, ...]
     """Atoms per source, in the order of the rows."""
@@ -86,15 +87,17 @@ class Optimum:
     """Where V is smallest."""
 
     shares: Doubles
-    """(S,) on the simplex, below the limits."""
+    """(S,) on the simplex, within the limits."""
     value: float
-    """V there."""
+    """The objective there: V, or V and a prior's pull."""
     gap: float
     """Certified: no shares within the limits have a value below `value - gap`."""
+    slopes: Doubles
+    """(S,) dV/dp_i, of the bounds in the mixture that proves the optimum: equal where a share is held by no limit."""
 
 
-def minimise(potentials: Potentials, masses: Masses, limits: Doubles, natural: Doubles) -> Optimum:
-    """The canonical minimiser of V over the simplex with p <= limits (S,), which must sum to at least 1.
+def minimise(potentials: Potentials, masses: Masses, box: Box, natural: Doubles) -> Optimum:
+    """The canonical minimiser of V over the box.
 
     Among minimisers, the one closest to the natural shares (S,), which are > 0 and sum to 1, in the chi-squared sense
     of `_closest`: it is unique, and equal sources share like natural.
@@ -102,26 +105,29 @@ def minimise(potentials: Potentials, masses: Masses, limits: Doubles, natural: D
     Raises:
         CuveeError: the bounds did not meet within `MAX_CUTS` transports.
     """
-    if limits.sum() <= 1 + TOLERANCE:  # the only point
-        return Optimum(_simplex(limits), potentials.distance(_simplex(limits), masses), 0.0)
+    if min(box.upper.sum() - 1, 1 - box.lower.sum()) <= TOLERANCE:  # the only point
+        point = _simplex(box.upper if box.upper.sum() <= 1 + TOLERANCE else box.lower)
+        value = potentials.distance(point, masses)
+        return Optimum(point, value, 0.0, potentials.slopes(masses)[-1])
     if not potentials.sources:
         potentials.distance(natural, masses)  # a first bound; the point itself may be above the limits
     tried, values = [], []
     for _ in range(MAX_CUTS):
-        shares, bound = _lowest(potentials.slopes(masses), limits)
+        slopes = potentials.slopes(masses)
+        shares, bound, parts = lowest_bound(slopes, box)
         tried.append(shares)
         values.append(potentials.distance(shares, masses))
         best = int(np.argmin(values))
         if values[best] - bound <= TOLERANCE * (1 + values[best]):
-            found = Optimum(tried[best], values[best], max(0.0, values[best] - bound))
-            return _canonical(potentials, masses, limits, natural, found)
+            found = Optimum(tried[best], values[best], max(0.0, values[best] - bound), parts @ slopes)
+            return _canonical(potentials, masses, box, natural, found)
     raise CuveeError(
         f"after {MAX_CUTS} transports the optimum is known only to {min(values) - bound:.3g}; lower `atoms`"
     )
 
 
-def _lowest(slopes: Doubles, limits: Doubles) -> tuple[Doubles, float]:
-    """The shares where the highest of the bounds is lowest, and that bound."""
+def lowest_bound(slopes: Doubles, box: Box) -> tuple[Doubles, float, Doubles]:
+    """The shares where the highest of the bounds is lowest, that bound, and each bound's part in it (summing to 1)."""
     from scipy.optimize import linprog
 
     cuts, sources = slopes.shape
@@ -131,27 +137,28 @@ def _lowest(slopes: Doubles, limits: Doubles) -> tuple[Doubles, float]:
         b_ub=np.zeros(cuts),
         A_eq=np.append(np.ones(sources), 0.0)[None],
         b_eq=[1.0],
-        bounds=[*((0.0, limit) for limit in limits), (None, None)],
+        bounds=[*zip(box.lower, box.upper, strict=True), (None, None)],
         options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
     )
     if result.status != 0:
         raise CuveeError(f"the mixture's linear program ended without an optimum: {result.message}")
-    return _simplex(result.x[:-1]), float(result.fun)
+    parts = np.maximum(-result.ineqlin.marginals, 0.0)
+    return _simplex(result.x[:-1]), float(result.fun), parts / parts.sum()
 
 
-def _canonical(potentials: Potentials, masses: Masses, limits: Doubles, natural: Doubles, found: Optimum) -> Optimum:
+def _canonical(potentials: Potentials, masses: Masses, box: Box, natural: Doubles, found: Optimum) -> Optimum:
     """The minimiser closest to natural; if it is not reached in `TIE_ROUNDS`, the equally good one that was found."""
     slack = TOLERANCE * (1 + found.value)
     for _ in range(TIE_ROUNDS):
-        shares = _closest(potentials.slopes(masses), found.value + slack, limits, natural)
+        shares = _closest(potentials.slopes(masses), found.value + slack, box, natural)
         value = potentials.distance(shares, masses)
         if value <= found.value + 3 * slack:
-            return Optimum(shares, value, found.gap + max(0.0, value - found.value))
+            return Optimum(shares, value, found.gap + max(0.0, value - found.value), found.slopes)
     return found
 
 
-def _closest(slopes: Doubles, bound: float, limits: Doubles, natural: Doubles) -> Doubles:
-    """The shares p with slopes @ p <= bound and p <= limits where sum (p - natural)^2 / max(natural, RARE) is smallest.
+def _closest(slopes: Doubles, bound: float, box: Box, natural: Doubles) -> Doubles:
+    """The shares p with slopes @ p <= bound in the box where sum (p - natural)^2 / max(natural, RARE) is smallest.
 
     Least distance programming (Lawson and Hanson, Solving Least Squares Problems, 1974, chapter 23): with
     x = (p - natural) / sqrt(natural), the shortest x with G x >= h is -r / r_last for the residual r of the
@@ -162,13 +169,13 @@ def _closest(slopes: Doubles, bound: float, limits: Doubles, natural: Doubles) -
     root = np.sqrt(np.maximum(natural, RARE))
     basis = np.linalg.qr(np.column_stack([root, np.eye(len(root))]))[0][:, 1:]
     rows = np.vstack([np.eye(len(root)), -np.eye(len(root)), -slopes]) * root
-    least = np.concatenate([-natural, natural - limits, slopes @ natural - bound])
+    least = np.concatenate([box.lower - natural, natural - box.upper, slopes @ natural - bound])
     lengths = np.maximum(np.linalg.norm(rows, axis=1), _NOTHING)  # the constraints are scale-free, the solver is not
     problem = np.vstack([(rows @ basis).T, least]) / lengths
     goal = np.append(np.zeros(len(root) - 1), 1.0)
     multipliers, _ = nnls(problem, goal)
     residual = problem @ multipliers - goal
-    return _simplex(np.clip(natural - root * (basis @ residual[:-1]) / residual[-1], 0.0, limits))
+    return _simplex(np.clip(natural - root * (basis @ residual[:-1]) / residual[-1], box.lower, box.upper))
 
 
 def _simplex(shares: Doubles) -> Doubles:

@@ -1,6 +1,7 @@
 """The fit of the mixer: shares by source, on a grid, and what they mean once sources have come or gone."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,12 +15,20 @@ GRID = 1_000_000
 REFIT = "run once without `fits:` to weigh anew, then pin that run"
 
 
-def learned(names: Sequence[str], ideal: Optimum, capped: Optimum, bounds: Doubles) -> Fit:
-    """The optimum without caps and the one within them, and the (S, 2) intervals of the first, by source."""
+def learned(names: Sequence[str], ideal: Optimum, capped: Optimum, bounds: Doubles, more: dict[str, Any]) -> Fit:
+    """The optimum without caps, the one within them, the (S, 2) intervals of the first and what else is learned."""
     named = {"ideal": ideal, "capped": capped}
     shares = {name: dict(zip(names, on_grid(best.shares).tolist(), strict=True)) for name, best in named.items()}
     gap = {name: best.gap for name, best in named.items()}
-    return Fit(facts={**shares, "gap": gap, "intervals": dict(zip(names, bounds.round(6).tolist(), strict=True))})
+    marginal = dict(zip(names, (capped.slopes - capped.slopes @ capped.shares).tolist(), strict=True))
+    spans = dict(zip(names, bounds.round(6).tolist(), strict=True))
+    return Fit(facts={**shares, "gap": gap, "intervals": spans, "marginal": marginal, **more})
+
+
+def marginal_of(fit: Fit, names: Sequence[str], shares: Doubles) -> dict[str, float]:
+    """By source, how the distance changes as its share grows at the others' cost; their mean by `shares` (S,) is 0."""
+    slopes = np.array([fit.facts["marginal"][name] for name in names])
+    return dict(zip(names, (slopes - slopes @ shares).round(9).tolist(), strict=True))
 
 
 def shares_of(fit: Fit, which: str, names: Sequence[str]) -> Doubles:

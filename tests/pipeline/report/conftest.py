@@ -31,6 +31,7 @@ from pipeline.report.view import (
     ScoreView,
     SelectorView,
     SourceShare,
+    SourceWorth,
     StageTiming,
     StatusCount,
     Step,
@@ -174,7 +175,11 @@ def mixture() -> MixtureView:
         SourceShare("catalog", 0.4, 0.3, 0.1, 0.2, 0.2, (0.05, 0.18)),
     )
     references = {"uniform": 0.52, "natural": 0.61, "ideal": 0.4}
-    return MixtureView(shares, 0.41, references, "optimal_transport", binding=("max_repeats: photos",))
+    worth = (
+        SourceWorth("photos", -0.02, 0.45, 0.3, 0.8, {"catalog": -0.04}),
+        SourceWorth("catalog", 0.08, 0.9, 0.04, 0.3, {"photos": -0.49}),
+    )
+    return MixtureView(shares, 0.41, references, "optimal_transport", binding=("max_repeats: photos",), worth=worth)
 
 
 def trials(sources: tuple[str, ...] = ("art", "catalog", "photos", "web"), runs: int = 60) -> TrialsView:

@@ -5,7 +5,8 @@ import pytest
 
 from stages.atoms import Atoms
 from stages.mixture.optimal_transport.bootstrap import intervals, resampled
-from stages.mixture.optimal_transport.program import Potentials
+from stages.mixture.optimal_transport.objective import Program
+from stages.mixture.optimal_transport.program import Masses, Potentials
 
 
 def atoms(points, weights, rows: float) -> Atoms:
@@ -25,12 +26,16 @@ def test_a_replicate_without_rows_keeps_the_weights():
     assert (drawn.sum(axis=1) == 1).all() and (drawn == [0.25, 0.75]).all(axis=1).sum() > 150
 
 
+def program(potentials: Potentials, target: Atoms) -> Program:
+    return Program(potentials, Masses(np.ones(2), target.weights), np.array([0.5, 0.5]))
+
+
 def far_apart(share: float, rows: float):
     """Two sources on two distant places; the target holds `share` of the first, so the optimum is `share`."""
     sources = {"a": atoms([[0.0]], [1.0], rows), "b": atoms([[10.0]], [1.0], rows)}
     target = atoms([[0.1], [10.1]], [share, 1 - share], rows)
     costs = np.array([[0.01, 102.01], [98.01, 0.01]])
-    return intervals(Potentials(costs / 49, (1, 1), [], []), sources, target, np.array([0.5, 0.5]), 200, seed=1)
+    return intervals(program(Potentials(costs / 49, (1, 1), [], []), target), sources, target, 200, seed=1)
 
 
 def test_the_interval_is_the_binomial_one_where_only_the_target_decides():
@@ -45,5 +50,6 @@ def test_the_interval_is_the_binomial_one_where_only_the_target_decides():
 def test_replicates_do_not_grow_the_given_potentials():
     potentials = Potentials(np.array([[1.0, 2.0], [2.0, 1.0]]), (1, 1), [], [])
     sources = {"a": atoms([[0.0]], [1.0], 9), "b": atoms([[1.0]], [1.0], 9)}
-    intervals(potentials, sources, atoms([[0.0], [1.0]], [0.5, 0.5], 9), np.array([0.5, 0.5]), 20, seed=0)
+    target = atoms([[0.0], [1.0]], [0.5, 0.5], 9)
+    intervals(program(potentials, target), sources, target, 20, seed=0)
     assert not potentials.sources and not potentials.target

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from schemas.errors import ContractError, CuveeError
+from schemas.errors import ContractError, CuveeError, RecipeError
 from stages.kinds import kinds
 from stages.mixer import Mixer, MixtureEvidence, SourceEvidence
+from stages.mixture.limits import UNLIMITED
 from stages.mixture.optimal_transport import OptimalTransport
-from stages.mixture.optimal_transport.mixer import UNLIMITED
 from stages.mixture.optimal_transport.shares import on_grid
 
 WIDTH = 24
@@ -186,8 +186,8 @@ def comparable(mixture) -> dict:
 def test_pinned_weights_are_taken_as_they_are(monkeypatch):
     known = evidence(rows=(300, 40, 300, 300), samples=400)
     fresh = mixer(max_repeats=2).mix(known)
-    for name in ("minimise", "intervals"):
-        monkeypatch.setattr(f"stages.mixture.optimal_transport.mixer.{name}", None)
+    monkeypatch.setattr("stages.mixture.optimal_transport.mixer.intervals", None)
+    monkeypatch.setattr("stages.mixture.optimal_transport.objective.minimise", None)
     again = mixer(max_repeats=2).mix(replace(known, fit=fresh.fit))
     assert asdict(again) == asdict(fresh) and again.notes == ()
     grown = mixer(max_repeats=2).mix(replace(evidence(target=((3, 200),)), fit=fresh.fit))
@@ -210,3 +210,125 @@ def test_a_gone_source_leaves_its_share_to_the_others_and_a_new_one_is_refused()
     assert alone.fit is not None and alone.weights["cars"] == 0
     with pytest.raises(CuveeError, match=r"leave nothing to \['cars'\]"):
         mixer().mix(replace(evidence(rows=(0, 0, 300, 0)), fit=alone.fit))
+
+
+def test_exponentiated_gradient_agrees_with_the_program_as_the_engine_meets_it():
+    known = evidence(rows=(300, 40, 300, 300), samples=400)
+    exact, descended = (mixer(max_repeats=2, solver=s).mix(known) for s in ("linear_program", "exponentiated_gradient"))
+    assert descended.objective == pytest.approx(exact.objective, rel=1e-4)
+    assert descended.references["ideal"] == pytest.approx(exact.references["ideal"], rel=1e-4)
+    assert descended.references["natural"] == pytest.approx(exact.references["natural"], rel=1e-9)
+    assert descended.binding == exact.binding == ("max_repeats: books",)
+    assert descended.weights == pytest.approx(exact.weights, abs=0.05)
+    for name in NAMES:
+        assert descended.intervals[name] == pytest.approx(exact.intervals[name], abs=0.06)
+
+
+def test_limits_bind_and_say_what_they_cost():
+    mixture = mixer(min_share={"dogs": 0.1}, max_share={"art": 0.3}).mix(evidence())
+    assert mixture.capped["dogs"] == pytest.approx(0.1, abs=2e-6)
+    assert mixture.capped["art"] == pytest.approx(0.3, abs=2e-6)
+    assert mixture.binding == ("min_share: dogs", "max_share: art")
+    marginal = mixture.evidence["marginal"]
+    assert marginal["art"] < marginal["books"] < marginal["dogs"] and marginal["art"] < 0 < marginal["dogs"]
+    assert sum(marginal[name] * mixture.capped[name] for name in NAMES) == pytest.approx(0, abs=1e-6)
+    assert mixture.references["ideal"] < mixture.objective
+
+
+def test_limits_that_collide_are_refused_before_anything_is_computed():
+    with pytest.raises(CuveeError, match=r"min_share of 'art' is 0.6, but max_share allows it 0.5"):
+        mixer(min_share={"art": 0.6}, max_share=0.5).mix(evidence())
+    with pytest.raises(RecipeError, match=r"mix: max_share names source 'arts'.*did you mean 'art'\?"):
+        mixer(max_share={"arts": 0.6}).check(NAMES)
+    mixer(max_share={"art": 0.6}).check(NAMES)
+
+
+def test_a_prior_draws_the_shares_to_it():
+    known = evidence(rows=(300, 300, 300, 600))
+    free, drawn, held = (mixer(prior_strength=s).mix(known) for s in (0.0, 0.3, 1e4))
+    assert drawn.weights["dogs"] > free.weights["dogs"] + 0.02
+    assert held.weights == pytest.approx(known.natural, abs=1e-3)
+    assert drawn.evidence["distance"]["ideal"] >= free.references["ideal"] - 1e-5
+    assert drawn.objective >= drawn.evidence["distance"]["capped"]
+    even = mixer(prior_strength=1e4, prior="uniform").mix(known)
+    assert even.weights == pytest.approx(dict.fromkeys(NAMES, 0.25), abs=1e-3)
+
+
+def test_the_sinkhorn_divergence_finds_the_planted_half_and_half():
+    mixture = mixer(divergence="sinkhorn", atoms=8, ranking=False).mix(evidence())
+    assert mixture.weights["art"] == pytest.approx(0.5, abs=0.12)
+    assert mixture.objective < min(mixture.references["uniform"], mixture.references["natural"])
+    low, high = mixture.intervals["art"]
+    assert low < 0.5 < high
+
+
+def labelled_evidence() -> MixtureEvidence:
+    """Two sources with the same embeddings; in one of them the labels say nothing about these."""
+    values, wanted = (np.concatenate([vectors(0, 100, s), vectors(1, 100, s)]) for s in (1, 2))
+    right, wrong = np.repeat(["cat", "dog"], 100), np.tile(["cat", "dog"], 100)
+    sources = {}
+    for name, labels in (("fits", right), ("jumbled", wrong)):
+        found = source(values, name)
+        sources[name] = replace(found, columns={**found.columns, "breed": labels})
+    return MixtureEvidence(
+        sources, {"image_embedding": wanted, "breed": right}, 200, {"fits": 0.5, "jumbled": 0.5}, seed=0
+    )
+
+
+def test_labels_part_what_embeddings_cannot():
+    known = labelled_evidence()
+    blind = mixer(atoms=8).mix(known)
+    assert blind.weights["fits"] == pytest.approx(0.5, abs=0.01)
+    seeing = mixer(atoms=8, cost="clusters", label="breed")
+    assert seeing.columns() == ("image_embedding", "breed")
+    assert seeing.mix(known).weights["fits"] == pytest.approx(1, abs=1e-6)
+
+
+def test_clusters_without_labels_keep_the_planted_answer():
+    mixture = mixer(cost="clusters", clusters=4).mix(evidence())
+    assert mixture.weights["art"] == pytest.approx(0.5, abs=0.12)
+    assert mixture.weights["books"] == pytest.approx(0.5, abs=0.12)
+
+
+def test_the_tables_say_what_a_source_is_worth():
+    tables = mixer().mix(evidence()).evidence["ranking"]
+    assert set(tables["order"][:2]) == {"art", "books"}
+    lost = tables["leave_one_out"]
+    assert min(lost["art"], lost["books"]) > 10 * max(lost["cars"], lost["dogs"])
+    assert tables["pairs"]["art"]["books"] < tables["pairs"]["art"]["cars"] <= 0
+    assert mixer(ranking=False).mix(evidence()).evidence["ranking"] is None
+
+
+def test_a_redundant_twin_is_not_missed():
+    known = evidence(rows=(300, 300, 0, 0))
+    twin = source(vectors(0, 300, 3), "twin")
+    sources = {**known.sources, "twin": twin}
+    mixture = mixer().mix(replace(known, sources=sources, natural=dict.fromkeys(sources, 1 / 3)))
+    alone = mixer().mix(known)
+    lost = mixture.evidence["ranking"]["leave_one_out"]
+    assert max(lost["art"], lost["twin"]) < 0.2 * lost["books"]
+    total = mixture.weights["art"] + mixture.weights["twin"]
+    assert total == pytest.approx(alone.weights["art"], abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"solver": "linear_program", "divergence": "sinkhorn"},
+            "no linear program; leave `solver` at auto",
+        ),
+        ({"solver": "linear_program", "prior_strength": 0.1}, "no linear program; leave `solver` at auto"),
+        ({"label": "breed"}, "read by cost: clusters only"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(settings, message):
+    with pytest.raises(ValidationError, match=message):
+        OptimalTransport(**settings)
+
+
+def test_a_source_without_embeddings_is_named():
+    known = evidence()
+    empty = replace(known.sources["cars"], columns={"image_embedding": np.zeros((0, WIDTH), np.float32)}, uids=[])
+    with pytest.raises(CuveeError, match=r"source 'cars' has no row with an embedding.*leave the source out"):
+        mixer(max_repeats=None).mix(replace(known, sources={**known.sources, "cars": empty}))

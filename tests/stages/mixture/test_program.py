@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
+from stages.mixture.optimal_transport.box import Box
 from stages.mixture.optimal_transport.program import Masses, Potentials, minimise
 
 
@@ -46,7 +47,11 @@ def a_case(seed: int, sources: int, atoms: int = 30, spread: float = 0.4) -> Cas
     return Case(costs / np.median(costs), sizes, masses, rng.dirichlet(np.full(sources, 3.0)))
 
 
-def joint_program(case: Case, limits: np.ndarray) -> float:
+def below(limits: np.ndarray) -> Box:
+    return Box(np.zeros(len(limits)), limits)
+
+
+def joint_program(case: Case, limits: np.ndarray, least: np.ndarray | float = 0.0) -> float:
     """The definition: one program over the plan and the shares, by HiGHS."""
     m, b, s = len(case.masses.sources), len(case.masses.target), len(case.sizes)
     owner = np.repeat(np.arange(s), case.sizes)
@@ -62,7 +67,7 @@ def joint_program(case: Case, limits: np.ndarray) -> float:
         np.concatenate([case.costs.ravel(), np.zeros(s)]),
         A_eq=rows.tocsc(),
         b_eq=np.concatenate([np.zeros(m), case.masses.target, [1.0]]),
-        bounds=[(0, None)] * (m * b) + [(0, limit) for limit in limits],
+        bounds=[(0, None)] * (m * b) + [*zip(np.zeros(s) + least, limits, strict=True)],
     )
     assert result.status == 0
     return float(result.fun)
@@ -86,7 +91,7 @@ def exponentiated_gradient(case: Case, steps: int) -> float:
 @pytest.mark.parametrize("seed", range(20))
 def test_reaches_the_joint_program_and_exponentiated_gradient(seed):
     case = a_case(seed, sources=3 + seed % 6)
-    found = minimise(case.potentials, case.masses, case.free, case.natural)
+    found = minimise(case.potentials, case.masses, Box.free(len(case.sizes)), case.natural)
     assert found.shares.min() >= 0 and found.shares.sum() == pytest.approx(1, abs=1e-12)
     assert found.value == pytest.approx(joint_program(case, case.free), rel=1e-7)
     assert found.value == pytest.approx(case.exact(found.shares), rel=1e-9)
@@ -98,16 +103,16 @@ def test_reaches_the_joint_program_and_exponentiated_gradient(seed):
 def test_reaches_the_joint_program_under_limits(seed):
     case = a_case(seed, sources=3 + seed % 4)
     limits = np.minimum(1.0, np.random.default_rng(seed).dirichlet(case.free) * 1.5)
-    found = minimise(case.potentials, case.masses, limits, case.natural)
+    found = minimise(case.potentials, case.masses, below(limits), case.natural)
     assert (found.shares <= limits + 1e-9).all()
     assert found.value == pytest.approx(joint_program(case, limits), rel=1e-7)
-    assert found.value >= minimise(case.potentials, case.masses, case.free, case.natural).value - 1e-9
+    assert found.value >= minimise(case.potentials, case.masses, Box.free(len(case.sizes)), case.natural).value - 1e-9
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_no_point_of_a_grid_over_three_sources_is_better(seed):
     case = a_case(seed, sources=3, atoms=12)
-    found = minimise(case.potentials, case.masses, case.free, case.natural)
+    found = minimise(case.potentials, case.masses, Box.free(len(case.sizes)), case.natural)
     steps = 40
     values = {
         (i, j): case.exact(np.array([i, j, steps - i - j]) / steps)
@@ -156,8 +161,8 @@ def test_equal_sources_share_like_natural():
         Masses(np.concatenate([case.masses.sources[twin], case.masses.sources]), case.masses.target),
         np.array([0.1, 0.3, 0.25, 0.35]),
     )
-    found = minimise(doubled.potentials, doubled.masses, doubled.free, doubled.natural)
-    alone = minimise(case.potentials, case.masses, case.free, np.array([0.4, 0.25, 0.35]))
+    found = minimise(doubled.potentials, doubled.masses, Box.free(len(doubled.sizes)), doubled.natural)
+    alone = minimise(case.potentials, case.masses, Box.free(len(case.sizes)), np.array([0.4, 0.25, 0.35]))
     assert alone.shares[0] > 0.05
     assert found.shares[0] + found.shares[1] == pytest.approx(alone.shares[0], abs=1e-6)
     assert found.shares[1] / found.shares[0] == pytest.approx(3, rel=1e-5)
@@ -168,15 +173,15 @@ def test_where_everything_ties_the_natural_shares_stand():
     natural = np.array([0.2, 0.5, 0.3])
     masses = Masses(np.tile(case.masses.sources, 3), case.masses.target)
     potentials = Potentials(np.tile(case.costs, (3, 1)), case.sizes * 3, [], [])
-    assert minimise(potentials, masses, np.ones(3), natural).shares == pytest.approx(natural, abs=1e-9)
+    assert minimise(potentials, masses, Box.free(3), natural).shares == pytest.approx(natural, abs=1e-9)
     limits = np.array([1.0, 0.3, 1.0])
-    assert minimise(potentials, masses, limits, natural).shares == pytest.approx([0.28, 0.3, 0.42], abs=1e-8)
+    assert minimise(potentials, masses, below(limits), natural).shares == pytest.approx([0.28, 0.3, 0.42], abs=1e-8)
 
 
 def test_limits_that_leave_one_point():
     case = a_case(2, sources=3)
     limits = np.array([0.2, 0.5, 0.3])
-    assert minimise(case.potentials, case.masses, limits, case.natural).shares == pytest.approx(limits)
+    assert minimise(case.potentials, case.masses, below(limits), case.natural).shares == pytest.approx(limits)
 
 
 @settings(max_examples=60, deadline=None)
@@ -186,7 +191,7 @@ def test_shares_lie_on_the_simplex_below_the_limits(seed, sources, room, spread)
     limits = np.minimum(1.0, np.random.default_rng(seed).dirichlet(case.free) * room)
     if limits.sum() < 1:
         limits = case.free
-    found = minimise(case.potentials, case.masses, limits, case.natural)
+    found = minimise(case.potentials, case.masses, below(limits), case.natural)
     assert found.shares.sum() == pytest.approx(1, abs=1e-12)
     assert (found.shares >= 0).all() and (found.shares <= limits + 1e-8).all()
     assert 0 <= found.gap <= 1e-8 * (1 + found.value)
