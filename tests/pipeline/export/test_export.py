@@ -84,7 +84,9 @@ def test_the_connector_is_trained_on_tars_of_the_train_part(
             return {}
 
         monkeypatch.setattr(proof, "compare", compare)
-        monkeypatch.setattr(proof, "settings", lambda _: SimpleNamespace(identity=lambda: "settings"))
+        made = SimpleNamespace(identity=lambda: "settings", schedule=None, replay=None)
+        made.sized = lambda _: made
+        monkeypatch.setattr(proof, "settings", lambda _: made)
         evidence = proof.Evidence(outcome.chosen, outcome.resolved.export_folder, outcome.manifest or {})
         proof.prove(evidence, cluster)
     assert list(arms) == ["raw", "random", "curated"]

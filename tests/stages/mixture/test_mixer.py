@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from schemas.errors import ContractError, CuveeError, RecipeError
 from stages.kinds import kinds
 from stages.mixer import Mixer, MixtureEvidence, SourceEvidence
+from stages.mixture.fitted_shares import on_grid
 from stages.mixture.limits import UNLIMITED
 from stages.mixture.optimal_transport import OptimalTransport
-from stages.mixture.optimal_transport.shares import on_grid
 
 WIDTH = 24
 CENTRES = np.random.default_rng(11).normal(size=(4, WIDTH))
