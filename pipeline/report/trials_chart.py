@@ -88,7 +88,7 @@ def _parallel(axes: "Axes", view: TrialsView, shares: Values, tones: list[str]) 
         if np.sqrt(share) <= 1.02 * top:
             axes.text(-0.03 * places[-1], np.sqrt(share), numbers.share(share), color=MUTED, ha="right", va="center")
     wide = places[-1] / 6
-    axes.set(xlim=(-wide, places[-1] + 0.25 * wide), ylim=((-0.42 if turned else -0.14) * top, 1.05 * top))
+    axes.set(xlim=(-wide, places[-1] + 0.75 * wide), ylim=((-0.42 if turned else -0.14) * top, 1.05 * top))
     axes.axis("off")
 
 
