@@ -2,7 +2,7 @@
 
     small     cutting planes and exponentiated gradient against one linear program over plan and shares, by HiGHS
     large     64 sources x 2,000 atoms x 512-d: exponentiated gradient until its bounds meet, or as far as they come
-    rows      the solve after quantising 10^4, 10^5 and 10^6 pool rows to the same number of atoms
+    rows      the solve after quantising 10^4 to 10^7 pool rows to the same number of atoms
 
 Times are CPU seconds of this process, and wall seconds beside them: the machine may be shared.
 """
@@ -167,5 +167,5 @@ if __name__ == "__main__":
     elif what == "large":
         large(float(sys.argv[2]) if len(sys.argv) > 2 else 1e-4)
     else:
-        for size in (10**4, 10**5, 10**6):
+        for size in (10**4, 10**5, 10**6, 10**7):
             rows(size)
