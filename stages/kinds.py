@@ -22,10 +22,15 @@ from stages.stage import Stage
 Step = TypeVar("Step", Stage, Rule, Mixer, Schedule)
 
 
+NETWORK = ("network", "bridge")
+"""How the names of modules end that hold torch modules: they define no kind, and torch is loaded with them."""
+
+
 @cache
 def _import_rooms() -> None:
     for module in pkgutil.walk_packages(stages.__path__, "stages."):
-        importlib.import_module(module.name)
+        if not module.name.endswith(NETWORK):
+            importlib.import_module(module.name)
 
 
 PLUGIN = "cuvee_plugin_"

@@ -13,6 +13,8 @@ from stages.train.mlp import mlp
 if TYPE_CHECKING:
     import torch
 
+    from stages.train.bridge import Bridge
+
 WEIGHTS, CARD = "connector.safetensors", "connector.json"
 
 
@@ -51,21 +53,21 @@ class ConnectorCard(BaseModel):
             )
 
 
-def save_connector(module: "torch.nn.Module", card: ConnectorCard, folder: Path) -> None:
+def save_connector(bridge: "Bridge", card: ConnectorCard, folder: Path) -> None:
     """Write weights (fp32) and card; the folder appears complete or not at all, and replaces an older one."""
     from safetensors.torch import save_file
 
     temporary = folder.with_name(f".writing-{folder.name}-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file({name: value.detach().float().cpu() for name, value in module.state_dict().items()}, temporary / WEIGHTS)
+    save_file({name: value.detach().float().cpu() for name, value in bridge.state_dict().items()}, temporary / WEIGHTS)
     (temporary / CARD).write_text(card.model_dump_json(indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)
 
 
-def load_connector(folder: Path, *, vision: str, language_model: str) -> "tuple[torch.nn.Module, ConnectorCard]":
-    """A saved connector and its card.
+def load_connector(folder: Path, *, vision: str, language_model: str) -> "tuple[Bridge, ConnectorCard]":
+    """A saved connector, as the bridge that it is, and its card.
 
     Args:
         folder: what `save_connector` wrote.
@@ -77,12 +79,14 @@ def load_connector(folder: Path, *, vision: str, language_model: str) -> "tuple[
     """
     from safetensors.torch import load_file
 
+    from stages.train.bridge import Bridge
+
     try:
         card = ConnectorCard.model_validate_json((folder / CARD).read_text())
     except (OSError, ValidationError) as error:
         raise CuveeError(f"{folder} holds no connector: {error}") from error
     expected = card.model_copy(update={"vision": vision, "language_model": language_model})
     expected.refuse_other(card, folder)
-    module = card.build()
-    module.load_state_dict(load_file(folder / WEIGHTS))
-    return module, card
+    bridge = Bridge(card.build())
+    bridge.load_state_dict(load_file(folder / WEIGHTS))
+    return bridge, card

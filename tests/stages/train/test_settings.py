@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from schemas.errors import ContractError, CuveeError, RecipeError
+from stages.train.bridge import Bridge
 from stages.train.connector import ConnectorCard, load_connector, save_connector
 from stages.train.language_model import load_language_model
 from stages.train.settings import Budget, TrainSettings
@@ -85,7 +86,7 @@ def test_a_connector_comes_back_and_only_between_its_models(tmp_path: Path) -> N
     card = ConnectorCard(
         vision_width=6, hidden=5, language_width=4, visual_tokens=16, vision="tower", language_model="lm", init_seed=3
     )
-    module = card.build()
+    module = Bridge(card.build())
     assert all((a == b).all() for a, b in zip(module.parameters(), card.build().parameters(), strict=True))
     save_connector(module, card, tmp_path / "connector")
     save_connector(module, card, tmp_path / "connector")
