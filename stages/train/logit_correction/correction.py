@@ -30,7 +30,14 @@ def corrected_losses(logits: "torch.Tensor", labels: "torch.Tensor", log_priors:
 
 
 def counted_prior(labels: Integers, attributes: Integers, classes: int, kinds: int, smoothing: float = 1.0) -> Doubles:
-    """(L, K) P(y | a) from counts, (n_ya + c) / (n_a + c L): each column sums to 1.
+    """(L, K) `prior_of_counts` of a training set's labels (n,) and attributes (n,)."""
+    counts = np.zeros((classes, kinds))
+    np.add.at(counts, (labels, attributes), 1)
+    return prior_of_counts(counts, smoothing)
+
+
+def prior_of_counts(counts: Doubles, smoothing: float) -> Doubles:
+    """(L, K) P(y | a) from counts (L, K), (n_ya + c) / (n_a + c L): each column sums to 1.
 
     P(y, a) would give the same loss: P(a) is a constant of the sample.
 
@@ -39,9 +46,7 @@ def counted_prior(labels: Integers, attributes: Integers, classes: int, kinds: i
     """
     if smoothing <= 0:
         raise CuveeError(f"found smoothing {smoothing}, expected more than 0: an empty cell has no log prior")
-    counts = np.zeros((classes, kinds))
-    np.add.at(counts, (labels, attributes), 1)
-    prior: Doubles = (counts + smoothing) / (counts.sum(axis=0) + smoothing * classes)
+    prior: Doubles = (counts + smoothing) / (counts.sum(axis=0) + smoothing * len(counts))
     return prior
 
 

@@ -5,7 +5,6 @@ counted once from the labels, and the loss takes P(y | a) = P(a | y) P(y) / P(a)
 instead lets the rows of absent classes decay.
 """
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,38 +14,26 @@ INSIDE_LOG = 1e-4
 """Added to the prior: a group that was never guessed has a bounded margin."""
 
 
-@dataclass
-class SpuriousPrior:
-    """P(a | y) on its way."""
+def updated_prior(
+    prior: "torch.Tensor", labels: "torch.Tensor", guessed: "torch.Tensor", momentum: float
+) -> "torch.Tensor":
+    """(L, K) P(a | y) after a batch; rows sum to 1 where they did before, and those of absent classes stay.
 
-    given_class: "torch.Tensor"
-    """(L, K) rows sum to 1; uniform before the first batch."""
-    shares: "torch.Tensor"
-    """(L,) P(y), from the training labels."""
-    momentum: float
-    """What is left of a row after a batch that holds its class, in [0, 1)."""
+    Args:
+        prior: (L, K) before it; uniform rows at first.
+        labels: (n,) y of the batch.
+        guessed: (n, K) P(a | x), a softmax over the biased branch's logits.
+        momentum: what is left of a row after a batch that holds its class, in [0, 1).
+    """
+    import torch
 
-    @classmethod
-    def uniform(cls, labels: "torch.Tensor", classes: int, momentum: float) -> "SpuriousPrior":
-        """Before anything was guessed; there are as many attributes as classes."""
-        import torch
+    counts = torch.bincount(labels, minlength=len(prior))[:, None]
+    means = torch.zeros_like(prior).index_add(0, labels, guessed) / counts.clamp(min=1)
+    return torch.where(counts > 0, momentum * prior + (1 - momentum) * means, prior)
 
-        shares = torch.bincount(labels, minlength=classes) / len(labels)
-        return cls(torch.full((classes, classes), 1 / classes), shares, momentum)
 
-    def update(self, labels: "torch.Tensor", guessed: "torch.Tensor") -> None:
-        """Take a batch in: labels (n,), P(a | x) (n, K). Rows of classes that do not occur stay."""
-        import torch
-
-        counts = torch.bincount(labels, minlength=len(self.shares))
-        there = counts > 0
-        sums = torch.zeros_like(self.given_class).index_add(0, labels, guessed)
-        means = sums[there] / counts[there, None]
-        self.given_class[there] = self.momentum * self.given_class[there] + (1 - self.momentum) * means
-
-    def log_columns(self, attributes: "torch.Tensor") -> "torch.Tensor":
-        """(n, L) ln(P(y | a) + 1e-4) of attributes (n,)."""
-        joint = self.given_class * self.shares[:, None]
-        columns = joint / joint.sum(dim=0, keepdim=True).clamp(min=1e-12)
-        log: torch.Tensor = (columns + INSIDE_LOG).log()
-        return log.T[attributes]
+def log_columns(prior: "torch.Tensor", shares: "torch.Tensor", attributes: "torch.Tensor") -> "torch.Tensor":
+    """(n, L) ln(P(y | a) + 1e-4) of attributes (n,), from P(a | y) (L, K) and P(y) (L,)."""
+    joint = prior * shares[:, None]
+    columns = joint / joint.sum(dim=0, keepdim=True).clamp(min=1e-12)
+    return (columns + INSIDE_LOG).log().T[attributes]

@@ -17,7 +17,7 @@ from stages.train.language_model import one_thread
 from stages.train.logit_correction.biased_branch import gce_losses
 from stages.train.logit_correction.correction import corrected_losses
 from stages.train.logit_correction.group_mixup import majority_weights, partners
-from stages.train.logit_correction.spurious_prior import SpuriousPrior
+from stages.train.logit_correction.spurious_prior import log_columns, updated_prior
 
 if TYPE_CHECKING:
     import torch
@@ -59,12 +59,18 @@ class LogitCorrection:
     """f^, the same."""
     random: np.random.Generator
     classes: int
-    prior: SpuriousPrior = field(init=False)
+    prior: "torch.Tensor" = field(init=False)
+    """(L, K) P(a | y)."""
+    shares: "torch.Tensor" = field(init=False)
+    """(L,) P(y)."""
     wrong: npt.NDArray[np.bool_] = field(init=False)
     """(n,) where the biased branch was wrong when it last saw a sample."""
 
     def __post_init__(self) -> None:
-        self.prior = SpuriousPrior.uniform(self.labels, self.classes, self.settings.momentum)
+        import torch
+
+        self.prior = torch.full((self.classes, self.classes), 1 / self.classes)
+        self.shares = torch.bincount(self.labels, minlength=self.classes) / len(self.labels)
         self.wrong = np.zeros(len(self.labels), np.bool_)
 
     def losses(self, drawn: Integers, step: int) -> "tuple[torch.Tensor, torch.Tensor]":
@@ -75,8 +81,9 @@ class LogitCorrection:
         labels, shown = self.labels[ids], self.features[ids]
         biased = self.biased(shown)
         guessed = self._guess(drawn, biased.detach())
-        self.prior.update(labels, (biased.detach() / self.settings.temperature).softmax(dim=-1))
-        log_priors = self.prior.log_columns(guessed)
+        told = (biased.detach() / self.settings.temperature).softmax(dim=-1)
+        self.prior = updated_prior(self.prior, labels, told, self.settings.momentum)
+        log_priors = log_columns(self.prior, self.shares, guessed)
         if self.settings.mixup:
             shown, log_priors = self._mixed(drawn, shown, log_priors, step)
         return corrected_losses(self.network(shown), labels, log_priors), gce_losses(biased, labels, self.settings.q)
@@ -95,7 +102,7 @@ class LogitCorrection:
         other = torch.from_numpy(partners(drawn, self.labels.numpy(), self.wrong, self.random))
         mine = torch.from_numpy(majority_weights(len(drawn), step, ramp, self.random)).float()
         with torch.no_grad():
-            theirs = self.prior.log_columns(self.biased(self.features[other]).argmax(dim=-1))
+            theirs = log_columns(self.prior, self.shares, self.biased(self.features[other]).argmax(dim=-1))
         wide = mine.view(-1, *[1] * (shown.dim() - 1))
         mixed = (mine[:, None] * log_priors.exp() + (1 - mine[:, None]) * theirs.exp()).log()
         return wide * shown + (1 - wide) * self.features[other], mixed

@@ -7,10 +7,11 @@ import torch
 from bench.cases.coloured_digits import CLASSES, balanced, biased, splits
 from bench.logit_correction import CHOSEN, accuracies, network, single, two_branch
 from schemas.errors import CuveeError
+from stages.train.language_model import one_thread
 from stages.train.logit_correction.biased_branch import gce_losses
 from stages.train.logit_correction.correction import group_balanced
 from stages.train.logit_correction.group_mixup import majority_weights, partners
-from stages.train.logit_correction.spurious_prior import INSIDE_LOG, SpuriousPrior
+from stages.train.logit_correction.spurious_prior import INSIDE_LOG, log_columns, updated_prior
 from stages.train.logit_correction.two_branch import TwoBranch, train_two_branch
 
 
@@ -27,29 +28,25 @@ def test_generalised_cross_entropy_and_its_gradient() -> None:
 
 
 def test_the_prior_is_the_formula_when_one_batch_is_everything() -> None:
-    labels = torch.tensor([0, 0, 0, 1, 1, 2])
+    labels, shares = torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([3, 2, 1]).double() / 6
     told = torch.rand(6, 3, dtype=torch.float64).softmax(1)
-    prior = SpuriousPrior.uniform(labels, 3, momentum=0.0)
-    prior.given_class = prior.given_class.double()
-    prior.update(labels, told)
+    prior = updated_prior(torch.full((3, 3), 1 / 3).double(), labels, told, momentum=0.0)
     joint = torch.stack([told[labels == y].sum(0) / 6 for y in range(3)])
-    torch.testing.assert_close(prior.given_class * prior.shares[:, None].double(), joint)
+    torch.testing.assert_close(prior * shares[:, None], joint)
     asked = torch.tensor([2, 0])
-    expected = (joint / joint.sum(0) + INSIDE_LOG).log().T[asked]
-    torch.testing.assert_close(prior.log_columns(asked), expected)
+    torch.testing.assert_close(log_columns(prior, shares, asked), (joint / joint.sum(0) + INSIDE_LOG).log().T[asked])
 
 
 def test_a_class_that_a_batch_lacks_keeps_its_row() -> None:
-    labels = torch.tensor([0, 1, 2, 2])
-    prior = SpuriousPrior.uniform(labels, 3, momentum=0.9)
-    before = prior.given_class.clone()
-    prior.update(torch.tensor([0, 0]), torch.tensor([[1.0, 0, 0], [0, 0, 1.0]]))
-    torch.testing.assert_close(prior.given_class[0], 0.9 * before[0] + 0.1 * torch.tensor([0.5, 0, 0.5]))
-    assert torch.equal(prior.given_class[1:], before[1:])
+    before = torch.full((3, 3), 1 / 3)
+    labels, told = torch.tensor([0, 0]), torch.tensor([[1.0, 0, 0], [0, 0, 1.0]])
+    prior = updated_prior(before, labels, told, momentum=0.9)
+    torch.testing.assert_close(prior[0], 0.9 * before[0] + 0.1 * torch.tensor([0.5, 0, 0.5]))
+    assert torch.equal(prior[1:], before[1:])
     for _ in range(200):
-        prior.update(torch.tensor([0, 0]), torch.tensor([[1.0, 0, 0], [0, 0, 1.0]]))
-    torch.testing.assert_close(prior.given_class.sum(1), torch.ones(3))
-    torch.testing.assert_close(prior.given_class[0], torch.tensor([0.5, 0, 0.5]))
+        prior = updated_prior(prior, labels, told, momentum=0.9)
+    torch.testing.assert_close(prior.sum(1), torch.ones(3))
+    torch.testing.assert_close(prior[0], torch.tensor([0.5, 0, 0.5]))
 
 
 def test_partners_are_the_minority_of_the_same_class() -> None:
@@ -80,12 +77,12 @@ def test_no_digit_is_in_two_splits_and_the_test_set_is_unbiased() -> None:
     assert (task.colours != task.labels).sum() == 180 and len(task.labels) == 9000
 
 
-@pytest.mark.parametrize("minority", [0.005, 0.05])
-def test_logit_correction_is_above_cross_entropy(minority: float) -> None:
-    """A third of the published budget, on the validation split; all shares, seeds and steps: bench/logit_correction."""
-    settings, task, asked = replace(CHOSEN, steps=400), biased(minority, 0), balanced("validation", 0)
-    plain = group_balanced(accuracies(single(task, 400, 0, 0.0, None), asked))
-    corrected = group_balanced(accuracies(two_branch(task, settings, 0), asked))
+def test_logit_correction_is_above_cross_entropy() -> None:
+    """A fifth of the published steps, on the validation split; all shares, five seeds: bench/logit_correction.py."""
+    task, asked = biased(0.02, 0), balanced("validation", 0)
+    with one_thread():
+        plain = group_balanced(accuracies(single(task, 300, 0, 0.0, None), asked))
+        corrected = group_balanced(accuracies(two_branch(task, replace(CHOSEN, steps=300), 0), asked))
     assert corrected > plain + 0.08
 
 
@@ -95,6 +92,6 @@ def test_equal_seeds_give_equal_bits_and_too_few_samples_are_refused() -> None:
     runs = [train_two_branch(TwoBranch(steps=8, batch=64), pixels, labels, CLASSES, network, 5) for _ in range(2)]
     states = [run.network.state_dict() for run in runs]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    assert torch.equal(runs[0].prior.given_class, runs[1].prior.given_class)
+    assert torch.equal(runs[0].prior, runs[1].prior)
     with pytest.raises(CuveeError, match="at least a batch of 301"):
         train_two_branch(TwoBranch(steps=1, batch=301), pixels, labels, CLASSES, network, 5)
