@@ -115,7 +115,7 @@ def load_connector(
     if card.connector.grid_bound and grid is not None:
         here["grid"] = grid
     card.model_copy(update=here).refuse_other(card, folder)
-    module = card.build()
+    module = card.model_copy(update={"connector": card.connector.blank()}).build()
     module.load_state_dict(load_file(folder / WEIGHTS))
     return module, card
 
