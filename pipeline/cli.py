@@ -220,6 +220,22 @@ def _train(recipe: Path, address: str | None, workers: int | None, as_json: bool
 
 
 @app.command()
+def llava(
+    run: Annotated[Path, typer.Argument(help="a run's folder, or a workspace or recipe: its newest run")],
+    out: Annotated[Path, typer.Argument(help="folder to write; there must be none of that name")],
+    arm: Annotated[str, typer.Option(help="whose connector: raw, random or curated")] = "curated",
+    seed: Annotated[int, typer.Option(min=0, help="number of the seed")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Write a trained connector with its two models as a LLaVA-style folder that transformers loads."""
+    from pipeline.training.llava import export_llava
+
+    facts = export_llava(run, out, arm, seed)
+    apart = f"logits within {facts['largest_difference']:.1e} of the trained models'"
+    _answer(facts, as_json, f"wrote {facts['folder']}; {apart}; README.md in it says how to load it")
+
+
+@app.command()
 def compare(
     recipe: RecipePath,
     train: Annotated[bool, typer.Option("--train", help="also train a connector on each choice")] = False,

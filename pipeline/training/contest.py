@@ -23,6 +23,7 @@ from pipeline.select import Selected
 from pipeline.sidecars import machine_facts, read_json, write_json
 from pipeline.table import ScoreTable
 from pipeline.train import Arm, compare
+from pipeline.training.cards import write_cards
 from pipeline.training.contestants import Contestant, contestants
 from pipeline.training.costs import costs
 from pipeline.training.overlap import Arms, overlaps
@@ -107,6 +108,7 @@ def hold_contest(
             asked.settings, arms, held, folder, seed=seed, cluster=cluster, against=first, features=features,
             progress=progress,
         )  # fmt: skip
+        write_cards(folder, asked.settings, selections, trained)
         counts = {name: len(keys) for name, keys in dropped.items()}
         write_json(rounded({"address": fingerprint(facts), "dropped": counts, "training": trained}), result)
     told = _told(asked, read_json(result), folder)
