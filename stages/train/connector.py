@@ -14,6 +14,8 @@ from stages.train.connectors.contract import Connector, Grid, connector_of
 if TYPE_CHECKING:
     import torch
 
+    from stages.train.bridge import Bridge
+
 WEIGHTS, CARD = "connector.safetensors", "connector.json"
 
 
@@ -32,6 +34,8 @@ class ConnectorCard(BaseModel):
     """How the features of an image stood."""
     vision: str
     """Identity of the image tower."""
+    vision_layer: int = -1
+    """Its layer whose patches are read, from the last one back."""
     language_model: str
     """Identity of the language model."""
     inject_layer: int = 0
@@ -54,6 +58,20 @@ class ConnectorCard(BaseModel):
         """A connector with its initial weights, in fp32 on the CPU."""
         return self.connector.build(self.vision_width, self.language_width, self.init_seed, self.grid)
 
+    def bridge(self, parts: "Mapping[str, torch.nn.Module] | None" = None) -> "Bridge":
+        """The same between the frozen models, with options' parts beside it."""
+        from stages.train.bridge import Bridge
+
+        kind = self.connector
+        return Bridge(
+            self.build(),
+            parts,
+            layer=self.inject_layer,
+            placement=kind.placement,
+            soft=kind.soft,
+            reads_prompt=kind.reads_prompt,
+        )
+
     def refuse_other(self, other: "ConnectorCard", where: Path) -> None:
         """Compare with the card of saved weights.
 
@@ -68,14 +86,14 @@ class ConnectorCard(BaseModel):
             )
 
 
-def save_connector(module: "torch.nn.Module", card: ConnectorCard, folder: Path) -> None:
+def save_connector(bridge: "Bridge", card: ConnectorCard, folder: Path) -> None:
     """Write weights (fp32) and card; the folder appears complete or not at all, and replaces an older one."""
     from safetensors.torch import save_file
 
     temporary = folder.with_name(f".writing-{folder.name}-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file({name: value.detach().float().cpu() for name, value in module.state_dict().items()}, temporary / WEIGHTS)
+    save_file({name: value.detach().float().cpu() for name, value in bridge.state_dict().items()}, temporary / WEIGHTS)
     (temporary / CARD).write_text(card.model_dump_json(indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)
@@ -89,8 +107,9 @@ def load_connector(
     inject_layer: int = 0,
     options: Mapping[str, Any] | None = None,
     grid: Grid | None = None,
-) -> "tuple[torch.nn.Module, ConnectorCard]":
-    """A saved connector and its card.
+    vision_layer: int | None = None,
+) -> "tuple[Bridge, ConnectorCard]":
+    """A saved connector, as the bridge that it is, and its card.
 
     Args:
         folder: what `save_connector` wrote.
@@ -99,6 +118,7 @@ def load_connector(
         inject_layer: where its tokens will go in.
         options: what else is trained with it, and how.
         grid: how the features stand that it will read; None: as those it was trained on.
+        vision_layer: the tower's layer that it will read; None: the one it was trained on.
 
     Raises:
         CuveeError: no connector there, or one trained with another tower, language model, layer or options, or, where
@@ -114,29 +134,39 @@ def load_connector(
     here["options"] = dict(options or {})
     if card.connector.grid_bound and grid is not None:
         here["grid"] = grid
+    if vision_layer is not None:
+        here["vision_layer"] = vision_layer
     card.model_copy(update=here).refuse_other(card, folder)
-    module = card.model_copy(update={"connector": card.connector.blank()}).build()
-    module.load_state_dict(load_file(folder / WEIGHTS))
-    return module, card
+    bridge = card.model_copy(update={"connector": card.connector.blank()}).bridge()
+    bridge.load_state_dict(_named(load_file(folder / WEIGHTS)))
+    return bridge, card
 
 
-def load_alike(folder: Path, card: ConnectorCard) -> "tuple[torch.nn.Module, ConnectorCard]":
+def _named(weights: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
+    """By the names in a bridge; files from before there were parts beside the connector held its own."""
+    if any(name.startswith(("connector.", "parts.")) for name in weights):
+        return weights
+    return {f"connector.{name}": value for name, value in weights.items()}
+
+
+def load_alike(folder: Path, card: ConnectorCard) -> "tuple[Bridge, ConnectorCard]":
     """A saved connector that goes on in the place of the card's.
 
     Raises:
         CuveeError: as `load_connector`, or a connector of another kind.
     """
-    module, found = load_connector(
+    bridge, found = load_connector(
         folder,
         vision=card.vision,
         language_model=card.language_model,
         inject_layer=card.inject_layer,
         options=card.options,
         grid=card.grid,
+        vision_layer=card.vision_layer,
     )
     if found.connector.kind != card.connector.kind:
         raise CuveeError(
             f"{folder} holds connector {found.connector.kind!r}, but this run asks for {card.connector.kind!r}; "
             "set `connector` to what it goes on from"
         )
-    return module, found
+    return bridge, found
