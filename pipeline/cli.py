@@ -193,9 +193,7 @@ def _contest(
 ) -> None:
     from pipeline.cluster import Cluster
     from pipeline.lock import holding
-    from pipeline.report import write_report
     from pipeline.training.contest import contest, hold_contest
-    from pipeline.training.present import contest_view
     from pipeline.training.text import contest_text
 
     asked = contest(places, recipe)
@@ -205,9 +203,6 @@ def _contest(
             return hold_contest(asked, out, cluster, progress)
 
     told: dict[str, Any] = _with_progress(work)
-    report = Path(told["folder"]) / "report.html"
-    write_report(contest_view(told), report)
-    told = {**told, "report": str(report)}
     _answer(told, as_json, contest_text(told))
 
 
