@@ -13,9 +13,9 @@ from schemas.errors import CuveeError
 from stages.noise import uniform_noise
 from stages.train.language_model import one_thread
 from stages.train.loop import Frozen
+from stages.train.metrics.bootstrap import bootstrap_interval
 from stages.train.metrics.nll import label_counts, nll_and_brier, sample_losses
 from stages.train.metrics.token_edit_distance import token_edit_distance
-from stages.train.metrics.visual_use import bootstrap_interval
 from stages.train.samples import Corpus
 
 if TYPE_CHECKING:

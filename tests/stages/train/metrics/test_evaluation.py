@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from stages.train.bridge import Bridge
 from stages.train.comparison import Comparison
 from stages.train.loop import train
+from stages.train.metrics.bootstrap import bootstrap_interval
 from stages.train.metrics.evaluation import evaluate
 from stages.train.metrics.nll import label_counts, sample_losses
 from stages.train.metrics.token_edit_distance import edit_distance
-from stages.train.metrics.visual_use import bootstrap_interval
 from stages.train.settings import TrainSettings
 from stages.train.workbench import Workbench
 

@@ -1,4 +1,4 @@
-"""Whether a connector uses the image: what another image costs, with a bootstrap interval over images."""
+"""95 % intervals by resampling images: captions of one image are not independent."""
 
 from collections.abc import Sequence
 
