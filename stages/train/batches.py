@@ -79,7 +79,7 @@ def hear(
     import torch
 
     language = frozen.language
-    shown = bridge.show(frozen.embeddings(list(images)))
+    shown = language.show(bridge, frozen.embeddings(list(images)))
     spoken = enumerate(zip(captions, whole, strict=True))
     said = [language.said(ids, all_of_it, image) for image, (ids, all_of_it) in spoken]
     layout = lay_out(said, shown.places)

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
     from stages.train.bridge import Bridge, Shown
 
-IGNORED = -100
-"""Label of a position without loss."""
-
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
@@ -87,42 +84,24 @@ class LanguageModel:
         around = template or self.template
         return Said(labels, image, around.before, around.between)
 
-    def labels(self, captions: Sequence[list[int]], whole: Sequence[bool]) -> "torch.Tensor":
-        """(n, t) what is to be predicted: caption, then the end token where the caption was not cut, then `IGNORED`."""
-        import torch
-
-        rows = [
-            torch.tensor([*ids, self.eos] if all_of_it else ids) for ids, all_of_it in zip(captions, whole, strict=True)
-        ]
-        padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORED)
-        return padded.to(self.device)
-
-    def token_losses(self, visual: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
-        """(n, t) cross entropy in nats of each label after the visual tokens and the labels before it; 0 where ignored.
+    def show(
+        self,
+        bridge: "Bridge",
+        features: "torch.Tensor",
+        templates: "Sequence[Template] | None" = None,
+        levels: "torch.Tensor | None" = None,
+    ) -> "Shown":
+        """What this model sees of images.
 
         Args:
-            visual: (n, v, width) input embeddings of the visual tokens.
-            labels: (n, t) from `labels`.
+            bridge: what stands between tower and model.
+            features: (n, v, vision width) of the images.
+            templates: (n,) what stands around each, for a connector that reads it; default: the first one.
+            levels: (n,) alignment level per image, for an option that has such; None: the highest.
         """
-        return cross_entropies(self.logits(visual, labels), labels)
-
-    def logits(self, visual: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
-        """(n, t, vocabulary) float32 logits of each label, given the visual tokens and the labels before it.
-
-        The sequence is `[visual][begin, if the model has one][caption]`, padded at its end: causal attention keeps the
-        padding out of everything before it, so that no mask is needed. Without visual tokens a model that has no begin
-        token starts from its end token, which is what stood before a text in its training.
-        """
-        import torch
-
-        text = labels[:, :-1].clamp(min=0)
-        begin = self._begin(len(labels))
-        if not visual.shape[1] and not begin.shape[1]:
-            begin = self.embed(torch.full_like(labels[:, :1], self.eos))
-        embedded = torch.cat([visual, begin, self.embed(text)], dim=1)
-        count = labels.shape[1]
-        logits: torch.Tensor = self.model(inputs_embeds=embedded, use_cache=False, logits_to_keep=count).logits
-        return logits[:, -count:].float()
+        around = templates or [self.template] * len(features)
+        prompt = self.prompt_states(around, bridge.layer, bridge) if bridge.reads_prompt else None
+        return bridge.show(features, prompt, levels)
 
     def label_logits(self, layout: Layout, shown: "Shown | None", bridge: "Bridge | None") -> "torch.Tensor":
         """(L, vocabulary) float32 logits of a layout's labels, in their order.
@@ -229,25 +208,9 @@ class LanguageModel:
         embedded: torch.Tensor = self.model.get_input_embeddings()(ids)
         return embedded
 
-    def _begin(self, rows: int) -> "torch.Tensor":
-        import torch
-
-        ids = [] if self.bos is None else [self.bos]
-        return self.embed(torch.tensor([ids] * rows, dtype=torch.long, device=self.device).view(rows, len(ids)))
-
 
 def _inside(bridge: "Bridge | None", model: Any, seen: "torch.Tensor | None") -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext() if bridge is None else bridge.inside(model, seen)
-
-
-def cross_entropies(logits: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
-    """(n, t) cross entropy in nats of labels (n, t) under logits (n, t, vocabulary); 0 where a label is ignored."""
-    import torch
-
-    flat = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
-    )
-    return flat.view_as(labels)
 
 
 def brier_scores(logits: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":

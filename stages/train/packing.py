@@ -10,7 +10,19 @@ row that comes first, so that the same documents always give the same rows.
 import heapq
 from collections.abc import Sequence
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from schemas.errors import CuveeError
+
+
+class Pack(BaseModel):
+    """Rows that several samples share."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    length: int = Field(4096, gt=0)
+    """Most places of a row."""
+
 
 NEARBY = 16
 """How many rows more or fewer are tried."""

@@ -94,7 +94,7 @@ def test_layers_below_see_text_alone(family: str, layer: int) -> None:
         states = torch.cat([states[:, : len(said.before)], image, states[:, len(said.before) :]], dim=1)
         states = split.above(inputs_embeds=states, use_cache=False).last_hidden_state
         spoken = language(family).head(inputs_embeds=states).logits[0].float().log_softmax(dim=-1)[-len(said.ids) :]
-        wanted += [-float(row[label]) for row, label in zip(spoken, said.ids, strict=True)]
+        wanted += [-float(row[label].detach()) for row, label in zip(spoken, said.ids, strict=True)]
     for how in ({}, *TOGETHER):
         found = losses(family, lay_out(SAID, VISUAL, **how), tokens, layer=layer)
         assert found.tolist() == pytest.approx(wanted, rel=1e-5, abs=1e-5), how
