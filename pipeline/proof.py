@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 
 from pipeline.cluster import Cluster
-from pipeline.export import Draws, export
+from pipeline.export import Draws
 from pipeline.fingerprints import fingerprint, rounded
 from pipeline.places import rooted
 from pipeline.replay import replayed
@@ -19,6 +19,7 @@ from pipeline.select import Selected
 from pipeline.shards import read_images
 from pipeline.sidecars import read_json, read_table, write_json
 from pipeline.train import Arm, compare
+from pipeline.training.feeding import feed
 from schemas.errors import RecipeError
 from schemas.recipe import TRAIN_SPLIT, Export
 from schemas.tables import POOL_ROLE
@@ -27,7 +28,7 @@ from stages.noise import uniform_noise
 from stages.train.settings import TrainSettings
 
 ARM = Export(samples_per_shard=1000)
-"""How an arm is written."""
+"""How an arm would be written; its keys and its order follow from it."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Evidence:
     def trained_on(self) -> pl.DataFrame:
         """(uid, repeats) of the exported samples that the connector is trained on, in uid order."""
         shards = [shard["url"] for shard in self.manifest["shards"] if shard["split"] in ("", TRAIN_SPLIT)]
+        shards += ["", f"{TRAIN_SPLIT}/"]  # what a list without shards has in their place
         members = pl.read_parquet(self.export_folder / MEMBERS_FILE, columns=["uid", "exported_shard"])
         counts = members.filter(pl.col("exported_shard").is_in(shards)).group_by("uid").len("repeats")
         return counts.with_columns(pl.col("repeats").cast(pl.Int32)).sort("uid")
@@ -94,8 +96,8 @@ def prove(evidence: Evidence, cluster: Cluster, progress: Progress = lambda *_: 
     """Train every arm and compare; returns the result and whether it was there already.
 
     raw: the decodable pool in natural shares. random: as many of its samples as the curated set has distinct ones.
-    curated: the export, of a split one the part `train`; what is no tar is written again as tars. Samples that match
-    the held-out images are in no arm.
+    curated: the export, of a split one the part `train`. What lies in no tars is read from the pool's shards. Samples
+    that match the held-out images are in no arm.
     """
     chosen = evidence.chosen
     pool = _usable(chosen)
@@ -120,12 +122,14 @@ def train_arms(
     progress: Progress = lambda *_: None,
     against: str | None = None,
 ) -> tuple[dict[str, Any], bool]:
-    """Write what is no tar yet, train every arm, compare on the held-out pairs; and whether that was there already.
+    """Train every arm, compare on the held-out pairs; and whether that was there already.
+
+    What is no tar is read from the pool's shards.
 
     Args:
         chosen: where the held-out pairs are.
         arms: by name; the last one is held against each of the others, unless `against` names an arm.
-        cluster: where to write and to train.
+        cluster: where to train.
         progress: called after each job.
         against: the arm that each of the others is held against.
     """
@@ -144,7 +148,7 @@ def train_arms(
     if not (reused := result.exists()):
         found = compare(
             chosen_settings,
-            [_written(name, data, resolved, cluster, progress) for name, data in arms.items()],
+            [_fed(name, data, resolved) for name, data in arms.items()],
             held_out_pairs(chosen),
             folder,
             seed=seed,
@@ -158,13 +162,12 @@ def train_arms(
     return read_json(result), reused
 
 
-def _written(name: str, data: "Draws | Written", resolved: Resolved, cluster: Cluster, progress: Progress) -> Arm:
+def _fed(name: str, data: "Draws | Written", resolved: Resolved) -> Arm:
     is_curated = name == CURATED
     if isinstance(data, Written):
         return Arm(name, data.tars, str(data.members) if is_curated else None)
-    place = resolved.workspace.arm(f"{name}-{data.address}")
-    manifest, _ = export(data, place, f"{resolved.recipe.name}-{name}", cluster, progress)
-    return Arm(name, _tars(place, manifest), str(place / MEMBERS_FILE) if is_curated else None)
+    pairs = feed(data, resolved.workspace.arm(f"{name}-{data.address}"))
+    return Arm(name, members=pairs.listed if is_curated else None, pairs=pairs)
 
 
 def _usable(chosen: Selected) -> pl.DataFrame:

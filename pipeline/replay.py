@@ -46,7 +46,8 @@ def tars_of(manifest: Path) -> list[str]:
         raise RecipeError(f"`train.replay` names {manifest}, which is no export's manifest.json: {error}") from error
     tars = [str(manifest.parent / url) for url in shards if url.endswith(".tar")]
     if not tars:
-        raise RecipeError(f"the export of {manifest} has no tars ({facts['kind']}); name one of kind webdataset")
+        kind = facts["kind"] if facts.get("materialized", True) else "materialize: false"
+        raise RecipeError(f"the export of {manifest} has no tars ({kind}); name one of kind webdataset")
     if missing := [tar for tar in tars if not os.path.exists(tar)]:
         raise RecipeError(f"{manifest} names {missing[0]}, which is not there; export it again")
     return tars

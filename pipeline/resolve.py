@@ -131,7 +131,7 @@ class Resolved:
     def identity(self) -> dict[str, Any]:
         """What the recipe asks for, free of paths, hosts and listing order."""
         recipe = self.recipe
-        export = recipe.export.model_dump(mode="json", exclude={"folder"}) if recipe.export else None
+        export = recipe.export.identity() if recipe.export else None
         return {
             "name": recipe.name,
             "seed": recipe.seed,

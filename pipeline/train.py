@@ -24,8 +24,9 @@ import pyarrow as pa
 from pipeline.cluster import Cluster
 from pipeline.sidecars import read_json
 from schemas.errors import CuveeError
-from stages.train.comparison import Comparison
+from stages.train.comparison import Comparison, Samples
 from stages.train.differences import summary
+from stages.train.samples import Pair
 from stages.train.settings import TrainSettings
 from stages.train.workbench import Workbench
 
@@ -50,10 +51,17 @@ class Arm:
     """One data set of the comparison."""
 
     name: str
-    shards: tuple[str, ...]
+    shards: tuple[str, ...] = ()
     """Its WebDataset tars, in any order."""
     members: str | None = None
     """Its members.parquet, by which a schedule knows the source of every sample; None: the arm has no schedule."""
+    pairs: Callable[[], Iterator[Pair]] | None = None
+    """Reads its samples, in place of tars; it is sent to the workers."""
+
+    @property
+    def samples(self) -> Samples:
+        """Where they come from, for a process that runs in another folder."""
+        return self.pairs or [os.path.abspath(shard) for shard in self.shards]
 
 
 def compare(
@@ -95,13 +103,13 @@ def compare(
         raise CuveeError(f"arms are called {[arm.name for arm in arms]}; give each a name of its own")
     settings.check()
     settings = settings.located()
-    shards = {arm.name: [os.path.abspath(shard) for shard in arm.shards] for arm in arms}
+    samples = {arm.name: arm.samples for arm in arms}
     steered = next(((arm.name, os.path.abspath(arm.members)) for arm in arms if arm.members), None)
     if settings.schedule is None:
         steered = None
     elif steered is None:
         raise CuveeError("`train.schedule` steers the curated arm, and here is none; leave it out")
-    comparison = Comparison(settings, shards, folder, features or folder / "features", seed, steered=steered)
+    comparison = Comparison(settings, samples, folder, features or folder / "features", seed, steered=steered)
     pairs = {"evaluation": evaluation.select(PAIRS.names).cast(PAIRS)}
     if target is not None and steered is not None:
         pairs["target"] = target.select(PAIRS.names).cast(PAIRS)

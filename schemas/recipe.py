@@ -86,9 +86,19 @@ class Export(Model):
         default=None, description="name -> share of the images, e.g. {train: 0.99, holdout: 0.01}; copies stay together"
     )
     folder: str | None = Field(default=None, description="default: WORKSPACE/export/<recipe name>")
+    materialize: bool = Field(
+        default=True, description="false: write no shards, only which samples, how often, and each source's weight"
+    )
+
+    def identity(self) -> dict[str, Any]:
+        """What the exported bytes depend on; that shards are written is said only where they are not."""
+        facts = self.model_dump(mode="json", exclude={"folder", "materialize"})
+        return facts if self.materialize else {**facts, "materialize": False}
 
     @model_validator(mode="after")
     def _shares(self) -> "Export":
+        if self.columns and not self.materialize:
+            raise ValueError("`columns` go along in shards, and `materialize: false` writes none; leave out one")
         if taken := sorted(set(ROW_COLUMNS) & set(self.columns)):
             raise ValueError(f"`columns` names {taken[0]!r}, which every row has already; rename the score")
         if self.split is not None and abs(sum(self.split.values()) - 1) > 1e-9:

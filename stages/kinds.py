@@ -1,4 +1,4 @@
-"""Finds every method by its `kind`: any Stage, Rule, Mixer or Schedule in a module below this package or a plugin."""
+"""Finds every method by its `kind`: any Stage, Rule, Mixer, Schedule or Connector below this package or in a plugin."""
 
 import importlib
 import importlib.util
@@ -18,14 +18,18 @@ from stages.mixer import Mixer
 from stages.rule import Rule
 from stages.schedule import Schedule
 from stages.stage import Stage
+from stages.train.connectors.contract import Connector
 
-Step = TypeVar("Step", Stage, Rule, Mixer, Schedule)
+Step = TypeVar("Step", Stage, Rule, Mixer, Schedule, Connector)
+NETWORK = "network"
+"""How the names of modules end that hold torch modules: they define no kind, and torch is loaded with them."""
 
 
 @cache
 def _import_rooms() -> None:
     for module in pkgutil.walk_packages(stages.__path__, "stages."):
-        importlib.import_module(module.name)
+        if not module.name.endswith(NETWORK):
+            importlib.import_module(module.name)
 
 
 PLUGIN = "cuvee_plugin_"
@@ -56,7 +60,7 @@ def load_plugin(path: Path) -> ModuleType:
 
 
 def kinds(of: type[Step], plugins: Sequence[Path] = ()) -> dict[str, type[Step]]:
-    """Every known kind of Stage, Rule, Mixer or Schedule, sorted by name: ours, and those of the named plugins.
+    """Every known kind of Stage, Rule, Mixer, Schedule or Connector, by name: ours and those of plugins.
 
     Raises:
         RecipeError: a plugin does not load, or two files define one kind.

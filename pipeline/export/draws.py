@@ -49,9 +49,8 @@ class Draws:
         """Content address of the export."""
         drawn = self.repeats.filter(pl.col("repeats") > 0).sort("uid")
         content = hashlib.sha256(drawn.write_csv().encode()).hexdigest()
-        settings = self.settings.model_dump(mode="json", exclude={"folder"})
         addresses = self.table.resolved.addresses if self.settings.columns else {}
-        parts = [EXPORT_VERSION, content, settings, addresses, self.facts, self.seed]
+        parts = [EXPORT_VERSION, content, self.settings.identity(), addresses, self.facts, self.seed]
         if self.captions is not None:
             parts.append(hashlib.sha256(self.captions.write_json().encode()).hexdigest())
         return fingerprint(parts)

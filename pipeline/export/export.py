@@ -14,9 +14,11 @@ from pipeline.export.draws import Draws
 from pipeline.export.energon import Energon
 from pipeline.export.format import Format, file_sha256
 from pipeline.export.huggingface import HuggingFace
+from pipeline.export.listed import write_listed
 from pipeline.export.mds import Mds
 from pipeline.export.parquet import Parquet
 from pipeline.export.plan import DRAWN, PLAN, SPOOL, ExportPlan, make_export_plan, read_layout
+from pipeline.export.split import realised
 from pipeline.export.webdataset import WebDataset
 from pipeline.export.write import WriteShard
 from pipeline.fingerprints import rounded
@@ -81,6 +83,10 @@ def export(
         return present, True
     staging = folder.parent / f".{folder.name}-{draws.address}.staged"
     sweep(staging)
+    if not draws.settings.materialize:
+        manifest = write_listed(draws, staging, name)
+        _appear(staging, folder)
+        return manifest, False
     kind = FORMATS[draws.settings.kind]
     plan = make_export_plan(draws, staging, kind.names, cluster)
     declared = {field.name: field for stage in draws.table.resolved.stages for field in stage.writes}
@@ -149,7 +155,7 @@ def _beside(
         "samples": len(members),
         "distinct_samples": members["uid"].n_unique(),
         "sources": dict(members.group_by("source").len().sort("source").iter_rows()),
-        "splits": _splits(plan, draws.settings.split or {}),
+        "splits": realised(plan.samples, draws.settings.split or {}),
         "shards": shards,
         **rounded(draws.facts),
     }
@@ -174,16 +180,6 @@ def _shards(plan: ExportPlan, staging: Path, digests: dict[str, str]) -> list[di
         }
         for shard, split, count in counts.iter_rows()
     ]
-
-
-def _splits(plan: ExportPlan, shares: dict[str, float]) -> dict[str, dict[str, Any]]:
-    """Per split, the share that was asked for and what came of it; empty without a split."""
-    counts = plan.samples.filter(pl.col("split") != "").group_by("split")
-    found = counts.agg(pl.len(), pl.col("uid").n_unique().alias("distinct")).sort("split")
-    return {
-        split: {"share": shares[split], "samples": samples, "distinct_samples": distinct}
-        for split, samples, distinct in found.iter_rows()
-    }
 
 
 def _appear(staging: Path, folder: Path) -> None:

@@ -48,7 +48,7 @@ class ExportPlan:
 def make_export_plan(draws: Draws, staging: Path, names: str, cluster: Cluster) -> ExportPlan:
     """Order the drawn samples, unpack what cannot be read by ranges, write the plan: one row group an output shard."""
     samples = ordered(draws, names)
-    places = _places(draws)
+    places = places_of(draws)
     containers = {place: facts["container"]["path"] for place, facts in places.items()}
     spooled = _spool(draws, staging, samples, places, cluster)
     containers |= {place: str(spooled_bytes(staging / SPOOL, place)) for place in spooled}
@@ -123,7 +123,7 @@ def suffixes_of(names: pl.Series) -> pl.Series:
     return suffix.str.to_lowercase().set(stem == "", None)
 
 
-def _places(draws: Draws) -> dict[str, dict[str, Any]]:
+def places_of(draws: Draws) -> dict[str, dict[str, Any]]:
     """Per digest/source, where a shard can be read again; twins by content serve for each other."""
     return {
         f"{shard.digest}/{shard.input.source}": {

@@ -1,5 +1,8 @@
 """Which split a drawn sample goes to: by image, so that repeats, twins and near copies of one image stay together."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -43,6 +46,21 @@ def assigned(draws: Draws, drawn: pl.DataFrame) -> pl.Series:
             f"in {groups['name'].n_unique()} groups of images: draw more samples, or raise its share"
         )
     return split
+
+
+def realised(samples: pl.DataFrame, shares: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+    """Per split, the share that was asked for and what came of it; empty without a split.
+
+    Args:
+        samples: the exported ones, with `split` and `uid`.
+        shares: split -> its share of the images.
+    """
+    counts = samples.filter(pl.col("split") != "").group_by("split")
+    found = counts.agg(pl.len(), pl.col("uid").n_unique().alias("distinct")).sort("split")
+    return {
+        split: {"share": shares[split], "samples": number, "distinct_samples": distinct}
+        for split, number, distinct in found.iter_rows()
+    }
 
 
 def _images(draws: Draws, drawn: pl.DataFrame) -> pl.DataFrame:

@@ -19,7 +19,7 @@ from schemas.errors import CuveeError
 from stages.train.comparison import VERSION, refuse_short_context
 from stages.train.language_model import load_language_model
 from stages.train.loop import Frozen, train_mixture
-from stages.train.metrics import evaluate_sources
+from stages.train.metrics.evaluation import evaluate_sources
 from stages.train.samples import Corpus, Draft, Pair, corpus
 from stages.train.settings import Budget, TrainSettings
 from stages.train.vision_features import VisualTokens, feature_folder

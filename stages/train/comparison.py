@@ -4,7 +4,7 @@ Every finished job is a file that exists when it is complete, so that a killed c
 missing, and so that jobs may be done by any number of workers in any order.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,10 @@ EVALUATION, TARGET = "", "/target"
 """Names of the held-out pairs, and of what a schedule aims at, among the drafts; no arm may have them."""
 VERSION = 1
 """Raise it when the same settings and samples give other results."""
+
+
+Samples = Sequence[str] | Callable[[], Iterator[Pair]]
+"""Where an arm's samples come from."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,8 @@ class Comparison:
     """What is compared, and where its files lie; every worker holds one."""
 
     settings: TrainSettings
-    arms: Mapping[str, Sequence[str]]
-    """Per arm, its WebDataset tars."""
+    arms: Mapping[str, Samples]
+    """Per arm, its WebDataset tars, or what reads its samples in every worker."""
     folder: Path
     """For finished jobs, checkpoints and connectors."""
     features: Path
@@ -75,10 +79,10 @@ class Comparison:
             target: (key, image, caption) that a schedule aims at.
         """
         tables = {EVALUATION: evaluation} | ({} if target is None else {TARGET: target})
-        self.drafts = {name: Draft() for name in (*tables, *self._tars())}
+        self.drafts = {name: Draft() for name in (*tables, *self._samples())}
         add_missing(self.tokens_folder, self._distinct(tables), self._tower, part, parts)
 
-    def _tars(self) -> dict[str, Sequence[str]]:
+    def _samples(self) -> dict[str, Samples]:
         replay = self.settings.replay
         return dict(sorted(self.arms.items())) | ({REPLAY: replay.shards} if replay else {})
 
@@ -102,8 +106,8 @@ class Comparison:
     def _sources(self, tables: Mapping[str, pa.Table]) -> Iterator[tuple[str, Iterator[Pair]]]:
         for name, table in tables.items():
             yield name, (Pair(row["key"], row["image"], row["caption"]) for row in table.to_pylist())
-        for name, tars in self._tars().items():
-            yield name, read_pairs(sorted(tars))
+        for name, samples in self._samples().items():
+            yield name, samples() if callable(samples) else read_pairs(sorted(samples))
 
     def job_file(self, job: Job) -> Path:
         """Where a finished job's result lies."""

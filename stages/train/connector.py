@@ -2,13 +2,14 @@
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
 from schemas.errors import CuveeError
-from stages.train.mlp import mlp
+from stages.train.connectors.contract import Connector, Grid, connector_of
 
 if TYPE_CHECKING:
     import torch
@@ -21,27 +22,43 @@ class ConnectorCard(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    connector: Literal["mlp"] = "mlp"
+    connector: Annotated[SerializeAsAny[Connector], BeforeValidator(connector_of)]
+    """Its settings, every width named."""
     vision_width: int
-    hidden: int
     language_width: int
     visual_tokens: int
-    """Most visual tokens per image it was trained on."""
+    """Most visual features per image it was trained on."""
+    grid: Grid
+    """How the features of an image stood."""
     vision: str
     """Identity of the image tower."""
     language_model: str
     """Identity of the language model."""
+    inject_layer: int = 0
+    """Layer of the language model at whose input its tokens go in; 0: as input embeddings."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """What else was trained with it, and how, by name."""
     init_seed: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def _before_there_were_kinds(cls, facts: Any) -> Any:
+        """Cards once held an MLP's width beside its name, and a square grid was all there was to tell."""
+        if not isinstance(facts, dict) or "hidden" not in facts:
+            return facts
+        hidden, name = facts["hidden"], facts.get("connector", "mlp")
+        others = {key: value for key, value in facts.items() if key != "hidden"}
+        return {"grid": (1, facts["visual_tokens"]), **others, "connector": {"kind": name, "hidden": hidden}}
 
     def build(self) -> "torch.nn.Module":
         """A connector with its initial weights, in fp32 on the CPU."""
-        return mlp(self.vision_width, self.hidden, self.language_width, self.init_seed)
+        return self.connector.build(self.vision_width, self.language_width, self.init_seed, self.grid)
 
     def refuse_other(self, other: "ConnectorCard", where: Path) -> None:
         """Compare with the card of saved weights.
 
         Raises:
-            CuveeError: another tower, language model, width or start, with both values.
+            CuveeError: another tower, language model, layer, option, width or start, with both values.
         """
         mine, theirs = self.model_dump(), other.model_dump()
         for name in (name for name in mine if mine[name] != theirs[name]):
@@ -64,16 +81,28 @@ def save_connector(module: "torch.nn.Module", card: ConnectorCard, folder: Path)
     os.replace(temporary, folder)
 
 
-def load_connector(folder: Path, *, vision: str, language_model: str) -> "tuple[torch.nn.Module, ConnectorCard]":
+def load_connector(
+    folder: Path,
+    *,
+    vision: str,
+    language_model: str,
+    inject_layer: int = 0,
+    options: Mapping[str, Any] | None = None,
+    grid: Grid | None = None,
+) -> "tuple[torch.nn.Module, ConnectorCard]":
     """A saved connector and its card.
 
     Args:
         folder: what `save_connector` wrote.
         vision: identity of the image tower it will stand behind.
         language_model: identity of the language model it will stand before.
+        inject_layer: where its tokens will go in.
+        options: what else is trained with it, and how.
+        grid: how the features stand that it will read; None: as those it was trained on.
 
     Raises:
-        CuveeError: no connector there, or one trained with another tower or language model.
+        CuveeError: no connector there, or one trained with another tower, language model, layer or options, or, where
+            that matters to it, another grid.
     """
     from safetensors.torch import load_file
 
@@ -81,8 +110,33 @@ def load_connector(folder: Path, *, vision: str, language_model: str) -> "tuple[
         card = ConnectorCard.model_validate_json((folder / CARD).read_text())
     except (OSError, ValidationError) as error:
         raise CuveeError(f"{folder} holds no connector: {error}") from error
-    expected = card.model_copy(update={"vision": vision, "language_model": language_model})
-    expected.refuse_other(card, folder)
+    here: dict[str, Any] = {"vision": vision, "language_model": language_model, "inject_layer": inject_layer}
+    here["options"] = dict(options or {})
+    if card.connector.grid_bound and grid is not None:
+        here["grid"] = grid
+    card.model_copy(update=here).refuse_other(card, folder)
     module = card.build()
     module.load_state_dict(load_file(folder / WEIGHTS))
     return module, card
+
+
+def load_alike(folder: Path, card: ConnectorCard) -> "tuple[torch.nn.Module, ConnectorCard]":
+    """A saved connector that goes on in the place of the card's.
+
+    Raises:
+        CuveeError: as `load_connector`, or a connector of another kind.
+    """
+    module, found = load_connector(
+        folder,
+        vision=card.vision,
+        language_model=card.language_model,
+        inject_layer=card.inject_layer,
+        options=card.options,
+        grid=card.grid,
+    )
+    if found.connector.kind != card.connector.kind:
+        raise CuveeError(
+            f"{folder} holds connector {found.connector.kind!r}, but this run asks for {card.connector.kind!r}; "
+            "set `connector` to what it goes on from"
+        )
+    return module, found

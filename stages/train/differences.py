@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.train.metrics import METRICS
+from stages.train.metrics.evaluation import METRICS
 
 
 def paired(left: Sequence[float], right: Sequence[float]) -> dict[str, Any]:

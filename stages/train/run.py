@@ -11,7 +11,7 @@ import xxhash
 from schemas.errors import CuveeError
 from stages.train.batches import Batches
 from stages.train.checkpoint import Belonging, Progress, load_checkpoint, save_checkpoint
-from stages.train.connector import ConnectorCard, load_connector
+from stages.train.connector import ConnectorCard, load_alike
 from stages.train.continual import REPLAY, Replayed
 from stages.train.rates import rate
 from stages.train.sampler import MixtureSampler
@@ -27,13 +27,14 @@ if TYPE_CHECKING:
 def connector_card(settings: TrainSettings, frozen: "Frozen", seed: str) -> ConnectorCard:
     """The connector that every arm starts from with this seed."""
     return ConnectorCard(
-        connector=settings.connector,
+        connector=settings.connector.resolved(settings.hidden, frozen.language.width),
         vision_width=frozen.visual.width,
-        hidden=settings.hidden or frozen.language.width,
         language_width=frozen.language.width,
         visual_tokens=settings.visual_tokens,
+        grid=frozen.visual.grid,
         vision=settings.vision_identity,
         language_model=settings.language_identity,
+        inject_layer=settings.inject_layer,
         init_seed=xxhash.xxh3_64_intdigest(f"connector/{seed}".encode()) >> 1,
     )
 
@@ -67,8 +68,7 @@ class Run:
         card = connector_card(settings, sources.frozen, seed)
         module = card.build()
         if settings.start is not None:
-            models = {"vision": card.vision, "language_model": card.language_model}
-            module, card = load_connector(Path(settings.start), **models)
+            module, card = load_alike(Path(settings.start), card)
         module = module.to(sources.frozen.language.device)
         decay, peak = settings.weight_decay, settings.learning_rate
         optimizer = torch.optim.AdamW(module.parameters(), lr=peak, betas=(0.9, 0.95), weight_decay=decay)

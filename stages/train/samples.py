@@ -45,12 +45,13 @@ def read_pairs(shards: Sequence[str]) -> Iterator[Pair]:
         # One shard a time, unsplit: each process reads all of them and takes its share later, by image.
         samples = wds.WebDataset([shard], shardshuffle=False, nodesplitter=None, workersplitter=None, empty_check=False)
         try:
-            yield from (_pair(sample) for sample in samples)
+            yield from (as_pair(sample) for sample in samples)
         except (OSError, ValueError, EOFError) as error:
             raise CuveeError(f"training shard {shard} cannot be read: {error}; export it again") from error
 
 
-def _pair(sample: Mapping[str, bytes]) -> Pair:
+def as_pair(sample: Mapping[str, Any]) -> Pair:
+    """What is trained on of a sample: `__key__`, and bytes by the suffix of the member they were."""
     suffix = next((suffix for suffix in IMAGE_SUFFIXES if suffix in sample), None)
     text = sample.get("txt")
     caption = text.decode("utf-8", "replace") if text is not None else None

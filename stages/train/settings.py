@@ -3,18 +3,20 @@
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
 
 from schemas.errors import ContractError, RecipeError
 from stages.file_identity import Located
 from stages.schedule import Schedule, schedule_of
+from stages.train.connectors.contract import Connector, TwoLayers, connector_of
+from stages.train.connectors.mlp import Mlp
 from stages.train.continual import Infinite, Replay
 from stages.train.model_files import folder_identity, local_folder
 
-RARE = ("schedule", "replay", "start", "infinite")
-"""Settings that are None in most runs."""
+RARE = ("schedule", "replay", "start", "infinite", "inject_layer")
+"""Settings that stand at their default in most runs."""
 
 
 class Budget(BaseModel):
@@ -39,7 +41,8 @@ class TrainSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    connector: Literal["mlp"] = "mlp"
+    connector: Annotated[SerializeAsAny[Connector], BeforeValidator(connector_of)] = Mlp()
+    """A kind by its name, or a kind with its settings."""
     vision_model: Located
     """open_clip name, `local-dir:PATH` or the path of such a folder; filled in from the recipe's score step."""
     vision_pretrained: Located | None = None
@@ -59,7 +62,9 @@ class TrainSettings(BaseModel):
     max_tokens: int = Field(32, gt=0)
     """Caption tokens read; longer captions are cut."""
     hidden: int | None = Field(None, gt=0)
-    """Width between the two layers; default: the language model's."""
+    """Width between the two layers of a connector that has such; default: the language model's."""
+    inject_layer: int = Field(0, ge=0)
+    """Layer of the language model at whose input the visual tokens go in; 0: as input embeddings."""
     generated: int = Field(64, ge=0)
     """Held-out samples for which a caption is generated."""
     checkpoint_steps: int = Field(500, gt=0)
@@ -77,6 +82,17 @@ class TrainSettings(BaseModel):
     def _annealed(self) -> "TrainSettings":
         if self.infinite is not None and self.infinite.anneal and not self.floor:
             raise ValueError("`infinite` anneals exponentially, which never reaches 0; set `floor`, e.g. 0.1")
+        return self
+
+    @model_validator(mode="after")
+    def _fitting_connector(self) -> "TrainSettings":
+        if self.hidden is not None and not isinstance(self.connector, TwoLayers):
+            raise ValueError(f"`hidden` is the width inside an mlp; {self.connector.kind!r} has no such layer")
+        if self.connector.reads_prompt and not self.inject_layer:
+            raise ValueError(
+                f"connector {self.connector.kind!r} reads the prompt's states at the layer where its tokens go "
+                "in, and at layer 0 these are mere embeddings; set `inject_layer`, a quarter of the depth for instance"
+            )
         return self
 
     @property
@@ -134,6 +150,7 @@ class TrainSettings(BaseModel):
         places = {"vision_model", "vision_pretrained", "language_model", "checkpoint_steps"}
         models = {"vision": self.vision_identity, "language_model": self.language_identity}
         facts = self.model_dump(mode="json", exclude=places) | models
+        facts |= self._connector_facts()
         if self.schedule is not None:
             facts["schedule"]["version"] = self.schedule.version
         if self.replay is not None:
@@ -141,7 +158,15 @@ class TrainSettings(BaseModel):
         if self.start is not None:
             facts["start"] = folder_identity(Path(self.start))
         facts["budget"] = {name: value for name, value in facts["budget"].items() if name != "epochs" or value}
-        return {name: value for name, value in facts.items() if name not in RARE or value is not None}
+        usual = {name: type(self).model_fields[name].default for name in RARE}
+        return {name: value for name, value in facts.items() if name not in usual or value != usual[name]}
+
+    def _connector_facts(self) -> dict[str, Any]:
+        """An MLP is told by its name and `hidden`, wherever that was said; any other connector by its settings."""
+        connector = self.connector
+        if isinstance(connector, Mlp):
+            return {"connector": connector.kind, "hidden": connector.hidden or self.hidden}
+        return {"connector": {**connector.model_dump(mode="json"), "version": connector.version}}
 
     def located(self) -> "TrainSettings":
         """The same with absolute paths, for a worker that runs in another folder."""

@@ -16,12 +16,13 @@ import numpy.typing as npt
 import xxhash
 
 from stages.pixels import PixelError, decode, flat_rgb
+from stages.train.connectors.contract import Grid
 from stages.train.vision_tower import BATCH, VisionTower
 
 Halves = npt.NDArray[np.float16]
 PART_BATCHES = 8
 """Batches per part: an interrupted pass repeats at most these."""
-VERSION = 1
+VERSION = 2
 """Raise it when the same tower gives other tokens."""
 
 
@@ -40,6 +41,8 @@ class VisualTokens:
     """Image hash to (part, row)."""
     undecodable: dict[str, str] = field(default_factory=dict)
     """Image hash to the reason it gives no tokens."""
+    stands: Grid | None = None
+    """How the tokens of an image stand; None: in one row."""
 
     @classmethod
     def open(cls, folder: Path) -> "VisualTokens":
@@ -51,6 +54,7 @@ class VisualTokens:
 
     def _add(self, facts: dict[str, Any], file: Path) -> None:
         if facts["images"]:
+            self.stands = Grid(*facts["grid"])
             self.places |= {image: (len(self.parts), row) for row, image in enumerate(facts["images"])}
             self.parts.append(np.load(file, mmap_mode="r", allow_pickle=False))
         self.undecodable |= facts["undecodable"]
@@ -62,6 +66,11 @@ class VisualTokens:
     def width(self) -> int:
         """Width of one visual token."""
         return int(self.parts[0].shape[2])
+
+    @property
+    def grid(self) -> Grid:
+        """How the tokens of an image stand."""
+        return self.stands or Grid(1, int(self.parts[0].shape[1]))
 
     def gather(self, images: Sequence[str]) -> Halves:
         """(n, tokens, width) of images by hash."""
@@ -116,6 +125,7 @@ class _Part:
     images: list[str] = field(default_factory=list)
     tokens: list[Halves] = field(default_factory=list)
     undecodable: dict[str, str] = field(default_factory=dict)
+    grid: Grid | None = None
     batches: int = 0
 
     def add(self, batch: list[tuple[str, bytes]], tower: VisionTower) -> None:
@@ -128,7 +138,8 @@ class _Part:
             except PixelError as error:
                 self.undecodable[image_hash] = error.reason
         if pictures:
-            self.tokens.append(tower.tokens(pictures))
+            tokens, self.grid = tower.features(pictures)
+            self.tokens.append(tokens)
 
     def write(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -138,5 +149,6 @@ class _Part:
             with open(temporary, "wb") as stream:
                 np.save(stream, np.concatenate(self.tokens), allow_pickle=False)
             os.replace(temporary, folder / f"{name}.npy")
-        temporary.write_text(json.dumps({"images": self.images, "undecodable": self.undecodable}))
+        facts = {"images": self.images, "grid": self.grid, "undecodable": self.undecodable}
+        temporary.write_text(json.dumps(facts))
         os.replace(temporary, folder / f"{name}.json")

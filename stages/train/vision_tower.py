@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import CuveeError
+from stages.train.connectors.contract import Grid
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +29,10 @@ class VisionTower:
 
     def tokens(self, images: "list[Image.Image]") -> "npt.NDArray[np.float16]":
         """(n, tokens, width) fp16 visual tokens of at most `BATCH` RGB images, row by row of the grid."""
+        return self.features(images)[0]
+
+    def features(self, images: "list[Image.Image]") -> "tuple[npt.NDArray[np.float16], Grid]":
+        """The same with the grid they stand in."""
         import torch
 
         pixels = torch.stack([self.preprocess(image) for image in images])
@@ -37,7 +42,7 @@ class VisionTower:
             cells = pooled_grid(grid.shape[2], grid.shape[3], self.visual_tokens)
             pooled = torch.nn.functional.adaptive_avg_pool2d(grid, cells)
         found: npt.NDArray[np.float16] = pooled.flatten(2).transpose(1, 2)[: len(images)].half().cpu().numpy()
-        return found
+        return found, Grid(*cells)
 
 
 def load_tower(model: str, pretrained: str | None, visual_tokens: int, device: str = "cpu") -> VisionTower:

@@ -16,7 +16,7 @@ from stages.train.connector import save_connector
 from stages.train.continual import REPLAY, Replayed
 from stages.train.language_model import load_language_model
 from stages.train.loop import Frozen, TrainResult, train, train_mixture
-from stages.train.metrics import Evaluation, evaluate
+from stages.train.metrics.evaluation import Evaluation, evaluate
 from stages.train.samples import Corpus, corpus
 from stages.train.vision_features import VisualTokens
 

@@ -24,7 +24,7 @@ def recipe(make_pool: Callable[..., Path]) -> Callable[..., Path]:
         path = make_pool(shards=2, rows=80)
         document = yaml.safe_load(path.read_text())
         document["score"].append({"kind": "clip", "model": f"local-dir:{MODELS / 'encoder'}"})
-        document["export"] = {"kind": "webdataset", "samples": 60}
+        document["export"] = {"kind": "webdataset", "samples": 60, "materialize": False}
         document["mix"] = {"kind": "doge", "every": 2, "probe": 8, "seeds": 2, "proxy_steps": 4}
         document["train"] = {
             "language_model": str(MODELS / "language_model"), "budget": {"epochs": 1}, "batch": 10, "generated": 2,
@@ -52,6 +52,7 @@ def test_a_learned_mixture_and_a_steered_arm(recipe: Callable[..., Path], ray_cl
     for made in curated["runs"]:
         assert [update["step"] for update in made["schedule"]["updates"]] == [0, 3]
         assert sum(made["schedule"]["drawn"].values()) == 60
+    assert not list((path.parent / "work").rglob("*.tar")), "every arm was read from the pool"
     again = run(resolve(path), Cluster())
     assert again.blend.reused and again.training == outcome.training
     proxies = sorted((path.parent / "work" / "fits").glob("proxy-*/*.json"))

@@ -22,7 +22,7 @@ from stages.schedule import Doubles, Rehearsal, Schedule
 from stages.scheduled_mixer import ScheduledMixer, within
 from stages.train.batches import Batches
 from stages.train.loop import train_mixture
-from stages.train.metrics import evaluate_sources
+from stages.train.metrics.evaluation import evaluate_sources
 from tests.stages.mixture.planted import sources, target, world
 from tests.stages.train.generated import corpus, settings
 

@@ -17,6 +17,7 @@ from pipeline.export.export import FORMATS
 from pipeline.resolve import resolve
 from pipeline.run import run
 from pipeline.sidecars import read_json
+from stages.train.samples import read_pairs
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -68,19 +69,19 @@ def test_energon_finishes_what_was_killed_while_clearing_away(
 
 @pytest.mark.parametrize("split", [True, False])
 @pytest.mark.parametrize("kind", ["energon", "parquet"])
-def test_the_connector_is_trained_on_tars_of_the_train_part(
+def test_the_connector_is_trained_on_the_train_part(
     make_pool: Callable[..., Path], ray_cluster: object, monkeypatch: pytest.MonkeyPatch, kind: str, split: bool
 ) -> None:
-    """Only which shards each arm gets; the training itself has tests of its own."""
+    """Only which samples each arm gets; the training itself has tests of its own."""
     parts = ", split: {train: 0.6, holdout: 0.4}" if split else ""
     extra = f"export: {{kind: {kind}, samples: 30, samples_per_shard: 7{parts}}}\ntrain: {{vision: image_header}}\n"
     recipe = make_pool(extra=extra)
     with Cluster(workers=2) as cluster:
         outcome = run(resolve(recipe), cluster, until="export")
-        arms: dict[str, tuple[str, ...]] = {}
+        arms: dict[str, Any] = {}
 
         def compare(_settings: Any, given: list[Any], *_: Any, **__: Any) -> dict[str, Any]:
-            arms.update({arm.name: arm.shards for arm in given})
+            arms.update({arm.name: arm for arm in given})
             return {}
 
         monkeypatch.setattr(proof, "compare", compare)
@@ -90,17 +91,12 @@ def test_the_connector_is_trained_on_tars_of_the_train_part(
         evidence = proof.Evidence(outcome.chosen, outcome.resolved.export_folder, outcome.manifest or {})
         proof.prove(evidence, cluster)
     assert list(arms) == ["raw", "random", "curated"]
-    keys = {name: [key for shard in shards for key in keys_of(Path(shard))] for name, shards in arms.items()}
+    read = {name: arm.pairs() if arm.pairs else read_pairs(arm.shards) for name, arm in arms.items()}
+    keys = {name: [pair.key for pair in pairs] for name, pairs in read.items()}
+    assert {name for name, arm in arms.items() if arm.pairs} >= {"raw", "random"}, "no tar is written for these"
     members = pl.read_parquet(outcome.resolved.export_folder / "members.parquet")
     trained = members.filter(pl.col("exported_shard").str.contains("train/" if split else ""))
     assert sorted(keys["curated"]) == sorted(trained["exported_key"])
     assert len(trained) > 0 and (len(trained) < 30) == split
     assert len(keys["random"]) == trained["uid"].n_unique()
     assert set(keys["random"]) < set(keys["raw"])
-
-
-def keys_of(shard: Path) -> list[str]:
-    import tarfile
-
-    with tarfile.open(shard) as archive:
-        return sorted({name.split(".")[0] for name in archive.getnames()})

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from schemas.errors import ContractError, CuveeError, RecipeError
 from stages.train.connector import ConnectorCard, load_connector, save_connector
+from stages.train.connectors.mlp import Mlp
 from stages.train.language_model import load_language_model
 from stages.train.settings import Budget, TrainSettings
 
@@ -40,7 +41,7 @@ def test_what_does_not_fit_is_refused(settings: Settings, tmp_path: Path) -> Non
         with pytest.raises(ValidationError):
             Budget.model_validate(wrong)
     with pytest.raises(ValidationError):
-        settings(connector="perceiver")
+        settings(connector="perceive")
     with pytest.raises(RecipeError, match="neither a folder nor in the local hub cache"):
         settings(language_model=str(tmp_path / "missing")).check()
     (tmp_path / "notes.txt").write_text("x")
@@ -83,8 +84,9 @@ def test_what_most_runs_do_without_is_named_where_it_is_set(settings: Settings) 
 
 def test_a_connector_comes_back_and_only_between_its_models(tmp_path: Path) -> None:
     card = ConnectorCard(
-        vision_width=6, hidden=5, language_width=4, visual_tokens=16, vision="tower", language_model="lm", init_seed=3
-    )
+        connector=Mlp(hidden=5), vision_width=6, language_width=4, visual_tokens=16, grid=(4, 4), vision="tower",
+        language_model="lm", init_seed=3,
+    )  # fmt: skip
     module = card.build()
     assert all((a == b).all() for a, b in zip(module.parameters(), card.build().parameters(), strict=True))
     save_connector(module, card, tmp_path / "connector")
@@ -96,6 +98,10 @@ def test_a_connector_comes_back_and_only_between_its_models(tmp_path: Path) -> N
         load_connector(tmp_path / "connector", vision="tower", language_model="another")
     with pytest.raises(CuveeError, match="vision = 'tower'"):
         load_connector(tmp_path / "connector", vision="another", language_model="lm")
+    with pytest.raises(CuveeError, match="inject_layer = 0, but this run has 2"):
+        load_connector(tmp_path / "connector", vision="tower", language_model="lm", inject_layer=2)
+    with pytest.raises(CuveeError, match=r"options = \{\}, but this run has \{'norms': 'llm'\}"):
+        load_connector(tmp_path / "connector", vision="tower", language_model="lm", options={"norms": "llm"})
     with pytest.raises(CuveeError, match="holds no connector"):
         load_connector(tmp_path / "nothing", vision="tower", language_model="lm")
 
@@ -105,3 +111,22 @@ def test_a_language_model_that_does_not_load_is_refused(language_folder: Path, t
     (tmp_path / "broken" / "config.json").write_text("{}")
     with pytest.raises(CuveeError, match="does not load"):
         load_language_model(tmp_path / "broken")
+
+
+def test_cards_from_before_there_were_kinds_are_read() -> None:
+    old = {"connector": "mlp", "hidden": 5, "vision_width": 6, "language_width": 4, "visual_tokens": 9, "vision": "v"}
+    card = ConnectorCard.model_validate({**old, "language_model": "lm", "init_seed": 3})
+    assert card.connector == Mlp(hidden=5) and card.grid.cells == 9 and card.inject_layer == 0
+    assert ConnectorCard.model_validate_json(card.model_dump_json()) == card
+
+
+def test_an_mlp_is_told_alike_however_it_is_named(settings: Settings) -> None:
+    assert settings().identity()["connector"] == "mlp" and "inject_layer" not in settings().identity()
+    assert settings(connector={"kind": "mlp", "hidden": 9}).identity() == settings(hidden=9).identity()
+    linear = settings(connector="linear").identity()["connector"]
+    assert linear == {"kind": "linear", "version": 1}
+    made = settings(connector={"kind": "linear"}, inject_layer=1)
+    assert TrainSettings.model_validate(made.model_dump(mode="json")) == made
+    assert made.identity()["inject_layer"] == 1
+    with pytest.raises(ValidationError, match="no such layer"):
+        settings(connector="linear", hidden=4)

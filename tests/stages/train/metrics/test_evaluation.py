@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from stages.train.comparison import Comparison
 from stages.train.loop import train
-from stages.train.metrics import bootstrap_interval, edit_distance, evaluate, label_counts, sample_losses
+from stages.train.metrics.bootstrap import bootstrap_interval
+from stages.train.metrics.evaluation import evaluate
+from stages.train.metrics.nll import label_counts, sample_losses
+from stages.train.metrics.token_edit_distance import edit_distance
 from stages.train.settings import TrainSettings
 from stages.train.workbench import Workbench
 

@@ -3,24 +3,24 @@
 Per source, for mixtures: smooth metrics alone (arXiv:2304.15004), never exact match.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from schemas.errors import CuveeError
 from stages.noise import uniform_noise
-from stages.train.language_model import brier_scores, cross_entropies, one_thread
+from stages.train.language_model import one_thread
 from stages.train.loop import Frozen
+from stages.train.metrics.bootstrap import bootstrap_interval
+from stages.train.metrics.nll import label_counts, nll_and_brier, sample_losses
+from stages.train.metrics.token_edit_distance import token_edit_distance
 from stages.train.samples import Corpus
 
 if TYPE_CHECKING:
     import torch
 
-Floats = npt.NDArray[np.float64]
-RESAMPLES = 1000
 METRICS = ("nll_per_token", "token_edit_distance", "visual_use_gap")
 SOURCE_METRICS = ("nll", "brier", "token_edit_distance")
 """Of one held-out source; lower is better in each."""
@@ -80,7 +80,7 @@ def evaluate(connector: "torch.nn.Module", frozen: Frozen, asked: Evaluation, ba
     with one_thread(), torch.inference_mode():
         true = sample_losses(connector, frozen, asked.corpus, asked.corpus.images, batch)
         other = sample_losses(connector, frozen, asked.corpus, asked.others, batch)
-        distance = _edit_distance(connector, frozen, asked.corpus, asked.shown, batch)
+        distance = token_edit_distance(connector, frozen, asked.corpus, asked.shown, batch)
     low, high = bootstrap_interval(other - true, label_counts(asked.corpus), asked.corpus.images, asked.seed)
     tokens = label_counts(asked.corpus).sum()
     found = {"nll_per_token": true.sum() / tokens, "visual_use_gap": (other - true).sum() / tokens}
@@ -124,77 +124,6 @@ def evaluate_sources(
         for name, corpus in sorted(held.items()):
             order = np.argsort(uniform_noise(corpus.keys, seed, "generated caption"), kind="stable")
             shown = tuple(order[:generated].tolist())
-            scores = _smooth(connector, frozen, corpus, batch)
-            found[name] = scores | _edit_distance(connector, frozen, corpus, shown, batch)
+            scores = nll_and_brier(connector, frozen, corpus, batch)
+            found[name] = scores | token_edit_distance(connector, frozen, corpus, shown, batch)
     return found
-
-
-def _smooth(connector: "torch.nn.Module", frozen: Frozen, corpus: Corpus, batch: int) -> dict[str, float]:
-    sums = {"nll": 0.0, "brier": 0.0}
-    for start in range(0, len(corpus), batch):
-        ids = list(range(start, min(start + batch, len(corpus))))
-        labels = frozen.language.labels([corpus.caption(i) for i in ids], corpus.whole[ids].tolist())
-        logits = frozen.language.logits(connector(frozen.embeddings([corpus.images[i] for i in ids])), labels)
-        sums["nll"] += float(cross_entropies(logits, labels).double().sum())
-        sums["brier"] += float(brier_scores(logits, labels).double().sum())
-    tokens = float(label_counts(corpus).sum())
-    return {name: value / tokens for name, value in sums.items()}
-
-
-def label_counts(corpus: Corpus) -> Floats:
-    """(n,) label tokens per sample: the caption's and, where it is whole, the end token."""
-    return np.diff(corpus.offsets).astype(np.float64) + corpus.whole
-
-
-def sample_losses(
-    connector: "torch.nn.Module", frozen: Frozen, corpus: Corpus, images: Sequence[str], batch: int
-) -> Floats:
-    """(n,) summed cross entropy in nats of each sample's labels, behind the given images."""
-    sums: list[float] = []
-    for start in range(0, len(corpus), batch):
-        ids = list(range(start, min(start + batch, len(corpus))))
-        labels = frozen.language.labels([corpus.caption(i) for i in ids], corpus.whole[ids].tolist())
-        visual = connector(frozen.embeddings([images[i] for i in ids]))
-        sums += frozen.language.token_losses(visual, labels).double().sum(dim=1).tolist()
-    return np.array(sums)
-
-
-def _edit_distance(
-    connector: "torch.nn.Module", frozen: Frozen, corpus: Corpus, shown: Sequence[int], batch: int
-) -> dict[str, float]:
-    distances: list[float] = []
-    most = int(np.diff(corpus.offsets).max())
-    for start in range(0, len(shown), batch):
-        ids = shown[start : start + batch]
-        visual = connector(frozen.embeddings([corpus.images[i] for i in ids]))
-        written = frozen.language.generate(visual, most)
-        distances += [edit_distance(row, corpus.caption(i)) for row, i in zip(written, ids, strict=True)]
-    return {"token_edit_distance": float(np.mean(distances))} if distances else {}
-
-
-def edit_distance(left: Sequence[int], right: Sequence[int]) -> float:
-    """Levenshtein distance of two token lists over the longer one's length, in [0, 1]; 0 for two empty ones."""
-    row = list(range(len(right) + 1))
-    for i, mine in enumerate(left, start=1):
-        before, row[0] = row[0], i
-        for j, theirs in enumerate(right, start=1):
-            before, row[j] = row[j], min(before + (mine != theirs), row[j] + 1, row[j - 1] + 1)
-    return row[-1] / max(len(left), len(right), 1)
-
-
-def bootstrap_interval(gaps: Floats, tokens: Floats, images: Sequence[str], seed: int) -> tuple[float, float]:
-    """95 % percentile interval of sum(gaps) / sum(tokens), resampling images with all their captions.
-
-    Args:
-        gaps: (n,) nats per sample.
-        tokens: (n,) label tokens per sample.
-        images: (n,) image hashes; captions of one image are not independent and stay together.
-        seed: of the resamples, which are the same for every connector.
-    """
-    names, group = np.unique(np.array(images), return_inverse=True)
-    gap_sums, token_sums = np.bincount(group, gaps), np.bincount(group, tokens)
-    noise = uniform_noise([str(draw) for draw in range(RESAMPLES * len(names))], seed, "visual use bootstrap")
-    drawn = (noise.reshape(RESAMPLES, -1) * len(names)).astype(np.int64)
-    means = gap_sums[drawn].sum(axis=1) / token_sums[drawn].sum(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)

@@ -1,0 +1,86 @@
+"""Samples for a trainer straight from the pool's shards: what is drawn, read by the index; no tar is written for it.
+
+A sample has the key, the members and so the image and the caption that it would have in exported tars, read by byte
+ranges, row groups or paths, as the export reads it; a compressed archive takes one pass.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import xxhash
+
+from pipeline.export import Draws
+from pipeline.export.plan import ordered, places_of
+from pipeline.shards import Container, read_members
+from pipeline.shards.expand import is_url
+from pipeline.shards.ranges import changed
+from pipeline.shards.records import Member
+from pipeline.shards.rows import content_hash
+from pipeline.sidecars import Workspace, read_table, write_table
+from stages.train.samples import Pair, as_pair
+
+FEED = "feed.parquet"
+"""exported_key, uid, source, place, row of every sample, repeats spelled out, in the order of an export."""
+
+
+@dataclass(frozen=True)
+class Feed:
+    """The samples of an arm; calling it reads them. It travels to other processes as plain values."""
+
+    workspace: str
+    listed: str
+    """The file that names them."""
+    places: Mapping[str, Mapping[str, Any]]
+    """Digest/source -> the container, and the address of its index."""
+
+    def __call__(self) -> Iterator[Pair]:
+        """Every sample, container by container, in the order in which it is read fastest.
+
+        Raises:
+            ShardError: a shard is not what it was when it was indexed.
+        """
+        lines = pl.read_parquet(self.listed).sort("place", "row", "exported_key")
+        for (place,), part in lines.partition_by("place", as_dict=True, maintain_order=True).items():
+            keys = part.group_by("row", maintain_order=True).agg("exported_key")
+            container, index = self._rows(str(place), keys["row"].to_arrow())
+            samples = zip(read_members(container, index), index["content_hash"].to_pylist(), strict=True)
+            for names, (members, expected) in zip(keys["exported_key"], samples, strict=True):
+                _check(members, expected, container)
+                sample = {suffix[1:].lower(): content for suffix, content in members}
+                yield from (as_pair({"__key__": name, **sample}) for name in names)
+
+    def _rows(self, place: str, rows: pa.Array) -> tuple[Container, pa.Table]:
+        facts, digest = self.places[place], place.split("/", 1)[0]
+        index = read_table(Workspace(Path(self.workspace)).sidecar(facts["index"], digest))
+        return Container(**facts["container"]), index.take(rows)
+
+
+def feed(draws: Draws, folder: Path) -> Feed:
+    """What reads the drawn samples; the list of them is written to `folder`."""
+    samples = ordered(draws, "{folder}{number:05d}")
+    listed = folder / FEED
+    if not listed.exists():
+        columns = samples.select("exported_key", "uid", "source", "place", "row")
+        write_table(columns.to_arrow(), listed)
+    known = places_of(draws)
+    used = {place: _absolute(known[place]) for place in samples["place"].unique().sort().to_list()}
+    return Feed(str(draws.table.resolved.workspace.root), str(listed), used)
+
+
+def _check(members: list[Member], expected: str | None, container: Container) -> None:
+    """What is trained on is what was scored."""
+    facts = ((suffix[1:], len(content), xxhash.xxh3_128_hexdigest(content)) for suffix, content in members)
+    if content_hash(facts) != expected:
+        raise changed(container.path)
+
+
+def _absolute(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Workers run in other folders."""
+    container = Container(**facts["container"])
+    path, root = (at if is_url(at) or not at else os.path.abspath(at) for at in (container.path, container.root))
+    return {"index": facts["index"], "container": vars(replace(container, path=path, root=root))}

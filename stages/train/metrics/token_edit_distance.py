@@ -1,0 +1,36 @@
+"""Token edit distance of generated captions: near linear in per-token skill, unlike exact match (arXiv:2304.15004)."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stages.train.loop import Frozen
+from stages.train.samples import Corpus
+
+if TYPE_CHECKING:
+    import torch
+
+
+def edit_distance(left: Sequence[int], right: Sequence[int]) -> float:
+    """Levenshtein distance of two token lists over the longer one's length, in [0, 1]; 0 for two empty ones."""
+    row = list(range(len(right) + 1))
+    for i, mine in enumerate(left, start=1):
+        before, row[0] = row[0], i
+        for j, theirs in enumerate(right, start=1):
+            before, row[j] = row[j], min(before + (mine != theirs), row[j] + 1, row[j - 1] + 1)
+    return row[-1] / max(len(left), len(right), 1)
+
+
+def token_edit_distance(
+    connector: "torch.nn.Module", frozen: Frozen, corpus: Corpus, shown: Sequence[int], batch: int
+) -> dict[str, float]:
+    """Mean over samples of the distance of greedy and true caption; empty where none is to be generated."""
+    distances: list[float] = []
+    most = int(np.diff(corpus.offsets).max())
+    for start in range(0, len(shown), batch):
+        ids = shown[start : start + batch]
+        visual = connector(frozen.embeddings([corpus.images[i] for i in ids]))
+        written = frozen.language.generate(visual, most)
+        distances += [edit_distance(row, corpus.caption(i)) for row, i in zip(written, ids, strict=True)]
+    return {"token_edit_distance": float(np.mean(distances))} if distances else {}
