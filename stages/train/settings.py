@@ -14,8 +14,9 @@ from stages.train.connectors.contract import Connector, TwoLayers, connector_of
 from stages.train.connectors.mlp import Mlp
 from stages.train.continual import Infinite, Replay
 from stages.train.model_files import folder_identity, local_folder
+from stages.train.options.settings import OPTION_SETTINGS, OptionSettings
 
-RARE = ("schedule", "replay", "start", "infinite", "inject_layer")
+RARE = ("schedule", "replay", "start", "infinite", "inject_layer", *OPTION_SETTINGS)
 """Settings that stand at their default in most runs."""
 
 
@@ -36,7 +37,7 @@ class Budget(BaseModel):
         return self
 
 
-class TrainSettings(BaseModel):
+class TrainSettings(OptionSettings):
     """One comparison's settings, the same for every arm and seed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

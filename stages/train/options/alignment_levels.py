@@ -66,15 +66,14 @@ class AlignmentLevels(Option):
             )
         return level_cuts(scores, self.count)
 
+    def before(self, part: Any, tokens: "torch.Tensor", levels: "torch.Tensor | None") -> "torch.Tensor":
+        """(n, 1 + v, d) visual tokens (n, v, d) behind the vector of each one's level (n,); None: the highest."""
+        import torch
+
+        vectors = part.vectors[-1].expand(len(tokens), -1) if levels is None else part.vectors[levels]
+        return torch.cat([vectors[:, None].to(tokens.dtype), tokens], dim=1)
+
 
 def levels(part: Any, scores: Doubles) -> npt.NDArray[np.int64]:
     """(n,) levels of CLIP scores, from 0 (worst), by the cuts of a part."""
     return level(scores, part.cuts.cpu().numpy()).astype(np.int64) - 1
-
-
-def before(part: Any, tokens: "torch.Tensor", levels: "torch.Tensor | None") -> "torch.Tensor":
-    """(n, 1 + v, d) visual tokens (n, v, d) behind the vector of each one's level (n,); None: the highest."""
-    import torch
-
-    vectors = part.vectors[-1].expand(len(tokens), -1) if levels is None else part.vectors[levels]
-    return torch.cat([vectors[:, None].to(tokens.dtype), tokens], dim=1)

@@ -34,9 +34,7 @@ class Cal(BaseModel):
             raise ValueError(f"`lowest` {self.lowest} must be below `highest` {self.highest}")
         return self
 
-    def weights(
-        self, with_image: "torch.Tensor", text_only: "torch.Tensor", samples: "torch.Tensor"
-    ) -> "torch.Tensor":
+    def weights(self, with_image: "torch.Tensor", text_only: "torch.Tensor", samples: "torch.Tensor") -> "torch.Tensor":
         """(L,) weights of labels, in [lowest, highest]; no gradient flows through them.
 
         Args:

@@ -26,7 +26,7 @@ class FisherNorms(Option):
 
     name: ClassVar[str] = "norms"
 
-    entries: int = Field(gt=0)
+    entries: int = Field(1024, gt=0)
     """How many are trained."""
     samples: int = Field(64, gt=0)
     """Training samples whose gradients choose them."""

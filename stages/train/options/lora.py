@@ -26,7 +26,7 @@ class Lora(Option):
     name: ClassVar[str] = "lora"
 
     rank: int = Field(8, gt=0)
-    alpha: float = Field(16.0, gt=0)
+    alpha: int = Field(16, gt=0)
     """The addition is scaled by alpha / rank."""
     targets: tuple[str, ...] | None = None
     """Names of the linear layers, e.g. [q_proj, v_proj]; default: every linear layer but the head."""
@@ -77,13 +77,19 @@ class Lora(Option):
         twin = copy.deepcopy(model, shared)
         targets = "all-linear" if self.targets is None else list(self.targets)
         config = LoraConfig(
-            r=self.rank, lora_alpha=self.alpha, target_modules=targets, task_type="CAUSAL_LM", fan_in_fan_out=_transposed(model)
+            r=self.rank,
+            lora_alpha=self.alpha,
+            target_modules=targets,
+            task_type="CAUSAL_LM",
+            fan_in_fan_out=_transposed(model),
         )
         try:
             inject_adapter_in_model(config, twin)
         except ValueError as error:
             raise RecipeError(f"`lora.targets` {targets} do not fit {type(model).__name__}: {error}") from error
-        return {path: layer for path, layer in twin.named_modules() if isinstance(layer, LoraLayer)}
+        found = {path: layer for path, layer in twin.named_modules() if isinstance(layer, LoraLayer)}
+        _refuse_head(list(found), model)
+        return found
 
     def _adopted(self, part: Any, model: "torch.nn.Module") -> dict[str, Any]:
         """Layers whose A and B are those of the part, remembered for this model."""
@@ -94,6 +100,13 @@ class Lora(Option):
             layer.lora_B[ADAPTER].weight = tensors[f"{path}.B"]
         part.__dict__["around"][id(model)] = layers
         return layers
+
+
+def _refuse_head(paths: list[str], model: Any) -> None:
+    """Logits are computed apart from the layers, with the model's own head."""
+    inner = f"{model.base_model_prefix}."
+    if outside := [path for path in paths if not path.startswith(inner)]:
+        raise RecipeError(f"`lora.targets` name {outside[0]!r}, which is the head; name layers inside {inner[:-1]!r}")
 
 
 def matrix(layer: Any, side: str) -> "torch.Tensor":

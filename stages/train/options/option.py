@@ -1,4 +1,4 @@
-"""The contract of what training may add to a connector: settings that say what is trained, where it acts, what it breaks.
+"""The contract of what training may add to a connector: settings that say what is trained, and where it acts.
 
 An option is its settings. What it trains is a `part` of the bridge: tensors by name, saved, checkpointed and averaged
 with the connector. The frozen language model is shared between runs and stays as it is: a part acts on it inside a
@@ -38,6 +38,10 @@ class Option(BaseModel):
         """
         return nullcontext()
 
+    def before(self, part: Any, tokens: "torch.Tensor", levels: "torch.Tensor | None") -> "torch.Tensor":
+        """What the language model is shown in place of visual tokens (n, v, d) of images with levels (n,)."""
+        return tokens
+
 
 def part(option: Option, trained: Tensors, fixed: Tensors | None = None) -> "torch.nn.Module":
     """The part of a bridge that holds an option's tensors.
@@ -75,6 +79,9 @@ def part(option: Option, trained: Tensors, fixed: Tensors | None = None) -> "tor
                     yield
             finally:
                 self.entered = False
+
+        def before(self, tokens: torch.Tensor, levels: torch.Tensor | None = None) -> torch.Tensor:
+            return option.before(self, tokens, levels)
 
     return Part()
 

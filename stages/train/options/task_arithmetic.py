@@ -31,7 +31,9 @@ def task_vectors(start: State, trained: Mapping[str, State]) -> "dict[str, dict[
     """
     for source, state in trained.items():
         if shapes(state) != shapes(start):
-            raise CuveeError(f"the connector of {source!r} holds other tensors than the start; train all from one start")
+            raise CuveeError(
+                f"the connector of {source!r} holds other tensors than the start; train all from one start"
+            )
     return {
         source: {name: state[name].double() - start[name].double() for name in start if start[name].is_floating_point()}
         for source, state in trained.items()
@@ -48,8 +50,10 @@ def merged(
     """
     if set(weights) != set(vectors):
         raise CuveeError(f"found weights of {sorted(weights)}, expected those of {sorted(vectors)}")
-    return {name: value + combined(vectors, weights, name).to(value) if value.is_floating_point() else value.clone()
-            for name, value in start.items()}
+    return {
+        name: value + combined(vectors, weights, name).to(value) if value.is_floating_point() else value.clone()
+        for name, value in start.items()
+    }
 
 
 def combined(
@@ -63,9 +67,7 @@ def combined(
     return total
 
 
-def linearised(
-    module: "torch.nn.Module", start: State, vector: State
-) -> "Callable[[torch.Tensor], torch.Tensor]":
+def linearised(module: "torch.nn.Module", start: State, vector: State) -> "Callable[[torch.Tensor], torch.Tensor]":
     """x -> f(x; theta_0) + tau . grad f(x; theta_0) of a module; of a linear module that is f(x; theta_0 + tau)."""
     import torch
 
