@@ -10,7 +10,7 @@ N - 1 vectors beside the last; there is no such stage here, so the last one is t
 which are what is asked for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -21,6 +21,7 @@ from schemas.columns import CLIP_SCORE
 from schemas.errors import RecipeError
 from stages.alignment.alignment_level import level, level_cuts
 from stages.train.options.option import Option, part
+from stages.train.samples import Corpus
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +33,7 @@ class AlignmentLevels(Option):
     """How many levels."""
 
     name: ClassVar[str] = "levels"
+    fixed: ClassVar[tuple[str, ...]] = ("cuts",)
 
     count: int = Field(8, ge=2, le=100)
 
@@ -50,7 +52,12 @@ class AlignmentLevels(Option):
             torch.manual_seed(seed)
             torch.nn.init.xavier_uniform_(vectors)
         edges = torch.zeros(self.count - 1, dtype=torch.float64) if cuts is None else torch.from_numpy(cuts)
-        return part(self, {"vectors": vectors}, {"cuts": edges})
+        return part(self, {"vectors": vectors, "cuts": edges})
+
+    def scores(self, corpora: Mapping[str, Corpus]) -> tuple[Doubles, list[str]]:
+        """CLIP scores of all training samples, NaN where there is none, and their keys."""
+        found = [sample_scores(corpora[name]) for name in sorted(corpora)]
+        return np.concatenate(found), [key for name in sorted(corpora) for key in corpora[name].keys]
 
     def cuts(self, scores: Doubles, keys: Sequence[str]) -> Doubles:
         """(N - 1,) quantiles of all training samples' CLIP scores.
@@ -72,6 +79,12 @@ class AlignmentLevels(Option):
 
         vectors = part.vectors[-1].expand(len(tokens), -1) if levels is None else part.vectors[levels]
         return torch.cat([vectors[:, None].to(tokens.dtype), tokens], dim=1)
+
+
+def sample_scores(corpus: Corpus) -> Doubles:
+    """(n,) CLIP scores; NaN where there is none."""
+    values = corpus.columns.get(CLIP_SCORE.name, (None,) * len(corpus))
+    return np.array([np.nan if value is None else value for value in values], np.float64)
 
 
 def levels(part: Any, scores: Doubles) -> npt.NDArray[np.int64]:

@@ -42,7 +42,9 @@ def _norms(which: str) -> Callable[[Any], str | None]:
 
 def _replaces(settings: Any) -> str | None:
     connector = getattr(settings, "connector", None)
-    return f"connector: {connector.kind}" if getattr(connector, "placement", "insert") == "replace" else None
+    if connector is None or connector.placement == "insert":
+        return None
+    return f"connector: {connector.kind}"
 
 
 CONSTANTS = {

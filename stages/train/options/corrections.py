@@ -6,19 +6,23 @@ adds a linear head that names an image's concept from the connector's pooled out
 The head's concepts come with the samples (`column` of the export) or from centroids of pooled frozen features.
 """
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from schemas.errors import RecipeError
 from stages.file_identity import Located
-from stages.train.options.option import Option
+from stages.train.options.option import Option, part
+
+if TYPE_CHECKING:
+    import torch
 
 
 class CaptionStyle(Option):
     """Pointwise mutual information of token and source in the logits; trains nothing of its own."""
 
     name: ClassVar[str] = "caption_style"
+    has_part: ClassVar[bool] = False
 
     form: Literal["caption"] = "caption"
     beta: float = Field(0.5, ge=0, le=1)
@@ -48,6 +52,21 @@ class ConceptHead(Option):
             raise ValueError("say where concepts come from: either `column` or `centroids`")
         return self
 
+    def start(self, language_width: int, vision_width: int, counts: "torch.Tensor") -> "torch.nn.Module":
+        """The part before its first step: a head that prefers no concept.
+
+        Args:
+            language_width: of the connector's output.
+            vision_width: of the frozen features.
+            counts: (L,) training samples of each concept.
+        """
+        return part(self, self._tensors(language_width, vision_width, counts))
+
+    def _tensors(self, language_width: int, vision_width: int, counts: "torch.Tensor") -> "dict[str, torch.Tensor]":
+        import torch
+
+        return {"weight": torch.zeros(len(counts), language_width), "bias": torch.zeros(len(counts))}
+
 
 class TwoBranches(ConceptHead):
     """The same where nobody knows the attribute: a biased branch guesses it."""
@@ -60,6 +79,16 @@ class TwoBranches(ConceptHead):
     temperature: float = Field(1.0, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     """What a batch leaves of the prior."""
+
+    fixed: ClassVar[tuple[str, ...]] = ("given_class", "shares")
+
+    def _tensors(self, language_width: int, vision_width: int, counts: "torch.Tensor") -> "dict[str, torch.Tensor]":
+        import torch
+
+        classes = len(counts)
+        biased = {"biased_weight": torch.zeros(classes, vision_width), "biased_bias": torch.zeros(classes)}
+        prior = {"given_class": torch.full((classes, classes), 1 / classes), "shares": counts / counts.sum()}
+        return {**super()._tensors(language_width, vision_width, counts), **biased, **prior}
 
 
 Correction = CaptionStyle | ConceptHead | TwoBranches

@@ -25,6 +25,7 @@ class FisherNorms(Option):
     """Some entries of the language model's gains and shifts."""
 
     name: ClassVar[str] = "norms"
+    fixed: ClassVar[tuple[str, ...]] = ("chosen",)
 
     entries: int = Field(1024, gt=0)
     """How many are trained."""
@@ -43,7 +44,7 @@ class FisherNorms(Option):
         own = torch.cat([value.detach().flatten() for value in norm_parameters(model).values()])
         count = min(self.entries, len(own))
         chosen = torch.arange(count) if fisher is None else largest(fisher, count)
-        return part(self, {"values": own.cpu()[chosen]}, {"chosen": chosen})
+        return part(self, {"values": own.cpu()[chosen], "chosen": chosen})
 
     @contextmanager
     def inside(self, part: Any, model: "torch.nn.Module", visual: "torch.Tensor | None") -> Iterator[None]:
@@ -55,7 +56,7 @@ class FisherNorms(Option):
         # With hooks of its own, so that a recomputed layer does not count what is saved here as its own.
         with torch.autograd.graph.saved_tensors_hooks(lambda kept: kept, lambda kept: kept):
             whole = flat.index_put((part.chosen,), part.values)
-        mixed = whole.split([value.numel() for value in own.values()])
+        mixed = torch.split(whole, [value.numel() for value in own.values()])
         shaped = {path: piece.view_as(value) for (path, value), piece in zip(own.items(), mixed, strict=True)}
         with in_place_of(model, shaped):
             yield

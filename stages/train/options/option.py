@@ -25,6 +25,11 @@ class Option(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ClassVar[str]
+    """What its part is called."""
+    has_part: ClassVar[bool] = True
+    """Whether it trains anything of its own."""
+    fixed: ClassVar[tuple[str, ...]] = ()
+    """Tensors of its part that are saved and not trained."""
 
     def inside(
         self, part: Any, model: "torch.nn.Module", visual: "torch.Tensor | None"
@@ -43,30 +48,31 @@ class Option(BaseModel):
         return tokens
 
 
-def part(option: Option, trained: Tensors, fixed: Tensors | None = None) -> "torch.nn.Module":
-    """The part of a bridge that holds an option's tensors.
+def part(option: Option, tensors: Tensors) -> "torch.nn.Module":
+    """The part of a bridge that holds an option's tensors, each a copy.
 
     Args:
         option: what the tensors belong to.
-        trained: by name; they become parameters in fp32, each a copy.
-        fixed: by name; they are saved with the part and not trained.
+        tensors: by name; they are trained, in fp32, but for those that the option calls `fixed`.
 
     Raises:
         ContractError: a name with a dot, which torch reserves.
     """
     import torch
 
-    if dotted := [name for name in (*trained, *(fixed or {})) if "." in name]:
+    if dotted := [name for name in tensors if "." in name]:
         raise ContractError(f"option {option.name!r} calls a tensor {dotted[0]!r}; names have no dots")
 
     class Part(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.option, self.entered = option, False
-            for name, value in trained.items():
-                self.register_parameter(name, torch.nn.Parameter(value.detach().float().clone()))
-            for name, value in (fixed or {}).items():
-                self.register_buffer(name, value.detach().clone())
+            for name, value in tensors.items():
+                copied = value.detach().clone()
+                if name in option.fixed:
+                    self.register_buffer(name, copied)
+                else:
+                    self.register_parameter(name, torch.nn.Parameter(copied.float()))
 
         @contextmanager
         def inside(self, model: torch.nn.Module, visual: torch.Tensor | None = None) -> Iterator[None]:

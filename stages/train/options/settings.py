@@ -8,16 +8,14 @@ from schemas.columns import CLIP_SCORE
 from stages.train.options.alignment_levels import AlignmentLevels
 from stages.train.options.averaging import Average
 from stages.train.options.cal import Cal
+from stages.train.options.concepts import SOURCE
 from stages.train.options.constants import refuse_broken
-from stages.train.options.corrections import ConceptHead, Correction, correction_of
+from stages.train.options.corrections import Correction, correction_of
 from stages.train.options.fisher_norms import FisherNorms
 from stages.train.options.lora import Lora
 from stages.train.options.moca import Moca
 from stages.train.options.option import Option
 from stages.train.options.tuned_norms import TunedNorms
-
-SOURCE = "source"
-"""The column that says where a sample comes from."""
 
 
 def _weights_of(given: Any) -> Any:
@@ -66,16 +64,15 @@ class OptionSettings(BaseModel):
         return self
 
     @property
-    def asked(self) -> tuple[Option, ...]:
-        """The options with a part in the bridge, in the order in which they act."""
-        head = self.logit_correction if isinstance(self.logit_correction, ConceptHead) else None
-        found = (self.levels, self.tune_norms, self.lora, self.moca, head)
-        return tuple(option for option in found if option is not None)
+    def parts(self) -> dict[str, Option]:
+        """The options with a part in the bridge, by the setting's name, in the order in which they act."""
+        found = {name: getattr(self, name) for name in ("levels", "tune_norms", "lora", "moca", "logit_correction")}
+        return {name: option for name, option in found.items() if option is not None and option.has_part}
 
     @property
     def recorded(self) -> dict[str, Any]:
         """What a connector's card says of the options that it was trained with."""
-        return {option.name: option.model_dump(mode="json") for option in self.asked}
+        return {name: option.model_dump(mode="json") for name, option in self.parts.items()}
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -81,7 +81,7 @@ def linearised(module: "torch.nn.Module", start: State, vector: State) -> "Calla
             said: torch.Tensor = torch.func.functional_call(module, {**held, **values}, (x,))
             return said
 
-        said, change = torch.func.jvp(say, (at,), (along,))
+        said, change = torch.func.jvp(say, (at,), (along,))[:2]
         moved: torch.Tensor = said + change
         return moved
 

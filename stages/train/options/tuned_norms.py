@@ -65,8 +65,8 @@ def in_place_of(model: "torch.nn.Module", values: "Mapping[str, torch.Tensor]") 
             _put(owners[path], path.rpartition(".")[2], value.to(own[path].dtype))  # type: ignore[union-attr]
         yield
     finally:
-        for path, value in own.items():
-            _put(owners[path], path.rpartition(".")[2], value)
+        for path in own:
+            _put(owners[path], path.rpartition(".")[2], own[path])
 
 
 def _put(module: "torch.nn.Module", name: str, value: Any) -> None:
