@@ -90,7 +90,7 @@ class ConnectorProxy:
         trained = train_mixture(
             made, bench.frozen, bench.sources, run, weights, targets=bench.aim or None, checkpoint=checkpoint
         )
-        found = evaluate_sources(trained.connector, bench.frozen, bench.held, batch=made.batch, generated=0)
+        found = evaluate_sources(trained.bridge, bench.frozen, bench.held, batch=made.batch, generated=0)
         final = np.array([trained.weights[name] for name in sorted(bench.sources)])
         return Rehearsal(final, {name: line["nll"] for name, line in found.items()}, trained.updates)
 

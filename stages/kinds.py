@@ -21,7 +21,7 @@ from stages.stage import Stage
 from stages.train.connectors.contract import Connector
 
 Step = TypeVar("Step", Stage, Rule, Mixer, Schedule, Connector)
-NETWORK = "network"
+NETWORK = ("network", "bridge")
 """How the names of modules end that hold torch modules: they define no kind, and torch is loaded with them."""
 
 

@@ -95,7 +95,7 @@ class ConnectorBench:
             run = f"{self.seed}/{trial.seed}"
             trained = train_mixture(made, frozen, corpora, run, weights, checkpoint=unfinished)
             asked = {"batch": settings.batch, "generated": settings.generated, "seed": self.seed}
-            return Measured(trained.drawn, evaluate_sources(trained.connector, frozen, held, **asked))
+            return Measured(trained.drawn, evaluate_sources(trained.bridge, frozen, held, **asked))
 
         return do
 

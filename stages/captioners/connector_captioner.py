@@ -94,7 +94,7 @@ class ConnectorCaptioner(CaptionerSettings):
 
         torch.set_num_threads(self.threads)
         models = self._models
-        module, card = load_connector(
+        bridge, card = load_connector(
             self.folder, vision=models.vision_identity, language_model=models.language_identity
         )
         tower = load_tower(self.vision_model, self.vision_pretrained, card.visual_tokens, self.device)
@@ -102,7 +102,7 @@ class ConnectorCaptioner(CaptionerSettings):
         longest = getattr(language.model.config, "max_position_embeddings", None)
         if longest is not None and card.visual_tokens + self.max_tokens + 1 > longest:
             raise RecipeError(f"caption_likelihood: lower `max_tokens`; the language model has {longest} places")
-        frozen = module.train(False).requires_grad_(False).to(self.device)
+        frozen = bridge.train(False).requires_grad_(False).to(self.device)
         return LoadedConnectorCaptioner(tower, frozen, language, self.max_tokens, self.threads)
 
 
@@ -121,7 +121,7 @@ class LoadedConnectorCaptioner:
     """The three models, loaded."""
 
     tower: VisionTower
-    connector: Any
+    bridge: Any
     language: LanguageModel
     max_tokens: int
     threads: int
@@ -157,7 +157,8 @@ class LoadedConnectorCaptioner:
         with torch.inference_mode():
             visual = torch.from_numpy(self.tower.tokens(pictures)).to(self.language.device).float()
             for start in range(0, len(tokens), ROWS):
-                yield from self._pass(self.connector(visual[start : start + ROWS]), tokens[start : start + ROWS])
+                shown = self.bridge.show(visual[start : start + ROWS])
+                yield from self._pass(shown.tokens, tokens[start : start + ROWS])
 
     def _pass(self, visual: "torch.Tensor", tokens: list[list[int]]) -> Iterator[TokenScores]:
         labels = self.language.labels(tokens, [False] * len(tokens))  # no end token: it is not the caption's

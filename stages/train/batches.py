@@ -8,16 +8,84 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from stages.train.layout import lay_out
 from stages.train.samples import Corpus
 
 if TYPE_CHECKING:
     import torch
 
+    from stages.train.bridge import Bridge, Shown
     from stages.train.loop import Frozen
 
 Doubles = npt.NDArray[np.float64]
 ONLY = ""
 """Name of the source where a single corpus is trained on."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Losses of some samples' label tokens."""
+
+    values: "torch.Tensor"
+    """(L,) nats."""
+    weights: "torch.Tensor"
+    """(L,) of each in the mean."""
+    samples: "torch.Tensor"
+    """(L,) number of the sample, among those asked for."""
+    penalty: "torch.Tensor | None" = None
+    """Added to the mean."""
+
+    def mean(self) -> "torch.Tensor":
+        """What is descended: sum w_l x_l / sum w_l, and the penalty."""
+        mean = (self.values * self.weights).sum() / self.weights.sum()
+        return mean if self.penalty is None else mean + self.penalty
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the language model says about some samples' label tokens."""
+
+    logits: "torch.Tensor"
+    """(L, vocabulary) float32."""
+    labels: "torch.Tensor"
+    """(L,) ids."""
+    samples: "torch.Tensor"
+    """(L,) number of the sample a label belongs to, from 0."""
+    shown: "Shown"
+    """The samples' images as the model saw them."""
+
+    def cross_entropies(self) -> "torch.Tensor":
+        """(L,) nats."""
+        import torch
+
+        return torch.nn.functional.cross_entropy(self.logits, self.labels, reduction="none")
+
+
+def hear(
+    bridge: "Bridge", frozen: "Frozen", captions: Sequence[Sequence[int]], whole: Sequence[bool], images: Sequence[str]
+) -> Heard:
+    """Put samples through the models.
+
+    Args:
+        bridge: what is trained.
+        frozen: the models around it.
+        captions: (n,) tokens.
+        whole: (n,) False where a caption was cut, and its end is not predicted.
+        images: (n,) by hash.
+    """
+    import torch
+
+    language = frozen.language
+    shown = bridge.show(frozen.embeddings(list(images)))
+    spoken = enumerate(zip(captions, whole, strict=True))
+    said = [language.said(ids, all_of_it, image) for image, (ids, all_of_it) in spoken]
+    layout = lay_out(said, shown.places)
+    logits = language.label_logits(layout, shown, bridge)
+    labels, samples = (torch.from_numpy(part).to(logits.device) for part in (layout.labels, layout.samples))
+    return Heard(logits, labels, samples, shown)
 
 
 @dataclass(frozen=True)
@@ -27,15 +95,20 @@ class Batches:
     frozen: "Frozen"
     corpora: Mapping[str, Corpus]
 
-    def losses(self, module: "torch.nn.Module", drawn: Sequence[tuple[str, int]]) -> "tuple[torch.Tensor, int]":
-        """(n, t) cross entropy in nats of some samples' label tokens, and how many of these there are."""
+    def losses(self, bridge: "Bridge", drawn: Sequence[tuple[str, int]]) -> Losses:
+        """Cross entropy in nats of some samples' label tokens."""
+        import torch
+
         chosen = [(self.corpora[name], i) for name, i in drawn]
-        language = self.frozen.language
-        labels = language.labels(
-            [corpus.caption(i) for corpus, i in chosen], [bool(corpus.whole[i]) for corpus, i in chosen]
+        heard = hear(
+            bridge,
+            self.frozen,
+            [corpus.caption(i) for corpus, i in chosen],
+            [bool(corpus.whole[i]) for corpus, i in chosen],
+            [corpus.images[i] for corpus, i in chosen],
         )
-        visual = module(self.frozen.embeddings([corpus.images[i] for corpus, i in chosen]))
-        return language.token_losses(visual, labels), int((labels >= 0).sum())
+        values = heard.cross_entropies()
+        return Losses(values, torch.ones_like(values), heard.samples, bridge.penalty)
 
     def beside(self, name: str, corpus: Corpus) -> "Batches":
         """These and another source."""

@@ -14,6 +14,8 @@ from stages.train.connectors.contract import Connector, Grid, connector_of
 if TYPE_CHECKING:
     import torch
 
+    from stages.train.bridge import Bridge
+
 WEIGHTS, CARD = "connector.safetensors", "connector.json"
 
 
@@ -68,14 +70,14 @@ class ConnectorCard(BaseModel):
             )
 
 
-def save_connector(module: "torch.nn.Module", card: ConnectorCard, folder: Path) -> None:
+def save_connector(bridge: "Bridge", card: ConnectorCard, folder: Path) -> None:
     """Write weights (fp32) and card; the folder appears complete or not at all, and replaces an older one."""
     from safetensors.torch import save_file
 
     temporary = folder.with_name(f".writing-{folder.name}-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file({name: value.detach().float().cpu() for name, value in module.state_dict().items()}, temporary / WEIGHTS)
+    save_file({name: value.detach().float().cpu() for name, value in bridge.state_dict().items()}, temporary / WEIGHTS)
     (temporary / CARD).write_text(card.model_dump_json(indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)
@@ -89,8 +91,8 @@ def load_connector(
     inject_layer: int = 0,
     options: Mapping[str, Any] | None = None,
     grid: Grid | None = None,
-) -> "tuple[torch.nn.Module, ConnectorCard]":
-    """A saved connector and its card.
+) -> "tuple[Bridge, ConnectorCard]":
+    """A saved connector, as the bridge that it is, and its card.
 
     Args:
         folder: what `save_connector` wrote.
@@ -106,6 +108,8 @@ def load_connector(
     """
     from safetensors.torch import load_file
 
+    from stages.train.bridge import Bridge
+
     try:
         card = ConnectorCard.model_validate_json((folder / CARD).read_text())
     except (OSError, ValidationError) as error:
@@ -115,18 +119,18 @@ def load_connector(
     if card.connector.grid_bound and grid is not None:
         here["grid"] = grid
     card.model_copy(update=here).refuse_other(card, folder)
-    module = card.build()
-    module.load_state_dict(load_file(folder / WEIGHTS))
-    return module, card
+    bridge = Bridge(card.build())
+    bridge.load_state_dict(load_file(folder / WEIGHTS))
+    return bridge, card
 
 
-def load_alike(folder: Path, card: ConnectorCard) -> "tuple[torch.nn.Module, ConnectorCard]":
+def load_alike(folder: Path, card: ConnectorCard) -> "tuple[Bridge, ConnectorCard]":
     """A saved connector that goes on in the place of the card's.
 
     Raises:
         CuveeError: as `load_connector`, or a connector of another kind.
     """
-    module, found = load_connector(
+    bridge, found = load_connector(
         folder,
         vision=card.vision,
         language_model=card.language_model,
@@ -139,4 +143,4 @@ def load_alike(folder: Path, card: ConnectorCard) -> "tuple[torch.nn.Module, Con
             f"{folder} holds connector {found.connector.kind!r}, but this run asks for {card.connector.kind!r}; "
             "set `connector` to what it goes on from"
         )
-    return module, found
+    return bridge, found

@@ -3,13 +3,19 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import CuveeError
+from stages.train.attention_masks import attention_mask
+from stages.train.label_head import label_head
+from stages.train.layout import NONE, Layout, Said
 
 if TYPE_CHECKING:
     import torch
+
+    from stages.train.bridge import Bridge, Shown
 
 IGNORED = -100
 """Label of a position without loss."""
@@ -48,6 +54,11 @@ class LanguageModel:
         found: list[list[int]] = self.tokenizer(captions, add_special_tokens=False)["input_ids"]
         return found
 
+    def said(self, ids: Sequence[int], whole: bool, image: int | None) -> Said:
+        """A caption behind its image: `[image][begin, if there is one][caption]`, and its end where it is whole."""
+        begin = () if self.bos is None else (self.bos,)
+        return Said([*ids, self.eos] if whole else ids, image, between=begin)
+
     def labels(self, captions: Sequence[list[int]], whole: Sequence[bool]) -> "torch.Tensor":
         """(n, t) what is to be predicted: caption, then the end token where the caption was not cut, then `IGNORED`."""
         import torch
@@ -85,15 +96,61 @@ class LanguageModel:
         logits: torch.Tensor = self.model(inputs_embeds=embedded, use_cache=False, logits_to_keep=count).logits
         return logits[:, -count:].float()
 
-    def generate(self, visual: "torch.Tensor", most: int) -> list[list[int]]:
-        """Greedy continuation of visual tokens (n, v, width): at most `most` ids per row, the end token left out."""
+    def label_logits(self, layout: Layout, shown: "Shown", bridge: "Bridge") -> "torch.Tensor":
+        """(L, vocabulary) float32 logits of a layout's labels, in their order.
+
+        Args:
+            layout: where everything stands; its images are those of `shown`.
+            shown: the images' tokens.
+            bridge: what acts inside the model.
+        """
         import torch
 
-        found: list[list[int]] = [[] for _ in range(len(visual))]
-        running = [True] * len(visual)
-        embedded, past = torch.cat([visual, self._begin(len(visual))], dim=1), None
+        seen = torch.from_numpy(layout.visual != NONE).to(self.device)
+        with bridge.inside(self.model, seen):
+            hidden = self._hidden(layout, self._placed(layout, shown, seen))
+            chosen = hidden.flatten(0, 1)[torch.from_numpy(layout.places).to(self.device)]
+            logits: torch.Tensor = self._head(inputs_embeds=chosen[None]).logits
+        return logits[0].float()
+
+    def _placed(self, layout: Layout, shown: "Shown", seen: "torch.Tensor") -> "torch.Tensor":
+        """(R, T, width) input embeddings of text, with the images' tokens at their places."""
+        import torch
+
+        embedded = self._embed(torch.from_numpy(layout.tokens).to(self.device))
+        which = torch.from_numpy(layout.visual[layout.visual != NONE]).to(self.device)
+        tokens = shown.tokens.flatten(0, 1)[which].to(embedded.dtype)
+        return embedded.index_put((*seen.nonzero(as_tuple=True),), tokens)
+
+    def _hidden(self, layout: Layout, embedded: "torch.Tensor") -> "torch.Tensor":
+        """(R, T, width) last hidden states."""
+        import torch
+
+        mask = attention_mask(layout, self.device)
+        positions = None if mask is None else torch.from_numpy(layout.positions).to(self.device)
+        out = self.model.base_model(
+            inputs_embeds=embedded, attention_mask=mask, position_ids=positions, use_cache=False
+        )
+        hidden: torch.Tensor = out.last_hidden_state
+        return hidden
+
+    @cached_property
+    def _head(self) -> Any:
+        return label_head(self.model)
+
+    def generate(self, shown: "Shown", most: int, bridge: "Bridge") -> list[list[int]]:
+        """Greedy captions of the images shown: at most `most` ids per row, the end token left out."""
+        import torch
+
+        rows = len(shown.tokens)
+        found: list[list[int]] = [[] for _ in range(rows)]
+        running = [True] * rows
+        embedded, past = torch.cat([shown.tokens, self._begin(rows)], dim=1), None
+        seen = torch.ones(rows, embedded.shape[1], dtype=torch.bool, device=self.device)
+        seen[:, shown.tokens.shape[1] :] = False
         for _ in range(most):
-            out = self.model(inputs_embeds=embedded, past_key_values=past, use_cache=True, logits_to_keep=1)
+            with bridge.inside(self.model, seen if past is None else None):
+                out = self.model(inputs_embeds=embedded, past_key_values=past, use_cache=True, logits_to_keep=1)
             best, past = out.logits[:, -1].argmax(dim=-1), out.past_key_values
             for row, token in enumerate(best.tolist()):
                 running[row] = running[row] and token != self.eos
@@ -126,9 +183,10 @@ def cross_entropies(logits: "torch.Tensor", labels: "torch.Tensor") -> "torch.Te
 
 
 def brier_scores(logits: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
-    """(n, t) Brier score sum_v (p_v - [v = label])^2 of labels (n, t), in [0, 2]; 0 where a label is ignored.
+    """(...,) Brier score sum_v (p_v - [v = label])^2 of labels (...,) under logits (..., vocabulary), in [0, 2].
 
-    Computed as sum_v p_v^2 - 2 p_label + 1, so that no second array of the logits' size is needed.
+    Computed as sum_v p_v^2 - 2 p_label + 1, so that no second array of the logits' size is needed. 0 where a label is
+    ignored.
     """
     spoken = logits.softmax(dim=-1)
     told = spoken.gather(-1, labels.clamp(min=0)[..., None])[..., 0]

@@ -29,6 +29,8 @@ from stages.train.vision_features import VisualTokens
 if TYPE_CHECKING:
     import torch
 
+    from stages.train.bridge import Bridge
+
 Doubles = npt.NDArray[np.float64]
 
 
@@ -50,7 +52,7 @@ class Frozen:
 class TrainResult:
     """A trained connector and how its loss fell."""
 
-    connector: "torch.nn.Module"
+    bridge: "Bridge"
     card: ConnectorCard
     curve: tuple[tuple[int, float], ...]
     """(steps done, mean loss in nats per label token since the point before)."""
@@ -130,7 +132,7 @@ def train_mixture(
             finished.unlink(missing_ok=True)
     final = dict(zip(sources.names, steering.final.tolist(), strict=True))
     curve = tuple(run.progress.curve)
-    return TrainResult(run.module, run.belonging.card, curve, run.sampler.drawn, final, steering.updates)
+    return TrainResult(run.bridge, run.belonging.card, curve, run.sampler.drawn, final, steering.updates)
 
 
 def _beside(checkpoint: Path) -> Path:
@@ -140,7 +142,7 @@ def _beside(checkpoint: Path) -> Path:
 
 def _reference(
     schedule: Schedule, settings: TrainSettings, sources: Batches, seed: str, checkpoint: Path | None
-) -> "torch.nn.Module | None":
+) -> "Bridge | None":
     """The finished connector of fixed weights that excess losses are measured against; None where none is asked for."""
     if (which := schedule.wants().excess) is None:
         return None
@@ -148,4 +150,4 @@ def _reference(
     weights = sources.natural if which == "natural" else np.full(count, 1 / count)
     run = Run.start(settings, sources, seed, Fixed(weights, count))
     run.to_the_end(_beside(checkpoint) if checkpoint else None, None)
-    return run.module.requires_grad_(False)
+    return run.bridge.requires_grad_(False)

@@ -21,6 +21,7 @@ from stages.train.steering import Fixed, Steered
 if TYPE_CHECKING:
     import torch
 
+    from stages.train.bridge import Bridge
     from stages.train.loop import Frozen
 
 
@@ -45,7 +46,7 @@ class Run:
 
     settings: TrainSettings
     sources: Batches
-    module: "torch.nn.Module"
+    bridge: "Bridge"
     optimizer: "torch.optim.Optimizer"
     sampler: MixtureSampler
     steering: Fixed | Steered
@@ -65,13 +66,15 @@ class Run:
         """Before the first step, with the weights and the order that `seed` decides."""
         import torch
 
+        from stages.train.bridge import Bridge
+
         card = connector_card(settings, sources.frozen, seed)
-        module = card.build()
+        bridge = Bridge(card.build())
         if settings.start is not None:
-            module, card = load_alike(Path(settings.start), card)
-        module = module.to(sources.frozen.language.device)
+            bridge, card = load_alike(Path(settings.start), card)
+        bridge = bridge.to(sources.frozen.language.device)
         decay, peak = settings.weight_decay, settings.learning_rate
-        optimizer = torch.optim.AdamW(module.parameters(), lr=peak, betas=(0.9, 0.95), weight_decay=decay)
+        optimizer = torch.optim.AdamW(bridge.parameters(), lr=peak, betas=(0.9, 0.95), weight_decay=decay)
         keys = {name: corpus.keys for name, corpus in sources.corpora.items()}
         if replay is not None:
             keys[REPLAY] = replay.corpus.keys
@@ -82,7 +85,7 @@ class Run:
             facts["replay"] = [replay.share, replay.corpus.fingerprint]
         belonging = Belonging(card, sources.fingerprint, {**facts, **settings.model_dump(include=names)})
         progress = Progress(0, [], [0.0, 0.0], sampler.state, steering.state)
-        return cls(settings, sources, module, optimizer, sampler, steering, replay, belonging, progress)
+        return cls(settings, sources, bridge, optimizer, sampler, steering, replay, belonging, progress)
 
     def to_the_end(self, checkpoint: Path | None, on_step: Callable[[int, float], None] | None) -> None:
         """Every step that is left; the checkpoint of the last one stays."""
@@ -92,12 +95,12 @@ class Run:
         while self.progress.step < steps:
             loss = self._step()
             if checkpoint is not None and (self.progress.step % often == 0 or self.progress.step == steps):
-                save_checkpoint(checkpoint, self.module, self.optimizer, self.progress, self.belonging)
+                save_checkpoint(checkpoint, self.bridge, self.optimizer, self.progress, self.belonging)
             if on_step is not None:
                 on_step(self.progress.step, loss)
 
     def _resume(self, checkpoint: Path) -> None:
-        self.progress = load_checkpoint(checkpoint, self.module, self.optimizer, self.belonging)
+        self.progress = load_checkpoint(checkpoint, self.bridge, self.optimizer, self.belonging)
         self.sampler.state = self.progress.sampler
         self.steering.resume(self.progress.steering)
 
@@ -108,13 +111,13 @@ class Run:
         rate_now = rate(self.settings, done)
         for group in self.optimizer.param_groups:
             group["lr"] = rate_now
-        weights, drawn_from = self.steering.before(self.module, self.optimizer, done, rate_now), self.sources
+        weights, drawn_from = self.steering.before(self.bridge, self.optimizer, done, rate_now), self.sources
         if self.replay is not None:
             weights = self.replay.among(weights, self.sampler.names)
             drawn_from = self.sources.beside(REPLAY, self.replay.corpus)
         drawn = self.sampler.ids(weights)
-        losses, tokens = drawn_from.losses(self.module, drawn)
-        loss = losses.sum() / tokens
+        losses = drawn_from.losses(self.bridge, drawn)
+        loss, tokens = losses.mean(), len(losses)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise CuveeError(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
     from stages.train.batches import Batches
+    from stages.train.bridge import Bridge
 
 Doubles = npt.NDArray[np.float64]
 COLUMNS = 1 << 20
@@ -35,7 +36,7 @@ class Probe:
     sources: "Batches"
     targets: "Batches | None"
     seed: str
-    reference: "torch.nn.Module | None" = None
+    reference: "Bridge | None" = None
     _orders: dict[tuple[str, str], IndexSampler] = field(default_factory=dict)
 
     @cached_property
@@ -49,13 +50,13 @@ class Probe:
         return self.targets or self.sources
 
     def measure(
-        self, module: "torch.nn.Module", optimizer: "torch.optim.Optimizer", step: int, rate: float, update: int
+        self, bridge: "Bridge", optimizer: "torch.optim.Optimizer", step: int, rate: float, update: int
     ) -> Signals:
         """Everything the schedule wants to know before update number `update`, from 0; no weight changes."""
         wants = self.wants
-        losses = self._losses(module) if wants.losses else None
-        excess = self._excess(module, update) if wants.excess else None
-        products, norms = self._gradients(module, optimizer, update) if wants.gradients else (None, None)
+        losses = self._losses(bridge) if wants.losses else None
+        excess = self._excess(bridge, update) if wants.excess else None
+        products, norms = self._gradients(bridge, optimizer, update) if wants.gradients else (None, None)
         return Signals(step, rate, losses, excess, products, norms)
 
     def _drawn(self, batches: "Batches", purpose: str, update: int) -> list[list[tuple[str, int]]]:
@@ -68,45 +69,43 @@ class Probe:
             found.append([(name, order.at(place)) for place in range(update * count, (update + 1) * count)])
         return found
 
-    def _losses(self, module: "torch.nn.Module") -> Doubles:
+    def _losses(self, bridge: "Bridge") -> Doubles:
         import torch
 
         with torch.no_grad():
-            found = [self.rows.losses(module, drawn) for drawn in self._drawn(self.rows, "fixed probe", 0)]
-        return np.array([float(losses.double().sum()) / tokens for losses, tokens in found])
+            found = [self.rows.losses(bridge, drawn).values for drawn in self._drawn(self.rows, "fixed probe", 0)]
+        return np.array([float(losses.double().mean()) for losses in found])
 
-    def _excess(self, module: "torch.nn.Module", update: int) -> Doubles:
+    def _excess(self, bridge: "Bridge", update: int) -> Doubles:
         import torch
 
         assert self.reference is not None
         means = []
         with torch.no_grad():
             for drawn in self._drawn(self.sources, "probe", update):
-                mine, tokens = self.sources.losses(module, drawn)
-                theirs, _ = self.sources.losses(self.reference, drawn)
-                means.append(float((mine - theirs).clamp(min=0).double().sum()) / tokens)
+                mine = self.sources.losses(bridge, drawn).values
+                theirs = self.sources.losses(self.reference, drawn).values
+                means.append(float((mine - theirs).clamp(min=0).double().mean()))
         return np.array(means)
 
-    def _gradients(
-        self, module: "torch.nn.Module", optimizer: "torch.optim.Optimizer", update: int
-    ) -> tuple[Doubles, Doubles]:
+    def _gradients(self, bridge: "Bridge", optimizer: "torch.optim.Optimizer", update: int) -> tuple[Doubles, Doubles]:
         drawn = self._drawn(self.sources, "probe", update)
-        sources = rows = [gradient(module, self.sources, samples, self.wants.clip) for samples in drawn]
+        sources = rows = [gradient(bridge, self.sources, samples, self.wants.clip) for samples in drawn]
         if self.targets or self.wants.apart:
             drawn = self._drawn(self.rows, "row probe", update)
-            rows = [gradient(module, self.rows, samples, self.wants.clip) for samples in drawn]
-        scale = adam_scale(optimizer, module, sources) if self.wants.gradients == "diagonal" else None
+            rows = [gradient(bridge, self.rows, samples, self.wants.clip) for samples in drawn]
+        scale = adam_scale(optimizer, bridge, sources) if self.wants.gradients == "diagonal" else None
         return inner_products(sources, rows, scale), np.sqrt(squares(sources, scale))
 
 
 def gradient(
-    module: "torch.nn.Module", batches: "Batches", drawn: Sequence[tuple[str, int]], clip: float | None = None
+    bridge: "Bridge", batches: "Batches", drawn: Sequence[tuple[str, int]], clip: float | None = None
 ) -> "torch.Tensor":
     """(P,) gradient of the mean loss per label token of some samples, on the CPU, no longer than `clip`."""
     import torch
 
-    losses, tokens = batches.losses(module, drawn)
-    found = torch.autograd.grad(losses.sum() / tokens, list(module.parameters()))
+    losses = batches.losses(bridge, drawn).values
+    found = torch.autograd.grad(losses.mean(), list(bridge.parameters()))
     flat = torch.cat([part.detach().flatten() for part in found]).cpu()
     if clip is None:
         return flat
@@ -135,7 +134,7 @@ def squares(vectors: Sequence["torch.Tensor"], scale: "torch.Tensor | None" = No
 
 
 def adam_scale(
-    optimizer: "torch.optim.Optimizer", module: "torch.nn.Module", sources: Sequence["torch.Tensor"]
+    optimizer: "torch.optim.Optimizer", bridge: "Bridge", sources: Sequence["torch.Tensor"]
 ) -> "torch.Tensor":
     """(P,) 1 / (sqrt(v) + 1e-8), v Adam's corrected second moment: what a step makes of a gradient.
 
@@ -143,7 +142,7 @@ def adam_scale(
     """
     import torch
 
-    states = [optimizer.state.get(parameter, {}) for parameter in module.parameters()]
+    states = [optimizer.state.get(parameter, {}) for parameter in bridge.parameters()]
     if not all("exp_avg_sq" in state for state in states):
         moments = torch.stack([vector.square() for vector in sources]).mean(dim=0)
         return 1 / (moments.sqrt() + SMALL)

@@ -16,6 +16,8 @@ from stages.train.signals import Probe
 if TYPE_CHECKING:
     import torch
 
+    from stages.train.bridge import Bridge
+
 Doubles = npt.NDArray[np.float64]
 
 
@@ -28,7 +30,7 @@ class Fixed:
         self.state: dict[str, Any] = {}
         self.updates: tuple[dict[str, Any], ...] = ()
 
-    def before(self, module: "torch.nn.Module", optimizer: "torch.optim.Optimizer", step: int, rate: float) -> Doubles:
+    def before(self, bridge: "Bridge", optimizer: "torch.optim.Optimizer", step: int, rate: float) -> Doubles:
         """(S,) weights of the step to come."""
         return self.weights
 
@@ -58,7 +60,7 @@ class Steered:
         targets: Batches | None,
         steps: int,
         seed: str,
-        reference: "torch.nn.Module | None",
+        reference: "Bridge | None",
     ) -> "Steered":
         """A schedule before its first step."""
         course = Course(sources.names, targets.names if targets else (), sources.natural, steps, seed)
@@ -72,10 +74,10 @@ class Steered:
         settings = self.schedule.model_dump(mode="json")
         return {**settings, "version": self.schedule.version, "targets": targets}
 
-    def before(self, module: "torch.nn.Module", optimizer: "torch.optim.Optimizer", step: int, rate: float) -> Doubles:
+    def before(self, bridge: "Bridge", optimizer: "torch.optim.Optimizer", step: int, rate: float) -> Doubles:
         """(S,) weights of the step to come; where an update is due, they are asked for."""
         if step >= self.path.state["next"]:
-            signals = self.probe.measure(module, optimizer, step, rate, len(self.path.updates))
+            signals = self.probe.measure(bridge, optimizer, step, rate, len(self.path.updates))
             self._refuse_infinite(signals.record(), step)
             self.schedule.update(self.path, signals, self.course)
         return self.path.weights

@@ -86,7 +86,7 @@ class Workbench:
         samples = self.corpora[job.arm]
         checkpoint = comparison.folder / "checkpoints" / f"{job.name}-{fingerprint}.safetensors"
         trained = self._trained(job, f"{comparison.seed}/{job.seed}", checkpoint)
-        save_connector(trained.connector, trained.card, comparison.folder / "connectors" / job.name)
+        save_connector(trained.bridge, trained.card, comparison.folder / "connectors" / job.name)
         result = {
             "arm": job.arm,
             "seed": job.seed,
@@ -97,7 +97,7 @@ class Workbench:
             "unusable": dict(samples.unusable),
             "evaluation": {**self.asked.facts, "unusable": dict(self.asked.corpus.unusable)},
             "curve": [list(point) for point in trained.curve],
-            "metrics": evaluate(trained.connector, self.frozen, self.asked, comparison.settings.batch),
+            "metrics": evaluate(trained.bridge, self.frozen, self.asked, comparison.settings.batch),
         }
         if self._is_steered(job):
             said = {"weights": dict(trained.weights), "drawn": dict(trained.drawn), "updates": list(trained.updates)}

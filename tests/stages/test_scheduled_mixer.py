@@ -44,7 +44,7 @@ class Planted:
         made, frozen = settings(budget={"steps": steps or 40}), world()
         found = train_mixture(made, frozen, sources(*NAMES), str(seed), weights, targets=target())
         held = {"target": corpus("target", range(0, 384, 5))}
-        losses = evaluate_sources(found.connector, frozen, held, generated=0)
+        losses = evaluate_sources(found.bridge, frozen, held, generated=0)
         final = np.array([found.weights[name] for name in NAMES])
         return Rehearsal(final, {name: line["nll"] for name, line in losses.items()}, found.updates)
 

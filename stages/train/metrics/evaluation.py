@@ -19,7 +19,7 @@ from stages.train.metrics.token_edit_distance import token_edit_distance
 from stages.train.samples import Corpus
 
 if TYPE_CHECKING:
-    import torch
+    from stages.train.bridge import Bridge
 
 METRICS = ("nll_per_token", "token_edit_distance", "visual_use_gap")
 SOURCE_METRICS = ("nll", "brier", "token_edit_distance")
@@ -66,7 +66,7 @@ class Evaluation:
         }
 
 
-def evaluate(connector: "torch.nn.Module", frozen: Frozen, asked: Evaluation, batch: int) -> dict[str, float]:
+def evaluate(bridge: "Bridge", frozen: Frozen, asked: Evaluation, batch: int) -> dict[str, float]:
     """The metrics of one connector.
 
     `nll_per_token`: nats per label token (caption and end), the mean over all label tokens.
@@ -78,9 +78,9 @@ def evaluate(connector: "torch.nn.Module", frozen: Frozen, asked: Evaluation, ba
     import torch
 
     with one_thread(), torch.inference_mode():
-        true = sample_losses(connector, frozen, asked.corpus, asked.corpus.images, batch)
-        other = sample_losses(connector, frozen, asked.corpus, asked.others, batch)
-        distance = token_edit_distance(connector, frozen, asked.corpus, asked.shown, batch)
+        true = sample_losses(bridge, frozen, asked.corpus, asked.corpus.images, batch)
+        other = sample_losses(bridge, frozen, asked.corpus, asked.others, batch)
+        distance = token_edit_distance(bridge, frozen, asked.corpus, asked.shown, batch)
     low, high = bootstrap_interval(other - true, label_counts(asked.corpus), asked.corpus.images, asked.seed)
     tokens = label_counts(asked.corpus).sum()
     found = {"nll_per_token": true.sum() / tokens, "visual_use_gap": (other - true).sum() / tokens}
@@ -89,7 +89,7 @@ def evaluate(connector: "torch.nn.Module", frozen: Frozen, asked: Evaluation, ba
 
 
 def evaluate_sources(
-    connector: "torch.nn.Module",
+    bridge: "Bridge",
     frozen: Frozen,
     held: Mapping[str, Corpus],
     *,
@@ -105,7 +105,7 @@ def evaluate_sources(
     [0, 1]; absent where no caption is generated.
 
     Args:
-        connector: what stands between the frozen models.
+        bridge: what stands between the frozen models.
         frozen: the models around it.
         held: held-out samples per source.
         batch: samples a forward pass.
@@ -124,6 +124,6 @@ def evaluate_sources(
         for name, corpus in sorted(held.items()):
             order = np.argsort(uniform_noise(corpus.keys, seed, "generated caption"), kind="stable")
             shown = tuple(order[:generated].tolist())
-            scores = nll_and_brier(connector, frozen, corpus, batch)
-            found[name] = scores | token_edit_distance(connector, frozen, corpus, shown, batch)
+            scores = nll_and_brier(bridge, frozen, corpus, batch)
+            found[name] = scores | token_edit_distance(bridge, frozen, corpus, shown, batch)
     return found

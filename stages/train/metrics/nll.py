@@ -1,17 +1,18 @@
 """Negative log-likelihood and Brier score per label token: smooth in per-token skill (arXiv:2304.15004)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from stages.train.language_model import brier_scores, cross_entropies
+from stages.train.batches import Heard, hear
+from stages.train.language_model import brier_scores
 from stages.train.loop import Frozen
 from stages.train.samples import Corpus
 
 if TYPE_CHECKING:
-    import torch
+    from stages.train.bridge import Bridge
 
 Floats = npt.NDArray[np.float64]
 
@@ -21,27 +22,28 @@ def label_counts(corpus: Corpus) -> Floats:
     return np.diff(corpus.offsets).astype(np.float64) + corpus.whole
 
 
-def sample_losses(
-    connector: "torch.nn.Module", frozen: Frozen, corpus: Corpus, images: Sequence[str], batch: int
-) -> Floats:
+def sample_losses(bridge: "Bridge", frozen: Frozen, corpus: Corpus, images: Sequence[str], batch: int) -> Floats:
     """(n,) summed cross entropy in nats of each sample's labels, behind the given images."""
-    sums: list[float] = []
-    for start in range(0, len(corpus), batch):
-        ids = list(range(start, min(start + batch, len(corpus))))
-        labels = frozen.language.labels([corpus.caption(i) for i in ids], corpus.whole[ids].tolist())
-        visual = connector(frozen.embeddings([images[i] for i in ids]))
-        sums += frozen.language.token_losses(visual, labels).double().sum(dim=1).tolist()
-    return np.array(sums)
+    found = np.zeros(len(corpus))
+    for start, heard in _passes(bridge, frozen, corpus, images, batch):
+        np.add.at(found, start + heard.samples.cpu().numpy(), heard.cross_entropies().double().cpu().numpy())
+    return found
 
 
-def nll_and_brier(connector: "torch.nn.Module", frozen: Frozen, corpus: Corpus, batch: int) -> dict[str, float]:
+def nll_and_brier(bridge: "Bridge", frozen: Frozen, corpus: Corpus, batch: int) -> dict[str, float]:
     """Mean over the label tokens of a corpus of `nll`, in nats, and of `brier`, in [0, 2]."""
     sums = {"nll": 0.0, "brier": 0.0}
-    for start in range(0, len(corpus), batch):
-        ids = list(range(start, min(start + batch, len(corpus))))
-        labels = frozen.language.labels([corpus.caption(i) for i in ids], corpus.whole[ids].tolist())
-        logits = frozen.language.logits(connector(frozen.embeddings([corpus.images[i] for i in ids])), labels)
-        sums["nll"] += float(cross_entropies(logits, labels).double().sum())
-        sums["brier"] += float(brier_scores(logits, labels).double().sum())
+    for _, heard in _passes(bridge, frozen, corpus, corpus.images, batch):
+        sums["nll"] += float(heard.cross_entropies().double().sum())
+        sums["brier"] += float(brier_scores(heard.logits, heard.labels).double().sum())
     tokens = float(label_counts(corpus).sum())
     return {name: value / tokens for name, value in sums.items()}
+
+
+def _passes(
+    bridge: "Bridge", frozen: Frozen, corpus: Corpus, images: Sequence[str], batch: int
+) -> Iterator[tuple[int, Heard]]:
+    for start in range(0, len(corpus), batch):
+        ids = range(start, min(start + batch, len(corpus)))
+        captions, whole = [corpus.caption(i) for i in ids], corpus.whole[list(ids)].tolist()
+        yield start, hear(bridge, frozen, captions, whole, [images[i] for i in ids])

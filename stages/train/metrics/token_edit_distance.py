@@ -9,7 +9,7 @@ from stages.train.loop import Frozen
 from stages.train.samples import Corpus
 
 if TYPE_CHECKING:
-    import torch
+    from stages.train.bridge import Bridge
 
 
 def edit_distance(left: Sequence[int], right: Sequence[int]) -> float:
@@ -23,14 +23,14 @@ def edit_distance(left: Sequence[int], right: Sequence[int]) -> float:
 
 
 def token_edit_distance(
-    connector: "torch.nn.Module", frozen: Frozen, corpus: Corpus, shown: Sequence[int], batch: int
+    bridge: "Bridge", frozen: Frozen, corpus: Corpus, shown: Sequence[int], batch: int
 ) -> dict[str, float]:
     """Mean over samples of the distance of greedy and true caption; empty where none is to be generated."""
     distances: list[float] = []
     most = int(np.diff(corpus.offsets).max())
     for start in range(0, len(shown), batch):
         ids = shown[start : start + batch]
-        visual = connector(frozen.embeddings([corpus.images[i] for i in ids]))
-        written = frozen.language.generate(visual, most)
+        seen = bridge.show(frozen.embeddings([corpus.images[i] for i in ids]))
+        written = frozen.language.generate(seen, most, bridge)
         distances += [edit_distance(row, corpus.caption(i)) for row, i in zip(written, ids, strict=True)]
     return {"token_edit_distance": float(np.mean(distances))} if distances else {}

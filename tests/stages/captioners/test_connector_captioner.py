@@ -11,6 +11,7 @@ import pytest
 from schemas.errors import RecipeError
 from stages.alignment.caption_likelihood import CaptionLikelihood
 from stages.captioners.connector_captioner import ARM, ConnectorCaptioner
+from stages.train.bridge import Bridge
 from stages.train.connector import ConnectorCard, save_connector
 from stages.train.model_files import folder_identity
 from tests.stages.train.conftest import caption, draw, language_folder, vision_folder
@@ -26,7 +27,7 @@ def trained(tmp_path: Path, language_folder: Path, vision_folder: Path) -> Path:
         vision_width=24, hidden=32, language_width=32, visual_tokens=16, init_seed=5,
         vision=folder_identity(vision_folder), language_model=folder_identity(language_folder),
     )  # fmt: skip
-    save_connector(card.build(), card, folder)
+    save_connector(Bridge(card.build()), card, folder)
     return folder
 
 
@@ -50,7 +51,7 @@ def test_losses_are_those_that_training_sees(settings: Callable[..., ConnectorCa
 
     with torch.inference_mode():
         features = captioner.tower.tokens([flat_rgb(decode(draw(n))) for n in numbers])
-        visual = captioner.connector(torch.from_numpy(features).float())
+        visual = captioner.bridge.connector(torch.from_numpy(features).float())
         labels = captioner.language.labels(tokens, [False] * len(tokens))
         expected = captioner.language.token_losses(visual, labels)
     for row, scores in enumerate(found):

@@ -7,7 +7,10 @@ import pyarrow as pa
 import pytest
 
 from schemas.errors import CuveeError
+from stages.train.batches import Batches
+from stages.train.bridge import Bridge
 from stages.train.comparison import Comparison
+from stages.train.layout import lay_out
 from stages.train.loop import train
 from stages.train.rates import rate
 from stages.train.settings import TrainSettings
@@ -56,9 +59,7 @@ def test_a_killed_run_continues_bit_for_bit(
     )  # fmt: skip
     assert seen[0] == killed_after // 2 * 2 + 1, "it went on from the last checkpoint, not from the start"
     assert losses == whole_losses and resumed.curve == whole.curve
-    assert all(
-        np.array_equal(value, weights(whole.connector)[name]) for name, value in weights(resumed.connector).items()
-    )
+    assert all(np.array_equal(value, weights(whole.bridge)[name]) for name, value in weights(resumed.bridge).items())
     assert not checkpoint.exists()
 
 
@@ -100,21 +101,21 @@ def test_the_loss_is_the_mean_over_label_tokens(bench: Workbench, settings: Sett
     import torch
 
     language, corpus = bench.frozen.language, bench.corpora["raw"]
-    module = train(settings(budget={"steps": 1}), bench.frozen, corpus, "7/0").connector
+    bridge = train(settings(budget={"steps": 1}), bench.frozen, corpus, "7/0").bridge
     ids = [int(corpus.whole.argmax()), int(corpus.whole.argmin()), 7]
     assert corpus.whole[ids].tolist()[:2] == [True, False]
-    labels = language.labels([corpus.caption(i) for i in ids], corpus.whole[ids].tolist())
+    drawn = [("only", i) for i in ids]
     with torch.no_grad():
-        visual = module(bench.frozen.embeddings([corpus.images[i] for i in ids]))
-        mine = language.token_losses(visual, labels)
+        visual = bridge.connector(bench.frozen.embeddings([corpus.images[i] for i in ids]))
+        mine = Batches(bench.frozen, {"only": corpus}).losses(bridge, drawn)
         for row, i in enumerate(ids):
             end = [language.eos] if corpus.whole[i] else []
             text = torch.tensor([[language.bos, *corpus.caption(i), *end]])
             embedded = torch.cat([visual[row : row + 1], language.model.get_input_embeddings()(text)], dim=1)
             wanted = torch.cat([torch.full((1, visual.shape[1] + 1), -100), text[:, 1:]], dim=1)
             loss = language.model(inputs_embeds=embedded, labels=wanted).loss
-            assert float(mine[row].sum() / (text.shape[1] - 1)) == pytest.approx(float(loss), rel=1e-5)
-    assert (mine[labels < 0] == 0).all()
+            assert float(mine.values[mine.samples == row].mean()) == pytest.approx(float(loss), rel=1e-5)
+    assert len(mine) == sum(len(corpus.caption(i)) + corpus.whole[i] for i in ids)
 
 
 def test_a_model_without_a_begin_token_predicts_from_the_last_visual_token(bench: Workbench) -> None:
@@ -124,14 +125,15 @@ def test_a_model_without_a_begin_token_predicts_from_the_last_visual_token(bench
 
     language = dataclasses.replace(bench.frozen.language, bos=None)
     visual = torch.randn(2, 4, language.width, generator=torch.Generator().manual_seed(0))
-    labels = language.labels([[5, 6, 7], [8]], [True, False])
+    bridge, said = Bridge(torch.nn.Identity()), [language.said([5, 6, 7], True, 0), language.said([8], False, 1)]
+    layout = lay_out(said, 4)
     with torch.no_grad():
-        mine = language.token_losses(visual, labels)
+        mine = language.label_logits(layout, bridge.show(visual), bridge).log_softmax(dim=-1)
         embedded = torch.cat([visual[:1], language.model.get_input_embeddings()(torch.tensor([[5, 6, 7]]))], dim=1)
         spoken = torch.log_softmax(language.model(inputs_embeds=embedded).logits[0, 3:], dim=-1)
     wanted = [-float(spoken[place, token]) for place, token in enumerate([5, 6, 7, language.eos])]
-    assert mine[0].tolist() == pytest.approx(wanted, rel=1e-5)
-    assert mine[1, 1:].tolist() == [0, 0, 0]
+    found = [-float(row[label]) for row, label in zip(mine, layout.labels, strict=True)]
+    assert found[:4] == pytest.approx(wanted, rel=1e-5) and layout.samples.tolist() == [0, 0, 0, 0, 1]
 
 
 def test_the_rate_rises_then_ends_at_its_floor(settings: Settings) -> None:

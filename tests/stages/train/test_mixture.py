@@ -58,7 +58,7 @@ def test_a_killed_mixture_continues_bit_for_bit(
         settings(), world, turned, "7/0", WEIGHTS, checkpoint=checkpoint, on_step=lambda step, _: seen.append(step)
     )
     assert seen[0] == killed_after // 4 * 4 + 1
-    assert equal(resumed.connector, whole.connector) and resumed.curve == whole.curve
+    assert equal(resumed.bridge, whole.bridge) and resumed.curve == whole.curve
     assert resumed.drawn == whole.drawn == {"bad": 36, "good": 144, "more": 60}
     assert not checkpoint.exists()
 
@@ -83,7 +83,7 @@ def test_one_source_is_the_single_corpus(world: Frozen, sources: dict[str, Corpu
     alone = train(settings(), world, sources["good"], "7/0")
     one = train_mixture(settings(), world, {"good": sources["good"]}, "7/0", np.ones(1))
     within = train_mixture(settings(), world, sources, "7/0", np.array([0.0, 1.0, 0.0]))
-    assert equal(alone.connector, one.connector) and equal(alone.connector, within.connector)
+    assert equal(alone.bridge, one.bridge) and equal(alone.bridge, within.bridge)
     assert alone.curve == one.curve == within.curve
     assert alone.drawn == {ONLY: 240} and within.drawn == {"bad": 0, "good": 240, "more": 0}
 
@@ -94,7 +94,7 @@ def test_more_of_a_harmful_source_harms(world: Frozen, sources: dict[str, Corpus
     found = []
     for share in (0.1, 0.5, 0.9):
         trained = train_mixture(made, world, sources, "7/0", np.array([share, 1 - share, 0.0]))
-        found.append(evaluate_sources(trained.connector, world, held, generated=8))
+        found.append(evaluate_sources(trained.bridge, world, held, generated=8))
     for metric in ("nll", "brier"):
         right, turned = ([f[name][metric] for f in found] for name in ("right", "turned"))
         assert right[0] < right[1] < right[2] and turned[0] > turned[1] > turned[2]
@@ -103,21 +103,21 @@ def test_more_of_a_harmful_source_harms(world: Frozen, sources: dict[str, Corpus
 def test_metrics_of_a_source_against_one_sample_at_a_time(world: Frozen, sources: dict[str, Corpus]) -> None:
     import torch
 
-    connector = train_mixture(settings(), world, sources, "7/0", WEIGHTS).connector
+    bridge = train_mixture(settings(), world, sources, "7/0", WEIGHTS).bridge
     held = {"a": sources["bad"], "b": sources["more"]}
-    found = evaluate_sources(connector, world, held, batch=7, generated=100)
+    found = evaluate_sources(bridge, world, held, batch=7, generated=100)
     for name, samples in held.items():
         losses, briers, distances = [], [], []
         for i in range(len(samples)):
             label = samples.caption(i)
             with torch.inference_mode():
-                visual = connector(world.embeddings([samples.images[i]]))
-                logits = world.language.logits(visual, torch.tensor([[*label, EOS]]))[0].double().softmax(dim=-1)
+                shown = bridge.show(world.embeddings([samples.images[i]]))
+                logits = world.language.logits(shown.tokens, torch.tensor([[*label, EOS]]))[0].double().softmax(dim=-1)
             for spoken, token in zip(logits.numpy(), [*label, EOS], strict=True):
                 truth = np.eye(len(spoken))[token]
                 losses.append(-np.log(spoken[token]))
                 briers.append(((spoken - truth) ** 2).sum())
-            distances.append(edit_distance(world.language.generate(visual, 1)[0], label))
+            distances.append(edit_distance(world.language.generate(shown, 1, bridge)[0], label))
         assert found[name]["nll"] == pytest.approx(np.mean(losses), rel=1e-5)
         assert found[name]["brier"] == pytest.approx(np.mean(briers), rel=1e-5)
         assert found[name]["token_edit_distance"] == pytest.approx(np.mean(distances))

@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from schemas.errors import ContractError, CuveeError, RecipeError
+from stages.train.bridge import Bridge
 from stages.train.connector import ConnectorCard, load_connector, save_connector
 from stages.train.connectors.mlp import Mlp
 from stages.train.language_model import load_language_model
@@ -87,7 +88,7 @@ def test_a_connector_comes_back_and_only_between_its_models(tmp_path: Path) -> N
         connector=Mlp(hidden=5), vision_width=6, language_width=4, visual_tokens=16, grid=(4, 4), vision="tower",
         language_model="lm", init_seed=3,
     )  # fmt: skip
-    module = card.build()
+    module = Bridge(card.build())
     assert all((a == b).all() for a, b in zip(module.parameters(), card.build().parameters(), strict=True))
     save_connector(module, card, tmp_path / "connector")
     save_connector(module, card, tmp_path / "connector")

@@ -13,6 +13,7 @@ from stages.mixture.tikmix_d import TiKMiXD
 from stages.mixture.two_phase import TwoPhase
 from stages.schedule import Course, Schedule, Signals, State, Wants
 from stages.train.batches import Batches
+from stages.train.bridge import Bridge
 from stages.train.loop import Frozen, train_mixture
 from stages.train.run import connector_card
 from stages.train.samples import Corpus
@@ -82,7 +83,7 @@ def test_a_killed_schedule_continues_bit_for_bit(
         on_step=lambda step, _: seen.append(step),
     )  # fmt: skip
     assert seen[0] == killed_after // 4 * 4 + 1
-    assert all(np.array_equal(a, b) for a, b in zip(weights(resumed.connector), weights(whole.connector), strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(weights(resumed.bridge), weights(whole.bridge), strict=True))
     assert resumed.updates == whole.updates and len(whole.updates) >= 1
     assert (resumed.weights, resumed.drawn) == (whole.weights, whole.drawn)
     assert list(tmp_path.iterdir()) == [], "nothing of a finished run is left"
@@ -151,14 +152,13 @@ def test_inner_products_against_whole_gradients(world: Frozen, sources: dict[str
     import torch
 
     card = connector_card(settings(), world, "7/0")
-    module, measured = card.build(), probe(world, sources, DoGE(probe=20))
+    module, measured = Bridge(card.build()), probe(world, sources, DoGE(probe=20))
     optimizer = torch.optim.AdamW(module.parameters())
     signals = measured.measure(module, optimizer, 0, 0.01, 2)
     flat = []
     for drawn in measured._drawn(measured.sources, "probe", 2):
         module.zero_grad()
-        losses, tokens = measured.sources.losses(module, drawn)
-        torch.autograd.backward(losses.sum() / tokens)
+        torch.autograd.backward(measured.sources.losses(module, drawn).mean())
         whole = np.concatenate([parameter.grad.numpy().ravel() for parameter in module.parameters()]).astype(np.float64)
         flat.append(whole * min(1.0, 1.0 / np.linalg.norm(whole)))
     assert signals.products == pytest.approx(np.array(flat) @ np.array(flat).T, rel=1e-5)
@@ -181,15 +181,14 @@ def test_the_diagonal_is_what_adam_divides_by(world: Frozen, sources: dict[str, 
     """The next step of Adam without momentum, on some gradient, is the rate times the gradient in this scale."""
     import torch
 
-    module = connector_card(settings(), world, "7/0").build()
+    module = Bridge(connector_card(settings(), world, "7/0").build())
     optimizer = torch.optim.AdamW(module.parameters(), lr=0.1, betas=(0.0, 0.9), weight_decay=0.0)
     batches, drawn = Batches(world, sources), [("good", i) for i in range(8)]
     for _ in range(3):
         before = torch.cat([parameter.detach().flatten().clone() for parameter in module.parameters()])
         optimizer.zero_grad()
-        losses, tokens = batches.losses(module, drawn)
         flat = gradient(module, batches, drawn)
-        torch.autograd.backward(losses.sum() / tokens)
+        torch.autograd.backward(batches.losses(module, drawn).mean())
         optimizer.step()
         after = torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
         step = 0.1 * flat * adam_scale(optimizer, module, [])
@@ -199,7 +198,7 @@ def test_the_diagonal_is_what_adam_divides_by(world: Frozen, sources: dict[str, 
 def test_excess_is_clipped_token_by_token(world: Frozen, sources: dict[str, Corpus]) -> None:
     import torch
 
-    mine, other = (connector_card(settings(), world, seed).build() for seed in ("7/0", "7/1"))
+    mine, other = (Bridge(connector_card(settings(), world, seed).build()) for seed in ("7/0", "7/1"))
     measured = probe(world, sources, DoReMi(probe=15), other)
     found = measured.measure(mine, torch.optim.AdamW(mine.parameters()), 0, 0.01, 0).excess
     wanted = []
@@ -207,7 +206,7 @@ def test_excess_is_clipped_token_by_token(world: Frozen, sources: dict[str, Corp
         tokens = []
         for sample in drawn:
             with torch.no_grad():
-                pair = [measured.sources.losses(module, [sample])[0].double().numpy() for module in (mine, other)]
+                pair = [measured.sources.losses(module, [sample]).values.double().numpy() for module in (mine, other)]
             tokens += np.maximum(pair[0] - pair[1], 0).ravel().tolist()
         wanted.append(np.mean(tokens))
     assert found == pytest.approx(wanted, rel=1e-4) and (found > 0).all()

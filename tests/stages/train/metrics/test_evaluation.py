@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.train.bridge import Bridge
 from stages.train.comparison import Comparison
 from stages.train.loop import train
 from stages.train.metrics.bootstrap import bootstrap_interval
@@ -58,18 +59,18 @@ def test_evaluation_against_one_sample_at_a_time(bench: Workbench) -> None:
     import torch
 
     made = bench.comparison.settings
-    connector = train(made, bench.frozen, bench.corpora["raw"], "7/0").connector
+    bridge = train(made, bench.frozen, bench.corpora["raw"], "7/0").bridge
     asked, language = bench.asked, bench.frozen.language
-    found = evaluate(connector, bench.frozen, asked, batch=5)
+    found = evaluate(bridge, bench.frozen, asked, batch=5)
     losses, other_losses, distances = [], [], []
     with torch.inference_mode():
         for i in range(len(asked.corpus)):
             labels = language.labels([asked.corpus.caption(i)], [bool(asked.corpus.whole[i])])
             for images, into in ((asked.corpus.images, losses), (asked.others, other_losses)):
-                visual = connector(bench.frozen.embeddings([images[i]]))
+                visual = bridge.connector(bench.frozen.embeddings([images[i]]))
                 into.append(float(language.token_losses(visual, labels).sum()))
         for i in asked.shown:
-            visual = connector(bench.frozen.embeddings([asked.corpus.images[i]]))
+            visual = bridge.connector(bench.frozen.embeddings([asked.corpus.images[i]]))
             begin = language.model.get_input_embeddings()(torch.tensor([[language.bos]]))
             written = language.model.generate(
                 inputs_embeds=torch.cat([visual, begin], dim=1), do_sample=False, pad_token_id=language.eos,
@@ -98,12 +99,12 @@ def test_the_gap_of_a_connector_blind_to_the_image_is_zero(bench: Workbench) -> 
         def forward(self, visual: torch.Tensor) -> torch.Tensor:
             return torch.ones(*visual.shape[:2], bench.frozen.language.width)
 
-    found = evaluate(Blind(), bench.frozen, bench.asked, batch=8)
+    found = evaluate(Bridge(Blind()), bench.frozen, bench.asked, batch=8)
     assert found["visual_use_gap"] == found["visual_use_low"] == found["visual_use_high"] == 0
     images = bench.asked.corpus.images
     assert np.array_equal(
-        sample_losses(Blind(), bench.frozen, bench.asked.corpus, images, 24),
-        sample_losses(Blind(), bench.frozen, bench.asked.corpus, images, 24),
+        sample_losses(Bridge(Blind()), bench.frozen, bench.asked.corpus, images, 24),
+        sample_losses(Bridge(Blind()), bench.frozen, bench.asked.corpus, images, 24),
     )
 
 
