@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsA
 
 from schemas.errors import CuveeError
 from stages.train.connectors.contract import Connector, Grid, connector_of
+from stages.train.options.parts import restored_parts
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +78,9 @@ def save_connector(bridge: "Bridge", card: ConnectorCard, folder: Path) -> None:
     temporary = folder.with_name(f".writing-{folder.name}-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file({name: value.detach().float().cpu() for name, value in bridge.state_dict().items()}, temporary / WEIGHTS)
+    save_file(
+        {name: value.detach().cpu().contiguous() for name, value in bridge.state_dict().items()}, temporary / WEIGHTS
+    )
     (temporary / CARD).write_text(card.model_dump_json(indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)
@@ -119,8 +122,9 @@ def load_connector(
     if card.connector.grid_bound and grid is not None:
         here["grid"] = grid
     card.model_copy(update=here).refuse_other(card, folder)
-    bridge = Bridge(card.build())
-    bridge.load_state_dict(load_file(folder / WEIGHTS))
+    tensors = load_file(folder / WEIGHTS)
+    bridge = Bridge(card.build(), restored_parts(card.options, tensors))
+    bridge.load_state_dict(tensors)
     return bridge, card
 
 
