@@ -123,7 +123,8 @@ def load_connector(
         here["grid"] = grid
     card.model_copy(update=here).refuse_other(card, folder)
     tensors = load_file(folder / WEIGHTS)
-    bridge = Bridge(card.build(), restored_parts(card.options, tensors))
+    built = card.model_copy(update={"connector": card.connector.blank()}).build()
+    bridge = Bridge(built, restored_parts(card.options, tensors))
     bridge.load_state_dict(tensors)
     return bridge, card
 
