@@ -1,7 +1,7 @@
 """Samples by (source, number) behind a connector: what a training step, a probe and a reference have in common."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -104,10 +104,11 @@ class Batches:
     frozen: "Frozen"
     corpora: Mapping[str, Corpus]
 
-    def losses(
-        self, bridge: "Bridge", drawn: Sequence[tuple[str, int]], objective: "Objective | None" = None
-    ) -> Losses:
-        """Losses in nats of some samples' label tokens: cross entropies, or what an objective makes of them."""
+    objective: "Objective | None" = None
+    """What is made of the cross entropies that training descends; None: nothing, as for evaluation and probes."""
+
+    def losses(self, bridge: "Bridge", drawn: Sequence[tuple[str, int]]) -> Losses:
+        """Losses in nats of some samples' label tokens."""
         import torch
 
         chosen = [(self.corpora[name], i) for name, i in drawn]
@@ -117,16 +118,20 @@ class Batches:
             [corpus.caption(i) for corpus, i in chosen],
             [bool(corpus.whole[i]) for corpus, i in chosen],
             [corpus.images[i] for corpus, i in chosen],
-            objective.levels_of(drawn) if objective else None,
+            self.objective.levels_of(drawn) if self.objective else None,
         )
-        if objective is not None:
-            return objective.losses(bridge, heard, drawn)
+        if self.objective is not None:
+            return self.objective.losses(bridge, heard, drawn)
         values = heard.cross_entropies()
         return Losses(values, torch.ones_like(values), heard.samples, bridge.penalty)
 
     def beside(self, name: str, corpus: Corpus) -> "Batches":
         """These and another source."""
-        return Batches(self.frozen, {**self.corpora, name: corpus})
+        return replace(self, corpora={**self.corpora, name: corpus})
+
+    def under(self, objective: "Objective | None") -> "Batches":
+        """The same samples with another objective."""
+        return replace(self, objective=objective)
 
     def keys(self, drawn: Sequence[tuple[str, int]]) -> list[str]:
         """What some samples are called."""

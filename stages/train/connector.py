@@ -57,6 +57,26 @@ class ConnectorCard(BaseModel):
         """A connector with its initial weights, in fp32 on the CPU."""
         return self.connector.build(self.vision_width, self.language_width, self.init_seed, self.grid)
 
+    def bridge(self, parts: "Mapping[str, torch.nn.Module] | None" = None) -> "Bridge":
+        """The same in its place before the language model, with options' parts beside it."""
+        from stages.train.bridge import Bridge
+
+        kind = self.connector
+        return Bridge(
+            self.build(),
+            parts,
+            layer=self.inject_layer,
+            placement=kind.placement,
+            soft=kind.soft,
+            reads_prompt=kind.reads_prompt,
+        )
+
+    @property
+    def places(self) -> int:
+        """Places that an image takes up in a sequence."""
+        tokens, inserted = self.connector.tokens(self.grid), self.connector.placement == "insert"
+        return ("levels" in self.options) + (tokens if inserted else self.connector.soft + 1)
+
     def refuse_other(self, other: "ConnectorCard", where: Path) -> None:
         """Compare with the card of saved weights.
 
@@ -111,8 +131,6 @@ def load_connector(
     """
     from safetensors.torch import load_file
 
-    from stages.train.bridge import Bridge
-
     try:
         card = ConnectorCard.model_validate_json((folder / CARD).read_text())
     except (OSError, ValidationError) as error:
@@ -123,8 +141,8 @@ def load_connector(
         here["grid"] = grid
     card.model_copy(update=here).refuse_other(card, folder)
     tensors = load_file(folder / WEIGHTS)
-    built = card.model_copy(update={"connector": card.connector.blank()}).build()
-    bridge = Bridge(built, restored_parts(card.options, tensors))
+    blank = card.model_copy(update={"connector": card.connector.blank()})
+    bridge = blank.bridge(restored_parts(card.options, tensors))
     bridge.load_state_dict(tensors)
     return bridge, card
 

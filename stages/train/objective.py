@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.train.batches import Batches, Heard, Losses
+from stages.train.connector import ConnectorCard
 from stages.train.logit_correction.caption_prior import caption_log_prior, token_counts
 from stages.train.options.alignment_levels import levels, sample_scores
 from stages.train.options.cal import Cal
@@ -51,9 +52,8 @@ class Objective:
         settings: OptionSettings,
         batches: Batches,
         bridge: "Bridge",
-        places: int,
-        identity: str,
-        cache: Path | None,
+        card: ConnectorCard,
+        cache: Path | None = None,
     ) -> "Objective | None":
         """What a run's settings ask for; None for the plain loss.
 
@@ -61,8 +61,7 @@ class Objective:
             settings: which options.
             batches: all training samples.
             bridge: what is trained.
-            places: places that an image takes up in a sequence.
-            identity: of the language model, by content.
+            card: of the connector.
             cache: folder of what is computed once per corpus.
 
         Raises:
@@ -70,7 +69,7 @@ class Objective:
         """
         found = cls(
             cal=settings.token_weights,
-            text=_text(batches, places, identity, cache) if settings.token_weights else {},
+            text=_text(batches, card, cache) if settings.token_weights else {},
             **_corrections(settings.logit_correction, batches),
             levels=_levels(bridge, batches) if settings.levels else None,
         )
@@ -111,11 +110,11 @@ class Objective:
         return added if bridge.penalty is None else added + bridge.penalty
 
 
-def _text(batches: Batches, places: int, identity: str, cache: Path | None) -> dict[str, TextLogits]:
-    language, found = batches.frozen.language, {}
+def _text(batches: Batches, card: ConnectorCard, cache: Path | None) -> dict[str, TextLogits]:
+    language, places, found = batches.frozen.language, card.places, {}
     for name, corpus in batches.corpora.items():
         said = [language.said(corpus.caption(i), bool(corpus.whole[i]), 0) for i in range(len(corpus))]
-        found[name] = cached_text_logits(lambda: language, identity, said, places, cache)
+        found[name] = cached_text_logits(lambda: language, card.language_model, said, places, cache)
     return found
 
 

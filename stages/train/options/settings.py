@@ -43,15 +43,15 @@ class OptionSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    token_weights: Annotated[Cal, BeforeValidator(_weights_of)] | None = None
+    token_weights: Annotated[Cal | None, BeforeValidator(_weights_of)] = None
     """`cal`: label tokens weigh by how much the image changes their logit."""
     logit_correction: Annotated[SerializeAsAny[Correction], BeforeValidator(correction_of)] | None = None
     """Training that does not lean on what only goes with a source: `form: caption`, `concept_head` or `two_branch`."""
     levels: AlignmentLevels | None = None
     """A learned vector for the bucket of a sample's CLIP score."""
-    moca: Annotated[Moca, BeforeValidator(_moca_of)] | None = None
+    moca: Annotated[Moca | None, BeforeValidator(_moca_of)] = None
     """A scale and a shift of visual tokens behind every layer of the language model."""
-    tune_norms: Annotated[SerializeAsAny[TunedNorms | FisherNorms], BeforeValidator(_norms_of)] | None = None
+    tune_norms: Annotated[SerializeAsAny[TunedNorms | FisherNorms] | None, BeforeValidator(_norms_of)] = None
     """`none`, `llm`, `vision`, `fisher_topk` or `{fisher_topk: {entries: ..., samples: ...}}`."""
     lora: Lora | None = None
     """Low-rank additions to the language model's linear layers."""
@@ -73,6 +73,12 @@ class OptionSettings(BaseModel):
     def recorded(self) -> dict[str, Any]:
         """What a connector's card says of the options that it was trained with."""
         return {name: option.model_dump(mode="json") for name, option in self.parts.items()}
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The options that are on."""
+        dumped = self.model_dump(mode="json", include=set(OPTION_SETTINGS))
+        return {name: value for name, value in dumped.items() if value is not None}
 
     @property
     def columns(self) -> tuple[str, ...]:
