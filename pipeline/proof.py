@@ -31,6 +31,10 @@ ARM = Export(samples_per_shard=1000)
 """How an arm would be written; its keys and its order follow from it."""
 
 
+SEEDS = 3
+"""Fewer give no interval worth the name."""
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What the proof is made from: a finished selection and its export."""
@@ -90,6 +94,18 @@ def settings(resolved: Resolved) -> TrainSettings:
     made: TrainSettings = validated(TrainSettings, {**given, **vision}, "train")
     made.check()
     return made
+
+
+def refuse_few_seeds(given: TrainSettings, what: str) -> None:
+    """Refuse a comparison whose intervals would say nothing.
+
+    Raises:
+        RecipeError: with the number found and the number expected.
+    """
+    if given.seeds < SEEDS:
+        raise RecipeError(
+            f"`train.seeds` is {given.seeds}; a comparison of {what} needs {SEEDS} or more for its intervals"
+        )
 
 
 def prove(evidence: Evidence, cluster: Cluster, progress: Progress = lambda *_: None) -> tuple[dict[str, Any], bool]:

@@ -35,6 +35,8 @@ class ConnectorCard(BaseModel):
     """How the features of an image stood."""
     vision: str
     """Identity of the image tower."""
+    vision_layer: int = -1
+    """Its layer whose patches are read, from the last one back."""
     language_model: str
     """Identity of the language model."""
     inject_layer: int = 0
@@ -58,7 +60,7 @@ class ConnectorCard(BaseModel):
         return self.connector.build(self.vision_width, self.language_width, self.init_seed, self.grid)
 
     def bridge(self, parts: "Mapping[str, torch.nn.Module] | None" = None) -> "Bridge":
-        """The same in its place before the language model, with options' parts beside it."""
+        """The same between the frozen models, with options' parts beside it."""
         from stages.train.bridge import Bridge
 
         kind = self.connector
@@ -114,6 +116,7 @@ def load_connector(
     inject_layer: int = 0,
     options: Mapping[str, Any] | None = None,
     grid: Grid | None = None,
+    vision_layer: int | None = None,
 ) -> "tuple[Bridge, ConnectorCard]":
     """A saved connector, as the bridge that it is, and its card.
 
@@ -122,8 +125,9 @@ def load_connector(
         vision: identity of the image tower it will stand behind.
         language_model: identity of the language model it will stand before.
         inject_layer: where its tokens will go in.
-        options: what else is trained with it, and how.
+        options: what else is trained with it, and how; None: as it was trained.
         grid: how the features stand that it will read; None: as those it was trained on.
+        vision_layer: the tower's layer that it will read; None: the one it was trained on.
 
     Raises:
         CuveeError: no connector there, or one trained with another tower, language model, layer or options, or, where
@@ -136,15 +140,25 @@ def load_connector(
     except (OSError, ValidationError) as error:
         raise CuveeError(f"{folder} holds no connector: {error}") from error
     here: dict[str, Any] = {"vision": vision, "language_model": language_model, "inject_layer": inject_layer}
-    here["options"] = dict(options or {})
+    if options is not None:
+        here["options"] = dict(options)
     if card.connector.grid_bound and grid is not None:
         here["grid"] = grid
+    if vision_layer is not None:
+        here["vision_layer"] = vision_layer
     card.model_copy(update=here).refuse_other(card, folder)
-    tensors = load_file(folder / WEIGHTS)
+    tensors = _named(load_file(folder / WEIGHTS))
     blank = card.model_copy(update={"connector": card.connector.blank()})
     bridge = blank.bridge(restored_parts(card.options, tensors))
     bridge.load_state_dict(tensors)
     return bridge, card
+
+
+def _named(weights: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
+    """By the names in a bridge; files from before there were parts beside the connector held its own."""
+    if any(name.startswith(("connector.", "parts.")) for name in weights):
+        return weights
+    return {f"connector.{name}": value for name, value in weights.items()}
 
 
 def load_alike(folder: Path, card: ConnectorCard) -> "tuple[Bridge, ConnectorCard]":
@@ -160,6 +174,7 @@ def load_alike(folder: Path, card: ConnectorCard) -> "tuple[Bridge, ConnectorCar
         inject_layer=card.inject_layer,
         options=card.options,
         grid=card.grid,
+        vision_layer=card.vision_layer,
     )
     if found.connector.kind != card.connector.kind:
         raise CuveeError(

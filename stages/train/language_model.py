@@ -106,11 +106,11 @@ class LanguageModel:
         """
         import torch
 
-        seen = torch.from_numpy(layout.visual != NONE).to(self.device)
+        seen, head = torch.from_numpy(layout.visual != NONE).to(self.device), self._head
         with bridge.inside(self.model, seen):
             hidden = self._hidden(layout, self._placed(layout, shown, seen))
             chosen = hidden.flatten(0, 1)[torch.from_numpy(layout.places).to(self.device)]
-            logits: torch.Tensor = self._head(inputs_embeds=chosen[None]).logits
+            logits: torch.Tensor = head(inputs_embeds=chosen[None]).logits
         return logits[0].float()
 
     def _placed(self, layout: Layout, shown: "Shown", seen: "torch.Tensor") -> "torch.Tensor":

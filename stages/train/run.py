@@ -37,6 +37,7 @@ def connector_card(settings: TrainSettings, frozen: "Frozen", seed: str) -> Conn
         visual_tokens=settings.visual_tokens,
         grid=frozen.visual.grid,
         vision=settings.vision_identity,
+        vision_layer=settings.vision_layer,
         language_model=settings.language_identity,
         inject_layer=settings.inject_layer,
         options=settings.recorded,

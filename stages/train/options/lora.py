@@ -74,7 +74,7 @@ class Lora(Option):
         from peft.tuners.lora import LoraLayer
 
         shared = {id(value): value for value in (*model.parameters(), *model.buffers())}
-        twin = copy.deepcopy(model, shared)
+        twin, trained = copy.deepcopy(model, shared), [value for value in model.parameters() if value.requires_grad]
         targets = "all-linear" if self.targets is None else list(self.targets)
         config = LoraConfig(
             r=self.rank,
@@ -87,6 +87,8 @@ class Lora(Option):
             inject_adapter_in_model(config, twin)
         except ValueError as error:
             raise RecipeError(f"`lora.targets` {targets} do not fit {type(model).__name__}: {error}") from error
+        for value in trained:  # peft froze them: other options' parts may stand in the model just now
+            value.requires_grad_(True)
         found = {path: layer for path, layer in twin.named_modules() if isinstance(layer, LoraLayer)}
         _refuse_head(list(found), model)
         return found

@@ -155,7 +155,7 @@ def test_saved_and_loaded_it_has_the_same_loss(
         assert torch.equal(batches.losses(bridge, drawn).values, batches.losses(trained.bridge, drawn).values)
     if asked.recorded:
         with pytest.raises(CuveeError, match="options ="):
-            load_connector(tmp_path / "saved", **models)
+            load_connector(tmp_path / "saved", **models, options={})
 
 
 def test_a_checkpoint_of_another_option_is_refused(world: Frozen, sources: dict[str, Corpus], tmp_path: Path) -> None:
