@@ -88,7 +88,7 @@ def hear(
     import torch
 
     language, features = frozen.language, frozen.embeddings(list(images))
-    shown = bridge.show(features, levels=levels)
+    shown = language.show(bridge, features, levels=levels)
     spoken = enumerate(zip(captions, whole, strict=True))
     said = [language.said(ids, all_of_it, image) for image, (ids, all_of_it) in spoken]
     layout = lay_out(said, shown.places)

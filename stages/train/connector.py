@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsA
 from schemas.errors import CuveeError
 from stages.train.connectors.contract import Connector, Grid, connector_of
 from stages.train.options.parts import restored_parts
+from stages.train.templates import Plain, Wording
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +42,8 @@ class ConnectorCard(BaseModel):
     """Identity of the language model."""
     inject_layer: int = 0
     """Layer of the language model at whose input its tokens go in; 0: as input embeddings."""
+    template: Wording = Plain()
+    """What stood around image and caption in evaluation."""
     options: dict[str, Any] = Field(default_factory=dict)
     """What else was trained with it, and how, by name."""
     init_seed: int

@@ -114,7 +114,7 @@ def _text(batches: Batches, card: ConnectorCard, cache: Path | None) -> dict[str
     language, places, found = batches.frozen.language, card.places, {}
     for name, corpus in batches.corpora.items():
         said = [language.said(corpus.caption(i), bool(corpus.whole[i]), 0) for i in range(len(corpus))]
-        found[name] = cached_text_logits(lambda: language, card.language_model, said, places, cache)
+        found[name] = cached_text_logits(language, card.language_model, said, places, card.inject_layer, cache)
     return found
 
 

@@ -41,6 +41,7 @@ def connector_card(settings: TrainSettings, frozen: "Frozen", seed: str) -> Conn
         language_model=settings.language_identity,
         inject_layer=settings.inject_layer,
         options=settings.recorded,
+        template=settings.templates[0],
         init_seed=xxhash.xxh3_64_intdigest(f"connector/{seed}".encode()) >> 1,
     )
 

@@ -7,7 +7,7 @@ from all it depends on: the language model, the labels, the text around the imag
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from stages.train.layout import Layout, Said, lay_out
+from schemas.errors import CuveeError
+from stages.train.injection import halves
+from stages.train.layout import PADDING, Layout, Said, lay_out
+from stages.train.passes import run
 
 if TYPE_CHECKING:
+    import torch
+
     from stages.train.language_model import LanguageModel
 
 Floats = npt.NDArray[np.float32]
@@ -42,60 +47,74 @@ class TextLogits:
         return self.values[self.offsets[caption] : self.offsets[caption + 1]]
 
 
-def without_image(said: Sequence[Said], places: int, end: int) -> Layout:
-    """The layout of captions without their images, every token at the position it has behind `places` of them.
+def text_logits(language: "LanguageModel", said: Sequence[Said], places: int, layer: int = 0) -> TextLogits:
+    """Compute them, `ROWS` captions a time.
 
-    Where nothing but the image stands before a caption, the end token takes its last place: it is what stood before a
-    text when the model was trained.
+    Args:
+        language: the language model, as it is.
+        said: the captions, and what stands around their images.
+        places: places that an image takes up.
+        layer: where it enters; below, text counts its positions without it.
+
+    Raises:
+        CuveeError: the model goes by more than positions, so that nothing can be left out.
     """
-    alone = [Said(one.ids, None, one.before, one.between or (() if one.before else (end,))) for one in said]
-    layout = lay_out(alone, places)
-    first = np.array([len(one.before) for one in said])[:, None]
-    gap = np.array([0 if one.image is None else places - (not one.before and not one.between) for one in said])[:, None]
-    return replace(layout, positions=layout.positions + gap * (layout.positions >= first))
-
-
-def text_logits(language: "LanguageModel", said: Sequence[Said], places: int) -> TextLogits:
-    """Compute them, `ROWS` captions a time."""
     import torch
 
-    from stages.train.bridge import Bridge, Shown
-
-    nothing, bridge = Shown(torch.zeros(0, places, language.width, device=language.device)), Bridge(torch.nn.Identity())
+    if not language.shares_rows:
+        raise CuveeError(
+            f"language model {type(language.model).__name__} goes by more than masks and position ids, so captions "
+            "cannot be scored without their image; leave out `token_weights`"
+        )
     found: list[Floats] = []
     with torch.inference_mode():
         for start in range(0, len(said), ROWS):
-            layout = without_image(said[start : start + ROWS], places, language.eos)
-            logits = language.label_logits(layout, nothing, bridge)
+            layout = lay_out(said[start : start + ROWS], places).without_visual(language.eos)
+            states = text_states(language, layout, layer).flatten(0, 1)[torch.from_numpy(layout.places)]
+            logits = language.head(inputs_embeds=states[None]).logits[0].float()
             labels = torch.from_numpy(layout.labels).to(logits.device)
             found.append(logits.gather(1, labels[:, None])[:, 0].cpu().numpy())
     offsets = np.cumsum([0, *(len(one.ids) for one in said)], dtype=np.int64)
     return TextLogits(np.concatenate(found) if found else np.zeros(0, np.float32), offsets)
 
 
+def text_states(language: "LanguageModel", layout: Layout, layer: int) -> "torch.Tensor":
+    """(R, T, width) last hidden states of a layout of text, whose positions leave room for images from a layer on."""
+    import torch
+
+    split = halves(language.model, layer)
+    states = language.embed(torch.from_numpy(layout.tokens).to(language.device))
+    if split.below is not None:
+        columns = np.broadcast_to(np.arange(layout.tokens.shape[1]), layout.tokens.shape)
+        below = replace(layout, positions=np.where(layout.documents == PADDING, 0, columns))
+        states = run(language, split.below, below, states, None)
+    return run(language, split.above, layout, states, None)
+
+
 def cached_text_logits(
-    language: "Callable[[], LanguageModel]", identity: str, said: Sequence[Said], places: int, folder: Path | None
+    language: "LanguageModel", identity: str, said: Sequence[Said], places: int, layer: int, folder: Path | None
 ) -> TextLogits:
     """The same from a file, written where it is missing.
 
     Args:
-        language: the language model, needed where there is no file.
+        language: the language model.
         identity: of the language model, by content.
         said: the captions.
         places: places that an image takes up.
+        layer: where it enters.
         folder: of the files; None: they are not kept.
     """
     if folder is None:
-        return text_logits(language(), said, places)
-    path = folder / f"text-logits-{_address(identity, said, places)}.npy"
+        return text_logits(language, said, places, layer)
+    path = folder / f"text-logits-{_address(identity, said, places, layer)}.npy"
     if not path.exists():
-        _write_whole(text_logits(language(), said, places).values, path)
+        _write_whole(text_logits(language, said, places, layer).values, path)
     offsets = np.cumsum([0, *(len(one.ids) for one in said)], dtype=np.int64)
     return TextLogits(np.load(path, allow_pickle=False), offsets)
 
 
-def _address(identity: str, said: Sequence[Said], places: int) -> str:
-    digest = xxhash.xxh3_128(json.dumps([VERSION, identity, places, ROWS]).encode())
+def _address(identity: str, said: Sequence[Said], places: int, layer: int) -> str:
+    digest = xxhash.xxh3_128(json.dumps([VERSION, identity, places, layer, ROWS]).encode())
     for one in said:
         line = [list(map(int, part)) for part in (one.before, one.between, one.ids)]
         digest.update(json.dumps([one.image is None, line]).encode())

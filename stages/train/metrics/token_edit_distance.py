@@ -30,7 +30,7 @@ def token_edit_distance(
     most = int(np.diff(corpus.offsets).max())
     for start in range(0, len(shown), batch):
         ids = shown[start : start + batch]
-        seen = bridge.show(frozen.embeddings([corpus.images[i] for i in ids]))
+        seen = frozen.language.show(bridge, frozen.embeddings([corpus.images[i] for i in ids]))
         written = frozen.language.generate(seen, most, bridge)
         distances += [edit_distance(row, corpus.caption(i)) for row, i in zip(written, ids, strict=True)]
     return {"token_edit_distance": float(np.mean(distances))} if distances else {}

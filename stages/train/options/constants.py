@@ -65,8 +65,8 @@ CONSTANTS = {
     ),
     "shared_prefix": Constant(
         "the places before a caption, which all captions of an image share",
-        lambda settings: "share: true" if getattr(settings, "share", False) else None,
-        "leave out `share`: captions of one image have levels of their own",
+        lambda settings: "share_prefix: true" if getattr(settings, "share_prefix", False) else None,
+        "leave out `share_prefix`: captions of one image have levels of their own",
     ),
     "inserted_places": Constant(
         "the places of an image's tokens, which are each one value",

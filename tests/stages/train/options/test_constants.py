@@ -26,10 +26,10 @@ USED: dict[str, dict[str, Any]] = {
     "text_logits": {"token_weights": "cal"},
     "text_states": {"inject_layer": 1},
     "vision_features": {"features": "cached"},
-    "shared_prefix": {"share": True},
+    "shared_prefix": {"share_prefix": True},
     "inserted_places": {"connector": SimpleNamespace(kind="ep_alm", placement="replace")},
 }
-NONE = {"inject_layer": 0, "features": "online", "share": False, "connector": None}
+NONE = {"inject_layer": 0, "features": "online", "share_prefix": False, "connector": None}
 BROKEN = {
     ("norms of the language model", "text_logits"),
     ("norms of the language model", "text_states"),
