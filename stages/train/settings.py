@@ -14,6 +14,7 @@ from stages.train.connectors.contract import Connector, TwoLayers, connector_of
 from stages.train.connectors.mlp import Mlp
 from stages.train.continual import Infinite, Replay
 from stages.train.model_files import folder_identity, local_folder
+from stages.train.options.settings import OPTION_SETTINGS, OptionSettings
 from stages.train.packing import Pack
 from stages.train.preprocessing import preprocessing_identity
 from stages.train.templates import Plain, Wording
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from stages.train.vision_features import FeatureKey
     from stages.train.vision_tower import VisionTower
 
-RARE = ("schedule", "replay", "start", "infinite", "inject_layer", "vision_layer", "templates", "pack", "share_prefix")
+RARE = (
+    "schedule", "replay", "start", "infinite", "inject_layer", "vision_layer", "templates", "pack", "share_prefix",
+    *OPTION_SETTINGS,
+)  # fmt: skip
 """Settings that stand at their default in most runs."""
 
 
@@ -43,7 +47,7 @@ class Budget(BaseModel):
         return self
 
 
-class TrainSettings(BaseModel):
+class TrainSettings(OptionSettings):
     """One comparison's settings, the same for every arm and seed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
