@@ -181,11 +181,15 @@ def own_logits(
     """(n, t, vocabulary) of captions (n, t) behind images (n, 3, side, side), by the models it was trained between."""
     import torch
 
+    from stages.train.layout import lay_out
     from stages.train.vision_tower import spatial_features
 
     with torch.inference_mode():
         features = spatial_features(tower.visual, pixels.to(tower.device), tower.layer).flatten(2).transpose(1, 2)
-        return language.logits(bridge.show(features.to(language.device)).tokens, captions.to(language.device)).cpu()
+        shown = language.show(bridge, features.to(language.device))
+        said = [language.said(ids, False, image) for image, ids in enumerate(captions.tolist())]
+        logits = language.label_logits(lay_out(said, shown.places), shown, bridge)
+    return logits.view(*captions.shape, -1).cpu()
 
 
 def llava_logits(
@@ -196,8 +200,8 @@ def llava_logits(
 
     n, count = captions.shape
     cells = int(model.config.image_seq_length)
-    begin = [] if language.bos is None else [language.bos]
-    before = torch.tensor([*[model.config.image_token_id] * cells, *begin]).expand(n, -1)
+    around, shown = language.template, [model.config.image_token_id] * cells
+    before = torch.tensor([*around.before, *shown, *around.between]).expand(n, -1)
     with torch.inference_mode():
         ids = torch.cat([before, captions[:, :-1]], dim=1)
         logits: torch.Tensor = model(input_ids=ids, pixel_values=pixels, use_cache=False).logits[:, -count:]
