@@ -3,15 +3,16 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import CuveeError
-from stages.train.injection import Halves, halves
+from stages.train.injection import Halves, halves, layers_of
 from stages.train.label_head import label_head
 from stages.train.layout import NONE, Layout, Said, lay_out
 from stages.train.passes import entrance, last_states, next_states, rows_can_be_shared, states_at
+from stages.train.recomputation import recomputed
 from stages.train.templates import Chat, Plain, Template
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class LanguageModel:
     device: str
     templates: tuple[Template, ...] = ()
     """What may stand around image and caption; the first is that of evaluation. None: the plain one."""
+    recompute: bool = False
+    """Compute layers again for the backward pass, and keep less."""
 
     @property
     def width(self) -> int:
@@ -118,7 +121,9 @@ class LanguageModel:
 
         head = self._prepared(layout, shown)
         seen = torch.from_numpy(layout.visual != NONE).to(self.device)
-        with _inside(bridge, self.model, seen):
+        again = partial(_inside, bridge, self.model, seen)
+        layers = layers_of(self.model) if self.recompute and torch.is_grad_enabled() else ()
+        with again(), recomputed(layers, again):
             hidden = last_states(self, layout, shown)
             chosen = hidden.flatten(0, 1)[torch.from_numpy(layout.places).to(self.device)]
             logits: torch.Tensor = head(inputs_embeds=chosen[None]).logits

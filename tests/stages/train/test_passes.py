@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import CuveeError
-from stages.train.bridge import Shown
+from stages.train.bridge import Bridge, Shown
 from stages.train.layout import Layout, Said, lay_out
 from tests.stages.train.language_models import BOS, EOS, FAMILIES, LAYERS, SPLIT, WIDTH, causal, language
 
@@ -197,3 +197,40 @@ def test_one_place_is_set_anew_at_the_last_layers() -> None:
     assert found.tolist() == pytest.approx(wanted, rel=1e-5)
     with pytest.raises(CuveeError, match="anew at the last 5 layers"):
         losses("llama", lay_out(said, 1), torch.zeros(1, 5, WIDTH), placement="replace")
+
+
+@pytest.mark.parametrize("layer", [0, 2])
+def test_layers_that_are_computed_again_give_the_same_gradient_and_keep_less(layer: int) -> None:
+    """Also where an option acts inside the layers: its parameters stand there in the second pass as in the first."""
+    import contextlib
+    from dataclasses import replace
+
+    import torch
+
+    class Scale(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain = torch.nn.Parameter(torch.tensor(1.3))
+
+        @contextlib.contextmanager
+        def inside(self, model: Any, places: Any) -> Any:
+            norms = [block.input_layernorm for block in model.model.layers]
+            hooks = [norm.register_forward_hook(lambda _, __, out: out * self.gain) for norm in norms]
+            try:
+                yield
+            finally:
+                for hook in hooks:
+                    hook.remove()
+
+    tokens, layout, found = visual(), lay_out(SAID, VISUAL, pack=40), []
+    bridge = Bridge(torch.nn.Identity(), {"scale": Scale()})
+    for recompute in (False, True):
+        model, kept = replace(language("llama"), recompute=recompute), []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, kept=kept: kept.append(x.numel()) or x, lambda x: x):
+            logits = model.label_logits(layout, Shown(tokens, layer), bridge)
+        gradients = torch.autograd.grad(logits.logsumexp(dim=-1).mean(), [tokens, *bridge.parameters()])
+        found.append((sum(kept), gradients))
+    assert found[1][0] < 0.5 * found[0][0]
+    for once, again in zip(found[0][1], found[1][1], strict=True):
+        assert torch.allclose(once, again, rtol=1e-4, atol=1e-7) and once.abs().max() > 0
+    assert "forward" not in vars(causal("llama").model.layers[0]), "the shared model is as it was"
