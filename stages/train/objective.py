@@ -75,11 +75,9 @@ class Objective:
         )
         return None if found == cls() else found
 
-    def levels_of(self, drawn: Drawn) -> "torch.Tensor | None":
+    def levels_of(self, drawn: Drawn) -> list[int] | None:
         """(n,) alignment levels of samples, for bridges with such."""
-        import torch
-
-        return None if self.levels is None else torch.tensor([self.levels[name][i] for name, i in drawn])
+        return None if self.levels is None else [int(self.levels[name][i]) for name, i in drawn]
 
     def losses(self, bridge: "Bridge", heard: Heard, drawn: Drawn) -> Losses:
         """Losses of some samples' labels as they are descended."""
@@ -102,18 +100,25 @@ class Objective:
         return self.cal.weights(with_image, torch.from_numpy(alone).to(with_image.device), heard.samples)
 
     def _penalty(self, bridge: "Bridge", heard: Heard, drawn: Drawn) -> "torch.Tensor | None":
+        if heard.shown is None:
+            return None
         if self.concepts is None:
             return bridge.penalty
         part = bridge.parts[self.concepts.option.name]
-        outputs = heard.shown.tokens[:, 0 if self.levels is None else 1 :]
-        added = self.concepts.of_batch(part, outputs, heard.features, drawn)
+        pictured = [number for number, image in enumerate(heard.images.tolist()) if image >= 0]
+        which = heard.images[pictured]
+        outputs = heard.shown.tokens[which, 0 if self.levels is None else 1 :]
+        added = self.concepts.of_batch(part, outputs, heard.features[which], [drawn[number] for number in pictured])
         return added if bridge.penalty is None else added + bridge.penalty
 
 
 def _text(batches: Batches, card: ConnectorCard, cache: Path | None) -> dict[str, TextLogits]:
     language, places, found = batches.frozen.language, card.places, {}
     for name, corpus in batches.corpora.items():
-        said = [language.said(corpus.caption(i), bool(corpus.whole[i]), 0) for i in range(len(corpus))]
+        said = [
+            language.said(corpus.caption(i), bool(corpus.whole[i]), 0 if corpus.images[i] else None)
+            for i in range(len(corpus))
+        ]
         found[name] = cached_text_logits(language, card.language_model, said, places, card.inject_layer, cache)
     return found
 
