@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from stages.train.layout import lay_out
+from stages.train.layout import Layout, lay_out
 from stages.train.samples import Corpus
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class Heard:
     """(L,) number of the sample a label belongs to, from 0."""
     shown: "Shown"
     """The samples' images as the model saw them."""
+    layout: Layout
+    """Where everything stood."""
 
     def cross_entropies(self) -> "torch.Tensor":
         """(L,) nats."""
@@ -85,7 +87,7 @@ def hear(
     layout = lay_out(said, shown.places)
     logits = language.label_logits(layout, shown, bridge)
     labels, samples = (torch.from_numpy(part).to(logits.device) for part in (layout.labels, layout.samples))
-    return Heard(logits, labels, samples, shown)
+    return Heard(logits, labels, samples, shown, layout)
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,18 @@ def mir(layers: Sequence[tuple[Doubles, Doubles]]) -> float:
         CuveeError: no layer, fewer than two states in one, states that are not finite, or modalities without any
             difference at all, whose logarithm does not exist.
     """
-    if not layers:
+    return mir_of_distances([layer_distance(visual, text) for visual, text in layers])
+
+
+def mir_of_distances(distances: Sequence[float]) -> float:
+    """log10 of the sum of FID_k, layer by layer.
+
+    Raises:
+        CuveeError: no layer, or no distance in any.
+    """
+    if not distances:
         raise CuveeError("MIR needs at least one layer that holds visual and text states; found none")
-    total = math.fsum(layer_distance(visual, text) for visual, text in layers)
-    if total <= 0:
+    if (total := math.fsum(distances)) <= 0:
         raise CuveeError("visual and text states are the same in every layer, so MIR has no value")
     return math.log10(total)
 

@@ -1,6 +1,7 @@
 """Token edit distance of generated captions: near linear in per-token skill, unlike exact match (arXiv:2304.15004)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,15 +23,33 @@ def edit_distance(left: Sequence[int], right: Sequence[int]) -> float:
     return row[-1] / max(len(left), len(right), 1)
 
 
-def token_edit_distance(
+@dataclass(frozen=True)
+class Written:
+    """A generated caption."""
+
+    sample: int
+    ids: list[int]
+    distance: float
+    """From the true one."""
+
+
+def written_captions(
     bridge: "Bridge", frozen: Frozen, corpus: Corpus, shown: Sequence[int], batch: int
-) -> dict[str, float]:
-    """Mean over samples of the distance of greedy and true caption; empty where none is to be generated."""
-    distances: list[float] = []
+) -> list[Written]:
+    """Greedy captions of some samples' images, as long as the longest true one at most."""
+    found: list[Written] = []
     most = int(np.diff(corpus.offsets).max())
     for start in range(0, len(shown), batch):
         ids = shown[start : start + batch]
         seen = bridge.show(frozen.embeddings([corpus.images[i] for i in ids]))
         written = frozen.language.generate(seen, most, bridge)
-        distances += [edit_distance(row, corpus.caption(i)) for row, i in zip(written, ids, strict=True)]
+        found += [Written(i, row, edit_distance(row, corpus.caption(i))) for row, i in zip(written, ids, strict=True)]
+    return found
+
+
+def token_edit_distance(
+    bridge: "Bridge", frozen: Frozen, corpus: Corpus, shown: Sequence[int], batch: int
+) -> dict[str, float]:
+    """Mean over samples of the distance of greedy and true caption; empty where none is to be generated."""
+    distances = [one.distance for one in written_captions(bridge, frozen, corpus, shown, batch)]
     return {"token_edit_distance": float(np.mean(distances))} if distances else {}
