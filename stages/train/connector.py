@@ -119,7 +119,7 @@ def load_connector(
     if card.connector.grid_bound and grid is not None:
         here["grid"] = grid
     card.model_copy(update=here).refuse_other(card, folder)
-    bridge = Bridge(card.build())
+    bridge = Bridge(card.model_copy(update={"connector": card.connector.blank()}).build())
     bridge.load_state_dict(load_file(folder / WEIGHTS))
     return bridge, card
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def connector_card(settings: TrainSettings, frozen: "Frozen", seed: str) -> ConnectorCard:
     """The connector that every arm starts from with this seed."""
     return ConnectorCard(
-        connector=settings.connector.resolved(settings.hidden, frozen.language.width),
+        connector=settings.connector.resolved(settings.hidden, frozen.visual.width, frozen.language.width),
         vision_width=frozen.visual.width,
         language_width=frozen.language.width,
         visual_tokens=settings.visual_tokens,

@@ -166,17 +166,18 @@ class TrainSettings(BaseModel):
         connector = self.connector
         if isinstance(connector, Mlp):
             return {"connector": connector.kind, "hidden": connector.hidden or self.hidden}
-        return {"connector": {**connector.model_dump(mode="json"), "version": connector.version}}
+        return {"connector": connector.identity()}
 
     def located(self) -> "TrainSettings":
         """The same with absolute paths, for a worker that runs in another folder."""
-        folders = {"language_model": os.path.abspath(self.language_folder)}
+        folders: dict[str, Any] = {"language_model": os.path.abspath(self.language_folder)}
         if self.vision_folder is not None:
             folders["vision_model"] = os.path.abspath(self.vision_folder)
         if self.vision_pretrained and os.path.isfile(self.vision_pretrained):
             folders["vision_pretrained"] = os.path.abspath(self.vision_pretrained)
         if self.start is not None:
             folders["start"] = os.path.abspath(self.start)
+        folders["connector"] = self.connector.located()
         return TrainSettings.model_validate({**self.model_dump(), **folders})
 
     def check(self) -> None:

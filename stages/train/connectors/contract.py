@@ -61,9 +61,21 @@ class Connector(BaseModel):
         """The module in fp32 on the CPU, with initial weights that depend on settings, widths and seed alone."""
         raise ContractError(f"{type(self).__name__} does not implement build()")
 
-    def resolved(self, hidden: int | None, language_width: int) -> "Connector":
+    def resolved(self, hidden: int | None, vision_width: int, language_width: int) -> "Connector":
         """The settings with every width named, as they are saved: `hidden` comes from `train`."""
         return self
+
+    def blank(self) -> "Connector":
+        """Settings that build the same module without reading weights from a file; those are put in afterwards."""
+        return self
+
+    def located(self) -> "Connector":
+        """The same with absolute paths, for a worker that runs in another folder."""
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """What its tokens depend on, beside its trained weights: the settings, and files by content."""
+        return {**self.model_dump(mode="json"), "version": self.version}
 
 
 class TwoLayers(Connector):
@@ -72,9 +84,16 @@ class TwoLayers(Connector):
     hidden: int | None = Field(default=None, gt=0)
     """Width between the two layers; default: that under `train`, else the language model's."""
 
-    def resolved(self, hidden: int | None, language_width: int) -> "TwoLayers":
+    def resolved(self, hidden: int | None, vision_width: int, language_width: int) -> "TwoLayers":
         """With `hidden` named."""
         return self.model_copy(update={"hidden": self.hidden or hidden or language_width})
+
+    def layers(self, width: int, language_width: int, times: int = 1) -> "torch.nn.Sequential":
+        """The two layers with torch's default weights, the middle `times` as wide."""
+        from torch import nn
+
+        hidden = times * (self.hidden or language_width)
+        return nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, language_width))
 
 
 def connector_of(given: Any) -> Any:

@@ -20,8 +20,5 @@ class Mlp(TwoLayers):
 
     def build(self, vision_width: int, language_width: int, seed: int, grid: Grid) -> "torch.nn.Module":
         """With torch's default weights for linear layers."""
-        from torch import nn
-
-        hidden = self.hidden or language_width
         with seeded(seed):
-            return nn.Sequential(nn.Linear(vision_width, hidden), nn.GELU(), nn.Linear(hidden, language_width))
+            return self.layers(vision_width, language_width)
