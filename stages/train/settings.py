@@ -13,9 +13,10 @@ from stages.schedule import Schedule, schedule_of
 from stages.train.connectors.contract import Connector, TwoLayers, connector_of
 from stages.train.connectors.mlp import Mlp
 from stages.train.continual import Infinite, Replay
+from stages.train.metrics.on_demand import OnDemand
 from stages.train.model_files import folder_identity, local_folder
 
-RARE = ("schedule", "replay", "start", "infinite", "inject_layer")
+RARE = ("schedule", "replay", "start", "infinite", "inject_layer", "metrics")
 """Settings that stand at their default in most runs."""
 
 
@@ -67,6 +68,8 @@ class TrainSettings(BaseModel):
     """Layer of the language model at whose input the visual tokens go in; 0: as input embeddings."""
     generated: int = Field(64, ge=0)
     """Held-out samples for which a caption is generated."""
+    metrics: tuple[OnDemand, ...] = ()
+    """Beside the usual ones: `mir`, `ima`, `mutual_knn` (per layer), `groups`, `style_leakage`."""
     checkpoint_steps: int = Field(500, gt=0)
     """Steps between checkpoints of an unfinished run."""
     schedule: Annotated[SerializeAsAny[Schedule], BeforeValidator(schedule_of)] | None = None

@@ -1,8 +1,8 @@
 """The metrics that a run computes on demand: `train.metrics`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,9 +13,10 @@ from stages.train.metrics.concepts import concepts_of
 from stages.train.metrics.evaluation import Evaluation
 from stages.train.metrics.group_losses import group_losses, spurious_strength
 from stages.train.metrics.ima import ima
-from stages.train.metrics.layer_states import caption_states, chosen_pairs, layer_states, mean_outputs
+from stages.train.metrics.layer_states import LayerStates, caption_states, chosen_pairs, layer_states, mean_outputs
 from stages.train.metrics.mir import layer_distance, mir_of_distances
 from stages.train.metrics.nll import label_counts, sample_losses
+from stages.train.metrics.on_demand import OnDemand
 from stages.train.metrics.style_leakage import FOLDS, style_leakage
 from stages.train.samples import Corpus
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from stages.train.bridge import Bridge
     from stages.train.loop import Frozen
 
-OnDemand = Literal["mir", "ima", "mutual_knn", "groups", "style_leakage"]
-ON_DEMAND: tuple[OnDemand, ...] = get_args(OnDemand)
 PAIRS, IMAGES = 100, 1000
 """Held-out pairs for MIR and IMA, as published; images for neighbours and for style leakage."""
 
@@ -59,21 +58,27 @@ class Examination:
 
     def _layers(self, wanted: Sequence[OnDemand], found: dict[str, Any]) -> None:
         """MIR and IMA of at most 100 pairs."""
-        ids, distances, cosines = chosen_pairs(self.asked.corpus, PAIRS, self.asked.seed), [], []
+        asked = self.asked
+        ids = chosen_pairs(asked.corpus, PAIRS, asked.seed)
         if len(ids) < 2:
             found["left_out"] |= {name: "fewer than 2 held-out images" for name in ("mir", "ima") if name in wanted}
             return
-        for states in layer_states(self.bridge, self.frozen, self.asked.corpus, ids, self.batch):
-            if "mir" in wanted:
-                distances.append((states.layer, layer_distance(states.visual, states.text)))
-            if "ima" in wanted:
-                cosines.append({"layer": states.layer, **ima(*states.means()).facts()})
-        if distances:
-            found["metrics"]["mir"] = mir_of_distances([distance for _, distance in distances])
-            found["layers"]["mir"] = [{"layer": layer, "distance": distance} for layer, distance in distances]
-        if cosines:
-            found["metrics"]["ima_gap"] = float(np.mean([row["gap"] for row in cosines]))
-            found["layers"]["ima"] = cosines
+        distances, means = [], []
+        for states in self._states(ids, asked.corpus.images):
+            distances.append({"layer": states.layer, "distance": layer_distance(states.visual, states.text)})
+            means.append(states.means())
+        if "mir" in wanted:
+            found["metrics"]["mir"] = mir_of_distances([float(row["distance"]) for row in distances])
+            found["layers"]["mir"] = distances
+        if "ima" in wanted:
+            others = self._states(ids, asked.others)
+            both = [(own, other.layer, other.means()) for own, other in zip(means, others, strict=True)]
+            found["layers"]["ima"] = [{"layer": layer, **ima(own, other).facts()} for own, layer, other in both]
+            found["metrics"]["ima_gap"] = float(np.mean([row["gap"] for row in found["layers"]["ima"]]))
+
+    def _states(self, ids: Sequence[int], images: Sequence[str]) -> Iterator[LayerStates]:
+        shown = [images[i] for i in ids]
+        return layer_states(self.bridge, self.frozen, self.asked.corpus, ids, shown, self.batch)
 
     def _alignment(self, found: dict[str, Any]) -> None:
         """The report on layers, and its best score."""

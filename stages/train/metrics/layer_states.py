@@ -70,26 +70,32 @@ def chosen_pairs(corpus: Corpus, most: int, seed: int) -> list[int]:
 
 
 def layer_states(
-    bridge: "Bridge", frozen: "Frozen", corpus: Corpus, ids: Sequence[int], batch: int
+    bridge: "Bridge", frozen: "Frozen", corpus: Corpus, ids: Sequence[int], images: Sequence[str], batch: int
 ) -> Iterator[LayerStates]:
-    """States of some samples behind their own images, layer after layer from where images go in."""
+    """States of some samples behind images (n,), layer after layer from where images go in."""
     total, tokens = len(decoder_layers(frozen.language.model)), sum(len(corpus.caption(i)) for i in ids)
-    shown = bridge.show(frozen.embeddings([corpus.images[ids[0]]]))
+    shown = bridge.show(frozen.embeddings([images[0]]))
     first = shown.layer if shown.placement == "insert" else total - (shown.tokens.shape[1] - shown.soft)
     states = len(ids) * shown.places + tokens
     at_once = max(1, BYTES // (4 * frozen.language.width * states))
     for start in range(first, total, at_once):
-        yield from _some_layers(bridge, frozen, corpus, ids, batch, range(start, min(start + at_once, total)))
+        yield from _some_layers(bridge, frozen, corpus, ids, images, batch, range(start, min(start + at_once, total)))
 
 
 def _some_layers(
-    bridge: "Bridge", frozen: "Frozen", corpus: Corpus, ids: Sequence[int], batch: int, layers: range
+    bridge: "Bridge",
+    frozen: "Frozen",
+    corpus: Corpus,
+    ids: Sequence[int],
+    images: Sequence[str],
+    batch: int,
+    layers: range,
 ) -> Iterator[LayerStates]:
     found: dict[int, list[tuple[Singles, Singles]]] = {layer: [] for layer in layers}
     visual_pairs, text_pairs = [], []
     for start in range(0, len(ids), batch):
         with listening(frozen.language.model, layers) as kept:
-            heard = hear_samples(bridge, frozen, corpus, ids[start : start + batch])
+            heard = hear_samples(bridge, frozen, corpus, ids[start : start + batch], images[start : start + batch])
         shown, (text, owners) = heard.layout.visual.ravel(), text_places(heard.layout)
         seen = shown != NONE
         visual_pairs.append(start + shown[seen] // heard.shown.places)
@@ -102,17 +108,19 @@ def _some_layers(
         yield LayerStates(layer + 1, visual, words, np.concatenate(visual_pairs), np.concatenate(text_pairs))
 
 
-def hear_samples(bridge: "Bridge", frozen: "Frozen", corpus: Corpus, ids: Sequence[int]) -> Heard:
-    """Samples of a corpus behind their own images."""
-    captions, images = [corpus.caption(i) for i in ids], [corpus.images[i] for i in ids]
-    return hear(bridge, frozen, captions, corpus.whole[list(ids)].tolist(), images)
+def hear_samples(
+    bridge: "Bridge", frozen: "Frozen", corpus: Corpus, ids: Sequence[int], images: Sequence[str]
+) -> Heard:
+    """Samples of a corpus behind images (n,) by hash."""
+    return hear(bridge, frozen, [corpus.caption(i) for i in ids], corpus.whole[list(ids)].tolist(), images)
 
 
 def mean_outputs(bridge: "Bridge", frozen: "Frozen", corpus: Corpus, ids: Sequence[int], batch: int) -> Doubles:
     """(n, width) mean over tokens of what the connector says about some samples' images."""
     found = []
     for start in range(0, len(ids), batch):
-        tokens = hear_samples(bridge, frozen, corpus, ids[start : start + batch]).shown.tokens
+        some = ids[start : start + batch]
+        tokens = hear_samples(bridge, frozen, corpus, some, [corpus.images[i] for i in some]).shown.tokens
         found.append(tokens.double().mean(dim=1).cpu().numpy())
     return np.concatenate(found)
 
@@ -153,7 +161,7 @@ def text_places(layout: Layout) -> tuple[Integers, Integers]:
 
 @contextlib.contextmanager
 def listening(model: Any, layers: Sequence[int]) -> "Iterator[dict[int, torch.Tensor]]":
-    """What decoder layers return in the forward pass inside, after everything else that acts on their outputs.
+    """What decoder layers return in the first forward pass inside, after everything else that acts on their outputs.
 
     A layer's hook is set when the layer is entered, so that it stands behind those of options, set before that.
     """
@@ -162,7 +170,7 @@ def listening(model: Any, layers: Sequence[int]) -> "Iterator[dict[int, torch.Te
 
         def enter(layer: int, module: Any) -> None:
             def keep(_: Any, __: Any, output: Any) -> None:
-                heard[layer] = (output[0] if isinstance(output, tuple) else output).detach()
+                heard.setdefault(layer, (output[0] if isinstance(output, tuple) else output).detach())
 
             stack.callback(module.register_forward_hook(keep).remove)
 
