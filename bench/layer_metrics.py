@@ -18,6 +18,7 @@ from stages.train.batches import Batches
 from stages.train.comparison import Comparison
 from stages.train.loop import train
 from stages.train.metrics.examination import Examination
+from stages.train.metrics.on_demand import OnDemand
 from stages.train.run import Run
 from stages.train.samples import read_pairs
 from stages.train.settings import TrainSettings
@@ -25,7 +26,7 @@ from stages.train.steering import Fixed
 from stages.train.workbench import Workbench
 
 MODELS = Path(__file__).resolve().parents[1] / "pipeline" / "demo" / "models"
-WANTED = ("mir", "ima", "mutual_knn", "groups", "style_leakage")
+WANTED: tuple[OnDemand, ...] = ("mir", "ima", "mutual_knn", "groups", "style_leakage")
 SHOWN = ("group_balanced_nll", "worst_group_nll", "mir", "ima_gap", "mutual_knn", "style_leakage")
 
 

@@ -163,13 +163,71 @@ def export(recipe: RecipePath, address: Address = None, workers: Workers = None,
 
 
 @app.command()
-def train(recipe: RecipePath, address: Address = None, workers: Workers = None, as_json: Json = False) -> None:
-    """Run a recipe to the end: the connector trained on raw, random and curated data."""
+def train(
+    places: Annotated[
+        list[str], typer.Argument(help="the recipe; with --compare, two or more selections: [NAME=]PLACE")
+    ],
+    side_by_side: Annotated[
+        bool,
+        typer.Option("--compare", help="compare runs or exports: same budget, starts and held-out pairs"),
+    ] = False,
+    recipe: Annotated[
+        Path | None, typer.Option(help="with --compare: whose `train` and held-out pairs; default: the first run's")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="with --compare: folder for the outcome")] = None,
+    address: Address = None,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Run a recipe to the end: the connector trained on raw, random and curated data; or compare selections."""
+    if side_by_side:
+        _contest(places, recipe, out, address, workers, as_json)
+    elif len(places) > 1 or recipe is not None or out is not None:
+        raise RecipeError("expected one recipe; several selections are compared with `cuvee train --compare A B ...`")
+    else:
+        _train(Path(places[0]), address, workers, as_json)
+
+
+def _contest(
+    places: list[str], recipe: Path | None, out: Path | None, address: str | None, workers: int | None, as_json: bool
+) -> None:
+    from pipeline.cluster import Cluster
+    from pipeline.lock import holding
+    from pipeline.training.contest import contest, hold_contest
+    from pipeline.training.text import contest_text
+
+    asked = contest(places, recipe)
+
+    def work(progress: "Progress") -> dict[str, Any]:
+        with holding(asked.root), Cluster(address, workers) as cluster:
+            return hold_contest(asked, out, cluster, progress)
+
+    told: dict[str, Any] = _with_progress(work)
+    _answer(told, as_json, contest_text(told))
+
+
+def _train(recipe: Path, address: str | None, workers: int | None, as_json: bool) -> None:
     from pipeline.resolve import load_recipe
 
     if load_recipe(recipe).train is None:
         raise RecipeError(f"{recipe} has no `train` section; add one to compare raw, random and curated data")
     run(recipe, "train", address, workers, as_json=as_json)
+
+
+@app.command()
+def llava(
+    run: Annotated[Path, typer.Argument(help="a run's folder, or a workspace or recipe: its newest run")],
+    out: Annotated[Path, typer.Argument(help="folder to write; there must be none of that name")],
+    arm: Annotated[str, typer.Option(help="whose connector: raw, random or curated")] = "curated",
+    seed: Annotated[int, typer.Option(min=0, help="number of the seed")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Write a trained connector with its two models as a LLaVA-style folder that transformers loads."""
+    from pipeline.training.llava import export_llava
+
+    facts = export_llava(run, out, arm, seed)
+    apart = f"logits within {facts['largest_difference']:.1e} of the trained models'"
+    _answer(facts, as_json, f"wrote {facts['folder']}; {apart}; README.md in it says how to load it")
 
 
 @app.command()

@@ -14,14 +14,10 @@ from pipeline.report import write_report
 from pipeline.report.trials_view import trials_view
 from pipeline.report.view import (
     DISTANCE,
-    ArmView,
     Card,
     Check,
-    Curve,
-    Difference,
     DuplicateGroup,
     GalleryGroup,
-    Metric,
     MixtureView,
     NamesView,
     ReportView,
@@ -38,21 +34,12 @@ from pipeline.run import Outcome
 from pipeline.shards import read_images
 from pipeline.sidecars import read_table
 from pipeline.table import lines
+from pipeline.training.present import METRICS, captioned, training_view
 from schemas.columns import meaning
 from schemas.errors import ShardError
 from schemas.tables import DROPPED, KEPT, POOL_ROLE, QUARANTINED
 from stages.noise import uniform_noise
 
-METRICS = (
-    Metric("nll_per_token", "NLL per caption token", "lower", "nats, on held-out pairs"),
-    Metric("token_edit_distance", "token edit distance", "lower", "generated against true caption, 0 to 1"),
-    Metric("visual_use_gap", "visual-use gap", "higher", "NLL with another image minus with the true one"),
-)
-ARMS = {
-    "raw": "the decodable pool in natural shares",
-    "random": "a random part of the pool, as many samples as the curated set has distinct ones",
-    "curated": "the exported shards",
-}
 CARDS = 16
 """Samples shown per reason."""
 GROUPS = 8
@@ -88,7 +75,7 @@ def view(outcome: Outcome, checks: Sequence[Check] = (), notes: Sequence[str] = 
         mixture=_mixture(outcome),
         trials=trials_view(outcome.blend.mixture) if outcome.blend and outcome.blend.mixture else None,
         exported=record["export"]["samples"] if record["export"] else None,
-        training=_training(record["training"]),
+        training=_training(record["training"], pictures),
         comparison=comparison_view(outcome.comparison, METRICS) if outcome.comparison else None,
         stages=tuple(_timings(outcome)),
         checks=(_conservation(pool), *choices_accounted_for(outcome.comparison), *checks),
@@ -346,41 +333,11 @@ def _interval(ends: Sequence[float] | None) -> tuple[float, float] | None:
     return (ends[0], ends[1]) if ends else None
 
 
-def _training(training: dict[str, Any] | None) -> TrainingView | None:
+def _training(training: dict[str, Any] | None, pictures: "Pictures") -> TrainingView | None:
     if training is None:
         return None
-    arms = tuple(_arm(name, facts) for name, facts in training["arms"].items())
-    differences = tuple(
-        Difference(
-            line["metric"],
-            line["left"],
-            line["right"],
-            line["mean"],
-            line["low"],
-            line["high"],
-            tuple(line["per_seed"]),
-        )
-        for line in training["differences"]
-        if line["low"] is not None
-    )
-    facts = {name: training[name] for name in ("steps", "samples_per_run", "device", "workers")}
-    facts |= {
-        name: training["settings"][name] for name in ("batch", "learning_rate", "seeds", "vision", "language_model")
-    }
-    return TrainingView(arms, METRICS, differences, facts)
-
-
-def _arm(name: str, facts: dict[str, Any]) -> ArmView:
-    runs = facts["runs"]
-    curves = (
-        Curve(
-            run["seed"], np.array([point[0] for point in run["curve"]]), np.array([point[1] for point in run["curve"]])
-        )
-        for run in runs
-    )
-    names = [metric.name for metric in METRICS if metric.name in facts["mean"]]
-    values = {metric: tuple(run["metrics"][metric] for run in runs) for metric in names}
-    return ArmView(name, tuple(curves), values, f"{ARMS.get(name, '')} ({facts['samples']} samples)")
+    held = pictures.outcome.ledger.filter(pl.col("uid").is_in(captioned(training)))
+    return training_view(training, {uid: card.image for uid, card in pictures.cards(held).items()})
 
 
 def _timings(outcome: Outcome) -> Iterable[StageTiming]:

@@ -19,6 +19,7 @@ from pipeline.select import Selected
 from pipeline.shards import read_images
 from pipeline.sidecars import read_json, read_table, write_json
 from pipeline.train import Arm, compare
+from pipeline.training.cards import write_cards
 from pipeline.training.feeding import feed
 from schemas.errors import RecipeError
 from schemas.recipe import TRAIN_SPLIT, Export
@@ -29,6 +30,10 @@ from stages.train.settings import TrainSettings
 
 ARM = Export(samples_per_shard=1000)
 """How an arm would be written; its keys and its order follow from it."""
+
+
+SEEDS = 3
+"""Fewer give no interval worth the name."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,18 @@ def settings(resolved: Resolved) -> TrainSettings:
     made: TrainSettings = validated(TrainSettings, {**given, **vision}, "train")
     made.check()
     return made
+
+
+def refuse_few_seeds(given: TrainSettings, what: str) -> None:
+    """Refuse a comparison whose intervals would say nothing.
+
+    Raises:
+        RecipeError: with the number found and the number expected.
+    """
+    if given.seeds < SEEDS:
+        raise RecipeError(
+            f"`train.seeds` is {given.seeds}; a comparison of {what} needs {SEEDS} or more for its intervals"
+        )
 
 
 def prove(evidence: Evidence, cluster: Cluster, progress: Progress = lambda *_: None) -> tuple[dict[str, Any], bool]:
@@ -159,6 +176,7 @@ def train_arms(
             progress=progress,
         )
         write_json(rounded(found), result)
+        write_cards(folder, chosen_settings, addresses, found)
     return read_json(result), reused
 
 

@@ -34,7 +34,7 @@ from stages.train.loop import Frozen, train_mixture
 from stages.train.metrics.evaluation import evaluate_sources
 from stages.train.samples import Corpus, Draft, Pair, corpus
 from stages.train.settings import Budget, TrainSettings
-from stages.train.vision_features import VisualTokens, feature_folder
+from stages.train.vision_features import VisualTokens
 
 HELD_OUT = 0.2
 """Share of each source's images that no proxy is trained on."""
@@ -99,7 +99,7 @@ class ConnectorProxy:
         """Models loaded, visual tokens computed, captions tokenised: done when the first connector is missing."""
         split, made = hold_out(self.chosen, SPLIT), self.settings
         features = self.chosen.table.resolved.workspace.fit("visual-tokens")
-        tokens = feature_folder(features, made.vision_identity, made.visual_tokens)
+        tokens = made.feature_key.folder(features)
         compute_tokens(split, made, tokens, self.cluster, self.progress)
         frozen = Frozen(load_language_model(made.language_folder), VisualTokens.open(tokens))
         refuse_short_context(made, frozen)

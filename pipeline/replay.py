@@ -33,8 +33,8 @@ def replayed(given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return {**rest, "shards": expand(tuple(os.path.normpath(folder / path) for path in named))}
 
 
-def tars_of(manifest: Path) -> list[str]:
-    """The tars to train on of an export, by its manifest.json.
+def tars_of(manifest: Path, who: str = "`train.replay`") -> list[str]:
+    """The tars to train on of an export, by its manifest.json, which `who` named.
 
     Raises:
         RecipeError: no such manifest, or no tars in it.
@@ -43,7 +43,7 @@ def tars_of(manifest: Path) -> list[str]:
         facts = read_json(manifest)
         shards = [shard["url"] for shard in facts["shards"] if shard["split"] in ("", TRAIN_SPLIT)]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecipeError(f"`train.replay` names {manifest}, which is no export's manifest.json: {error}") from error
+        raise RecipeError(f"{who} names {manifest}, which is no export's manifest.json: {error}") from error
     tars = [str(manifest.parent / url) for url in shards if url.endswith(".tar")]
     if not tars:
         kind = facts["kind"] if facts.get("materialized", True) else "materialize: false"

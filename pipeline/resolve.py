@@ -220,8 +220,11 @@ def resolve(path: Path, *, models: bool = True, trials: bool = True) -> Resolved
     Raises:
         RecipeError: with what was found, what was expected and what to do.
     """
-    recipe = load_recipe(path)
-    folder = path.resolve().parent
+    return resolve_recipe(load_recipe(path), path.resolve().parent, models=models, trials=trials)
+
+
+def resolve_recipe(recipe: Recipe, folder: Path, *, models: bool = True, trials: bool = True) -> Resolved:
+    """The same of a recipe in hand, whose paths are relative to `folder`."""
     plugins = tuple(str((folder / plugin).resolve()) for plugin in recipe.plugins)
     own = [Path(plugin) for plugin in plugins]
     files = {load_plugin(path).__name__: path for path in own}

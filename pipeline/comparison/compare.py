@@ -10,7 +10,7 @@ from pipeline.comparison.contest import Choice, Contest, hold
 from pipeline.comparison.measures import VERSION, measure
 from pipeline.fingerprints import fingerprint, rounded
 from pipeline.ledger import make_ledger
-from pipeline.proof import arm, settings, train_arms
+from pipeline.proof import arm, refuse_few_seeds, settings, train_arms
 from pipeline.resolve import Resolved
 from pipeline.run import Clock, Outcome, begin, record
 from pipeline.score import Progress
@@ -19,9 +19,6 @@ from schemas.errors import RecipeError
 from schemas.tables import CHOICES
 from stages.rule import SCORES_SCHEMA
 from stages.selector import Selector
-
-SEEDS = 3
-"""Fewer give no interval worth the name."""
 
 
 def compare_selectors(
@@ -66,10 +63,7 @@ def _refuse(resolved: Resolved, train: bool) -> None:
         return
     if resolved.recipe.train is None:
         raise RecipeError("--train needs a `train` section in the recipe: models, steps, seeds")
-    if (seeds := settings(resolved).seeds) < SEEDS:
-        raise RecipeError(
-            f"`train.seeds` is {seeds}; a comparison of selectors needs {SEEDS} or more for its intervals"
-        )
+    refuse_few_seeds(settings(resolved), "selectors")
 
 
 def _measured(contest: Contest) -> tuple[dict[str, Any], bool]:

@@ -18,11 +18,12 @@ from pipeline.report.thumbnails import Thumbnail, thumbnail
 from pipeline.report.training_charts import curves_chart, differences_chart
 from pipeline.report.trials_chart import SOURCES, trials_chart
 from pipeline.report.trials_view import TrialsView
-from pipeline.report.verdicts import verdict_table
+from pipeline.report.verdicts import VerdictTable, verdict_table
 from pipeline.report.view import (
     DISTANCE,
     Card,
     ComparisonView,
+    ContestView,
     Difference,
     DuplicateGroup,
     GalleryGroup,
@@ -37,6 +38,8 @@ HERE = Path(__file__).parent
 CARDS, CARDS_PER_GROUP, GROUPS = 240, 16, 40
 """Pictures in the gallery: in all, in one group at most, and the number of groups shown."""
 DUPLICATE_GROUPS, DUPLICATES_PER_GROUP = 16, 3
+CAPTIONS = 12
+"""Generated captions shown."""
 SOURCE_TONES = 7
 """Colours in the style sheet; more sources begin again."""
 
@@ -49,7 +52,7 @@ class Shown:
     picture: Thumbnail
 
 
-def write_report(view: ReportView, path: Path) -> None:
+def write_report(view: ReportView | ContestView, path: Path) -> None:
     """Write the report to `path`: the same view gives the same bytes; the file appears whole or not at all.
 
     Raises:
@@ -61,8 +64,12 @@ def write_report(view: ReportView, path: Path) -> None:
     unfinished.replace(path)
 
 
-def render(view: ReportView) -> str:
+def render(view: ReportView | ContestView) -> str:
     """The report as a string of HTML; see `ReportView` for what stands where."""
+    return _filled(view, _derived(view) if isinstance(view, ReportView) else _of_contest(view))
+
+
+def _filled(view: ReportView | ContestView, derived: dict[str, Any]) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     pages = Environment(
@@ -78,7 +85,7 @@ def render(view: ReportView) -> str:
         seconds=numbers.seconds, size=numbers.size, plain=numbers.plain, clip=clip,
     )  # fmt: skip
     style = Markup((HERE / "page.css").read_text("utf-8"))
-    return pages.get_template("page.html").render(view=view, style=style, **_derived(view))
+    return pages.get_template("page.html").render(view=view, style=style, **derived)
 
 
 def _derived(view: ReportView) -> dict[str, Any]:
@@ -96,6 +103,18 @@ def _derived(view: ReportView) -> dict[str, Any]:
         "training": _training(view.training),
         "comparison": _comparison(view.comparison),
         "slowest": max([stage.seconds for stage in view.stages], default=0.0) or 1.0,
+    }
+
+
+def _of_contest(view: ContestView) -> dict[str, Any]:
+    """A page without a pool."""
+    names = ("verdict_bar", "funnel", "histograms", "names", "gallery", "duplicates", "mixture", "trials", "comparison")
+    return {
+        **dict.fromkeys(names, ()),
+        "verdicts": VerdictTable((), (), ()),
+        "tiles": summary.contest_tiles(view),
+        "training": _training(view.training),
+        "slowest": 1.0,
     }
 
 
@@ -153,6 +172,9 @@ def _training(training: TrainingView | None) -> dict[str, Any]:
         "curves": curves_chart(training.arms),
         "differences": _differences(metrics, training.differences, "difference"),
         "metrics": metrics,
+        "captions": [(shown, thumbnail(shown.image)) for shown in training.captions[:CAPTIONS]],
+        "costs": any(arm.cost for arm in training.arms),
+        "money": any(arm.cost and arm.cost.money for arm in training.arms),
         "rows": [(arm, [_spread(arm.metrics.get(metric.name, ())) for metric in metrics]) for arm in training.arms],
     }
 

@@ -9,6 +9,7 @@ from pipeline.report.harmless import clip
 from pipeline.report.view import (
     DISTANCE,
     Check,
+    ContestView,
     Difference,
     Metric,
     MixtureView,
@@ -81,10 +82,21 @@ def tiles(view: ReportView) -> list[Tile]:
     if view.mixture is not None:
         found.append(_distance(view.mixture))
     if view.training is not None and view.training.differences:
-        found.append(_gain(view.training))
+        found.append(_gain(view.training, view.training.differences[0]))
     if any(check.passed is not None for check in view.checks):
         found.append(_checked(view.checks))
     return found
+
+
+def contest_tiles(view: ContestView) -> list[Tile]:
+    """Of a contest: how many selections, and the first difference of each from the one they are held against."""
+    training = view.training
+    first = [item for item in training.differences if item.metric == training.differences[0].metric]
+    arms = numbers.count(len(training.arms))
+    return [
+        Tile("selections", arms, f"trained {training.facts['seeds']} times each"),
+        *(_gain(training, i) for i in first),
+    ]
 
 
 def verdict_bar(view: ReportView) -> list[Segment]:
@@ -153,8 +165,7 @@ def _distance(mixture: MixtureView) -> Tile:
     return Tile(label, numbers.number(mixture.objective), detail, "good" if better else "")
 
 
-def _gain(training: TrainingView) -> Tile:
-    first = training.differences[0]
+def _gain(training: TrainingView, first: Difference) -> Tile:
     metric = metric_of(training, first.metric)
     tone = verdict(first, metric)
     label = metric.label if metric else first.metric

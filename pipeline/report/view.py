@@ -191,6 +191,19 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class CostView:
+    """What a selection cost before anything was trained on it."""
+
+    alone: float
+    """Seconds, from nothing."""
+    shared: float
+    """Seconds, with what other selections use too split among them."""
+    money: float = 0.0
+    whole: bool = True
+    """Whether all of it was measured; else it is at least so much."""
+
+
+@dataclass(frozen=True)
 class ArmView:
     """One arm of the training comparison: same start, steps, batch and evaluation, other data."""
 
@@ -199,6 +212,7 @@ class ArmView:
     metrics: Mapping[str, tuple[float, ...]]
     """Metric name -> final value per seed."""
     meaning: str = ""
+    cost: CostView | None = None
 
 
 @dataclass(frozen=True)
@@ -216,6 +230,16 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class CaptionView:
+    """A held-out picture, what stands beside it, and what was generated."""
+
+    image: bytes | None
+    true: str
+    written: Mapping[str, tuple[str, float]]
+    """Arm -> its caption, and the token edit distance of it from the true one."""
+
+
+@dataclass(frozen=True)
 class TrainingView:
     """The proof of gain; the first difference is the headline."""
 
@@ -224,6 +248,9 @@ class TrainingView:
     differences: tuple[Difference, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Steps, batch, seeds, model identities."""
+    captions: tuple[CaptionView, ...] = ()
+    read: str = ""
+    """A sentence on what the arms are, where they are not those of a proof of gain."""
 
 
 @dataclass(frozen=True)
@@ -318,6 +345,20 @@ class ReportView:
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Fingerprints, seed, versions: shown as name and value."""
     recipe_yaml: str = ""
+
+
+@dataclass(frozen=True)
+class ContestView:
+    """A page about finished selections and what a connector learned from each."""
+
+    title: str
+    run: str
+    training: TrainingView
+    notes: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    recipe_yaml: str = ""
+    checks: tuple[Check, ...] = ()
+    stages: tuple[StageTiming, ...] = ()
 
 
 def finite(values: Values) -> npt.NDArray[np.float64]:

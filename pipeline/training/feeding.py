@@ -25,7 +25,8 @@ from pipeline.sidecars import Workspace, read_table, write_table
 from stages.train.samples import Pair, as_pair
 
 FEED = "feed.parquet"
-"""exported_key, uid, source, place, row of every sample, repeats spelled out, in the order of an export."""
+"""Every sample, repeats spelled out, in the order of an export."""
+COLUMNS = ("exported_key", "uid", "source", "place", "row")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Feed:
         Raises:
             ShardError: a shard is not what it was when it was indexed.
         """
-        lines = pl.read_parquet(self.listed).sort("place", "row", "exported_key")
+        lines = pl.read_parquet(self.listed).filter(pl.col("place").is_in(list(self.places)))
+        lines = lines.sort("place", "row", "exported_key")
         for (place,), part in lines.partition_by("place", as_dict=True, maintain_order=True).items():
             keys = part.group_by("row", maintain_order=True).agg("exported_key")
             container, index = self._rows(str(place), keys["row"].to_arrow())
@@ -53,6 +55,10 @@ class Feed:
                 _check(members, expected, container)
                 sample = {suffix[1:].lower(): content for suffix, content in members}
                 yield from (as_pair({"__key__": name, **sample}) for name in names)
+
+    def parts(self) -> "tuple[Feed, ...]":
+        """The same, container by container."""
+        return tuple(replace(self, places={place: facts}) for place, facts in self.places.items())
 
     def _rows(self, place: str, rows: pa.Array) -> tuple[Container, pa.Table]:
         facts, digest = self.places[place], place.split("/", 1)[0]
@@ -63,13 +69,15 @@ class Feed:
 def feed(draws: Draws, folder: Path) -> Feed:
     """What reads the drawn samples; the list of them is written to `folder`."""
     samples = ordered(draws, "{folder}{number:05d}")
-    listed = folder / FEED
+    return feed_of(samples, places_of(draws), draws.table.resolved.workspace, folder / FEED)
+
+
+def feed_of(samples: pl.DataFrame, known: Mapping[str, Mapping[str, Any]], workspace: Workspace, listed: Path) -> Feed:
+    """The same of samples by (exported_key, uid, source, place, row) and what is known of their places."""
     if not listed.exists():
-        columns = samples.select("exported_key", "uid", "source", "place", "row")
-        write_table(columns.to_arrow(), listed)
-    known = places_of(draws)
+        write_table(samples.select(COLUMNS).to_arrow(), listed)
     used = {place: _absolute(known[place]) for place in samples["place"].unique().sort().to_list()}
-    return Feed(str(draws.table.resolved.workspace.root), str(listed), used)
+    return Feed(str(workspace.root), str(listed), used)
 
 
 def _check(members: list[Member], expected: str | None, container: Container) -> None:

@@ -22,7 +22,7 @@ from stages.train.loop import Frozen, train_mixture
 from stages.train.metrics.evaluation import evaluate_sources
 from stages.train.samples import Corpus, Draft, Pair, corpus
 from stages.train.settings import Budget, TrainSettings
-from stages.train.vision_features import VisualTokens, feature_folder
+from stages.train.vision_features import VisualTokens
 
 DRAWN, HELD = "drawn", "held"
 
@@ -48,7 +48,7 @@ class ConnectorPilot:
         """List captions and images, and compute the visual tokens that are missing."""
         resolved, settings = split.chosen.table.resolved, self.settings.located()
         features = resolved.workspace.fit("visual-tokens")
-        tokens = feature_folder(features, settings.vision_identity, settings.visual_tokens)
+        tokens = settings.feature_key.folder(features)
         gpus = min(1, compute_tokens(split, settings, tokens, cluster, progress))
         path = folder / "pairs.parquet"
         if not path.exists():

@@ -1,7 +1,7 @@
 """The visual tokens of all pairs, computed once: pieces of shards on Ray, by the ranges that the index knows."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from pipeline.trials.split import Split
 from stages.train.language_model import one_thread
 from stages.train.settings import TrainSettings
 from stages.train.vision_features import VisualTokens, add_missing
-from stages.train.vision_tower import load_tower
 
 ROWS_PER_PIECE = 512
 """Of a container that is read by ranges; what is read in one pass is one piece."""
@@ -56,9 +55,8 @@ class ComputeTokens:
         return task
 
     def _tower(self) -> Any:
-        settings = TrainSettings.model_validate(self.settings)
         with one_thread():
-            return load_tower(settings.vision_model, settings.vision_pretrained, settings.visual_tokens, self.device)
+            return TrainSettings.model_validate(self.settings).tower(self.device)
 
 
 def _images(piece: Piece) -> Iterator[tuple[str, bytes]]:
@@ -68,12 +66,14 @@ def _images(piece: Piece) -> Iterator[tuple[str, bytes]]:
 
 
 def compute_tokens(split: Split, settings: TrainSettings, folder: Path, cluster: Cluster, progress: Progress) -> int:
-    """Compute what `folder` lacks; returns the cluster's GPUs, 0 where nothing had to be started.
+    """Compute what `folder` lacks; returns the cluster's GPUs.
 
     Each distinct image is read once, wherever it stands first.
     """
-    known = VisualTokens.open(folder)
-    pieces = {name: piece for name, piece in _pieces(split) if not all(image in known for image in piece.hashes)}
+    known, every = VisualTokens.open(folder), dict(_pieces(split))
+    pieces = {name: piece for name, piece in every.items() if not all(image in known for image in piece.hashes)}
+    if not pieces:  # what is cached is checked all the same
+        pieces = dict(list(_cached(every, known))[:1])
     gpus = int(cluster.ray.cluster_resources().get("GPU", 0))
     job = ComputeTokens(pieces, settings.model_dump(mode="json"), str(folder.resolve()), "cuda" if gpus else "cpu")
     total, done = sum(len(piece.rows) for piece in pieces.values()), 0
@@ -81,6 +81,14 @@ def compute_tokens(split: Split, settings: TrainSettings, folder: Path, cluster:
         done += count
         progress("visual tokens", done, total)
     return gpus
+
+
+def _cached(pieces: dict[str, Piece], known: VisualTokens) -> Iterator[tuple[str, Piece]]:
+    """Of each piece one image that has tokens, where there is one."""
+    for name, piece in pieces.items():
+        there = [place for place, image in enumerate(piece.hashes) if image in known.places][:1]
+        if there:
+            yield name, replace(piece, rows=(piece.rows[there[0]],), hashes=(piece.hashes[there[0]],))
 
 
 def _pieces(split: Split) -> Iterator[tuple[str, Piece]]:

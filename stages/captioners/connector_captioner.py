@@ -97,7 +97,14 @@ class ConnectorCaptioner(CaptionerSettings):
         bridge, card = load_connector(
             self.folder, vision=models.vision_identity, language_model=models.language_identity
         )
-        tower = load_tower(self.vision_model, self.vision_pretrained, card.visual_tokens, self.device)
+        tower = load_tower(
+            self.vision_model,
+            self.vision_pretrained,
+            card.visual_tokens,
+            self.device,
+            card.connector.features,
+            card.vision_layer,
+        )
         language = load_language_model(models.language_folder, self.device)
         longest = getattr(language.model.config, "max_position_embeddings", None)
         if longest is not None and card.visual_tokens + self.max_tokens + 1 > longest:

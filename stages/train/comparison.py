@@ -16,8 +16,7 @@ from stages.train.continual import REPLAY
 from stages.train.loop import Frozen
 from stages.train.samples import Draft, Pair, read_pairs
 from stages.train.settings import TrainSettings
-from stages.train.vision_features import add_missing, feature_folder
-from stages.train.vision_tower import load_tower
+from stages.train.vision_features import add_missing
 
 EVALUATION, TARGET = "", "/target"
 """Names of the held-out pairs, and of what a schedule aims at, among the drafts; no arm may have them."""
@@ -67,7 +66,7 @@ class Comparison:
     @property
     def tokens_folder(self) -> Path:
         """Where this tower's visual tokens lie."""
-        return feature_folder(self.features, self.settings.vision_identity, self.settings.visual_tokens)
+        return self.settings.feature_key.folder(self.features)
 
     def jobs(self) -> list[Job]:
         """All of them, seeds outermost: after a kill, early seeds are complete for every arm."""
@@ -97,8 +96,7 @@ class Comparison:
         from stages.train.language_model import one_thread
 
         with one_thread():
-            settings = self.settings
-            return load_tower(settings.vision_model, settings.vision_pretrained, settings.visual_tokens, self.device)
+            return self.settings.tower(self.device)
 
     def _distinct(self, tables: Mapping[str, pa.Table]) -> Iterator[tuple[str, bytes]]:
         seen: set[str] = set()

@@ -34,6 +34,8 @@ class ConnectorCard(BaseModel):
     """How the features of an image stood."""
     vision: str
     """Identity of the image tower."""
+    vision_layer: int = -1
+    """Its layer whose patches are read, from the last one back."""
     language_model: str
     """Identity of the language model."""
     inject_layer: int = 0
@@ -55,6 +57,20 @@ class ConnectorCard(BaseModel):
     def build(self) -> "torch.nn.Module":
         """A connector with its initial weights, in fp32 on the CPU."""
         return self.connector.build(self.vision_width, self.language_width, self.init_seed, self.grid)
+
+    def bridge(self, parts: "Mapping[str, torch.nn.Module] | None" = None) -> "Bridge":
+        """The same between the frozen models, with options' parts beside it."""
+        from stages.train.bridge import Bridge
+
+        kind = self.connector
+        return Bridge(
+            self.build(),
+            parts,
+            layer=self.inject_layer,
+            placement=kind.placement,
+            soft=kind.soft,
+            reads_prompt=kind.reads_prompt,
+        )
 
     def refuse_other(self, other: "ConnectorCard", where: Path) -> None:
         """Compare with the card of saved weights.
@@ -91,6 +107,7 @@ def load_connector(
     inject_layer: int = 0,
     options: Mapping[str, Any] | None = None,
     grid: Grid | None = None,
+    vision_layer: int | None = None,
 ) -> "tuple[Bridge, ConnectorCard]":
     """A saved connector, as the bridge that it is, and its card.
 
@@ -101,14 +118,13 @@ def load_connector(
         inject_layer: where its tokens will go in.
         options: what else is trained with it, and how.
         grid: how the features stand that it will read; None: as those it was trained on.
+        vision_layer: the tower's layer that it will read; None: the one it was trained on.
 
     Raises:
         CuveeError: no connector there, or one trained with another tower, language model, layer or options, or, where
             that matters to it, another grid.
     """
     from safetensors.torch import load_file
-
-    from stages.train.bridge import Bridge
 
     try:
         card = ConnectorCard.model_validate_json((folder / CARD).read_text())
@@ -118,10 +134,19 @@ def load_connector(
     here["options"] = dict(options or {})
     if card.connector.grid_bound and grid is not None:
         here["grid"] = grid
+    if vision_layer is not None:
+        here["vision_layer"] = vision_layer
     card.model_copy(update=here).refuse_other(card, folder)
-    bridge = Bridge(card.model_copy(update={"connector": card.connector.blank()}).build())
-    bridge.load_state_dict(load_file(folder / WEIGHTS))
+    bridge = card.model_copy(update={"connector": card.connector.blank()}).bridge()
+    bridge.load_state_dict(_named(load_file(folder / WEIGHTS)))
     return bridge, card
+
+
+def _named(weights: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
+    """By the names in a bridge; files from before there were parts beside the connector held its own."""
+    if any(name.startswith(("connector.", "parts.")) for name in weights):
+        return weights
+    return {f"connector.{name}": value for name, value in weights.items()}
 
 
 def load_alike(folder: Path, card: ConnectorCard) -> "tuple[Bridge, ConnectorCard]":
@@ -137,6 +162,7 @@ def load_alike(folder: Path, card: ConnectorCard) -> "tuple[Bridge, ConnectorCar
         inject_layer=card.inject_layer,
         options=card.options,
         grid=card.grid,
+        vision_layer=card.vision_layer,
     )
     if found.connector.kind != card.connector.kind:
         raise CuveeError(

@@ -34,6 +34,7 @@ def connector_card(settings: TrainSettings, frozen: "Frozen", seed: str) -> Conn
         visual_tokens=settings.visual_tokens,
         grid=frozen.visual.grid,
         vision=settings.vision_identity,
+        vision_layer=settings.vision_layer,
         language_model=settings.language_identity,
         inject_layer=settings.inject_layer,
         init_seed=xxhash.xxh3_64_intdigest(f"connector/{seed}".encode()) >> 1,
@@ -66,10 +67,8 @@ class Run:
         """Before the first step, with the weights and the order that `seed` decides."""
         import torch
 
-        from stages.train.bridge import Bridge
-
         card = connector_card(settings, sources.frozen, seed)
-        bridge = Bridge(card.build())
+        bridge = card.bridge()
         if settings.start is not None:
             bridge, card = load_alike(Path(settings.start), card)
         bridge = bridge.to(sources.frozen.language.device)

@@ -3,7 +3,7 @@
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
 
@@ -15,8 +15,13 @@ from stages.train.connectors.mlp import Mlp
 from stages.train.continual import Infinite, Replay
 from stages.train.metrics.on_demand import OnDemand
 from stages.train.model_files import folder_identity, local_folder
+from stages.train.preprocessing import preprocessing_identity
 
-RARE = ("schedule", "replay", "start", "infinite", "inject_layer", "metrics")
+if TYPE_CHECKING:
+    from stages.train.vision_features import FeatureKey
+    from stages.train.vision_tower import VisionTower
+
+RARE = ("schedule", "replay", "start", "infinite", "inject_layer", "vision_layer", "metrics")
 """Settings that stand at their default in most runs."""
 
 
@@ -59,7 +64,9 @@ class TrainSettings(BaseModel):
     weight_decay: float = Field(0.0, ge=0)
     seeds: int = Field(5, gt=0)
     visual_tokens: int = Field(16, gt=0)
-    """Most visual tokens per image; larger grids are average-pooled."""
+    """Most visual features per image; larger grids are average-pooled."""
+    vision_layer: int = Field(-1, lt=0)
+    """The tower's layer whose patches are read, from the last one back; LLaVA reads -2."""
     max_tokens: int = Field(32, gt=0)
     """Caption tokens read; longer captions are cut."""
     hidden: int | None = Field(None, gt=0)
@@ -138,6 +145,27 @@ class TrainSettings(BaseModel):
             weights = Path(self.vision_pretrained)
             return f"{self.vision_model}/{folder_identity(weights.parent, only=weights.name)}"
         return f"{self.vision_model}/{self.vision_pretrained}"
+
+    @cached_property
+    def feature_key(self) -> "FeatureKey":
+        """What the visual features that the connector reads depend on."""
+        from stages.train.vision_features import FeatureKey
+
+        kind = self.connector.features
+        count, layer = (self.visual_tokens, self.vision_layer) if kind == "patches" else (0, -1)
+        shape = preprocessing_identity(self.vision_model, self.vision_pretrained)
+        return FeatureKey(self.vision_identity, shape, kind, layer, count)
+
+    def tower(self, device: str) -> "VisionTower":
+        """The image tower, loaded, giving what the connector reads.
+
+        Raises:
+            CuveeError: it does not load.
+        """
+        from stages.train.vision_tower import load_tower
+
+        kind, layer = self.connector.features, self.vision_layer
+        return load_tower(self.vision_model, self.vision_pretrained, self.visual_tokens, device, kind, layer)
 
     @property
     def vision_folder(self) -> Path | None:

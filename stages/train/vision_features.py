@@ -1,13 +1,15 @@
 """Visual tokens on disk, computed once per distinct image and shared by every arm and seed.
 
-A folder per (tower, token count); in it, parts: `<name>.npy` holds fp16 tokens, `<name>.json` the images' hashes and
-the reasons of those that do not decode. A part whose .json exists is complete; it is written last, then renamed.
+A folder per tower, preprocessing, layer, kind, token count and dtype; in it, parts: `<name>.npy` holds fp16 tokens,
+`<name>.json` the images' hashes, how an image's tokens stand and the reasons of those that do not decode. A part whose
+.json exists is complete; it is written last, then renamed. What is cached is checked by computing a few images again.
 """
 
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ import numpy.typing as npt
 import xxhash
 
 from stages.pixels import PixelError, decode, flat_rgb
-from stages.train.connectors.contract import Grid
+from stages.train.connectors.contract import FeatureKind, Grid
+from stages.train.spot_check import SpotCheck
 from stages.train.vision_tower import BATCH, VisionTower
 
 Halves = npt.NDArray[np.float16]
@@ -26,10 +29,24 @@ VERSION = 2
 """Raise it when the same tower gives other tokens."""
 
 
-def feature_folder(root: Path, vision: str, visual_tokens: int) -> Path:
-    """Where the tokens of one tower lie: the address covers its weights, preprocessing, layer, count and dtype."""
-    facts = json.dumps([VERSION, vision, "last layer", visual_tokens, "float16", BATCH])
-    return root / f"visual-tokens-{xxhash.xxh3_64_hexdigest(facts.encode())}"
+@dataclass(frozen=True)
+class FeatureKey:
+    """What the tokens of an image depend on, beside the image."""
+
+    vision: str
+    """Identity of the tower's weights."""
+    preprocessing: str
+    """Resolution, and what is done to an image before the tower sees it."""
+    kind: FeatureKind
+    layer: int
+    visual_tokens: int
+    """Most tokens per image; 0 where the kind decides it."""
+    dtype: str = "float16"
+
+    def folder(self, root: Path) -> Path:
+        """Where such tokens lie below `root`."""
+        facts = json.dumps([VERSION, *vars(self).values(), BATCH])
+        return root / f"visual-tokens-{xxhash.xxh3_64_hexdigest(facts.encode())}"
 
 
 @dataclass
@@ -72,6 +89,11 @@ class VisualTokens:
         """How the tokens of an image stand."""
         return self.stands or Grid(1, int(self.parts[0].shape[1]))
 
+    @property
+    def bytes(self) -> int:
+        """What the tokens take up on disk."""
+        return sum(part.nbytes for part in self.parts)
+
     def gather(self, images: Sequence[str]) -> Halves:
         """(n, tokens, width) of images by hash."""
         return np.stack([self.parts[part][row] for part, row in (self.places[image] for image in images)])
@@ -80,33 +102,35 @@ class VisualTokens:
 def add_missing(
     folder: Path, images: Iterable[tuple[str, bytes]], tower: Callable[[], VisionTower], part: int = 0, parts: int = 1
 ) -> None:
-    """Compute the tokens that `folder` lacks.
+    """Compute the tokens that `folder` lacks, and a few of those it has again.
 
     Batches are runs of `BATCH` distinct images in the order given, whoever computes them: worker `part` of `parts`
-    takes every `parts`-th one. The tower is loaded when the first image is missing.
+    takes every `parts`-th one. The tower is loaded when it is first needed.
 
     Args:
-        folder: from `feature_folder`.
+        folder: from `FeatureKey.folder`.
         images: (hash, bytes), distinct, in an order that is the same for every worker.
         tower: loads the tower.
         part: this worker's number, from 0.
         parts: workers.
+
+    Raises:
+        CuveeError: what is cached is not what the tower gives.
     """
-    known = VisualTokens.open(folder)
-    loaded: VisionTower | None = None
+    check, loaded = SpotCheck(VisualTokens.open(folder), folder), cache(tower)
     done = _Part()
-    for batch in _batches(images, known, part, parts):
-        loaded = loaded or tower()
-        done.add(batch, loaded)
+    for batch in _batches(images, check, part, parts):
+        done.add(batch, loaded())
         if done.batches == PART_BATCHES:
             done.write(folder)
             done = _Part()
     if done.batches:
         done.write(folder)
+    check.verify(loaded)
 
 
 def _batches(
-    images: Iterable[tuple[str, bytes]], known: VisualTokens, part: int, parts: int
+    images: Iterable[tuple[str, bytes]], check: SpotCheck, part: int, parts: int
 ) -> Iterator[list[tuple[str, bytes]]]:
     mine: list[tuple[str, bytes]] = []
     for number, (image_hash, content) in enumerate(images):
@@ -114,8 +138,10 @@ def _batches(
         if place == 0 and mine:
             yield mine
             mine = []
-        if batch % parts == part and image_hash not in known:
+        if batch % parts == part and image_hash not in check.cached:
             mine.append((image_hash, content))
+        elif batch % parts == part:
+            check.see(image_hash, content)
     if mine:
         yield mine
 

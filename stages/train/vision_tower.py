@@ -1,4 +1,4 @@
-"""Visual tokens of any open_clip image tower: its last spatial features, before they are pooled to one vector."""
+"""Visual features of any open_clip image tower: those of a layer's places, before they are pooled to one vector."""
 
 import math
 from collections.abc import Callable
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import CuveeError
-from stages.train.connectors.contract import Grid
+from stages.train.class_tokens import class_tokens
+from stages.train.connectors.contract import FeatureKind, Grid
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +27,9 @@ class VisionTower:
     preprocess: "Callable[[Image.Image], torch.Tensor]"
     visual_tokens: int
     device: str
+    kind: FeatureKind = "patches"
+    layer: int = -1
+    """Of the patches, from the last one back."""
 
     def tokens(self, images: "list[Image.Image]") -> "npt.NDArray[np.float16]":
         """(n, tokens, width) fp16 visual tokens of at most `BATCH` RGB images, row by row of the grid."""
@@ -38,14 +42,30 @@ class VisionTower:
         pixels = torch.stack([self.preprocess(image) for image in images])
         padding = torch.zeros(BATCH - len(images), *pixels.shape[1:])
         with torch.inference_mode():
-            grid = spatial_features(self.visual, torch.cat([pixels, padding]).to(self.device))
-            cells = pooled_grid(grid.shape[2], grid.shape[3], self.visual_tokens)
-            pooled = torch.nn.functional.adaptive_avg_pool2d(grid, cells)
-        found: npt.NDArray[np.float16] = pooled.flatten(2).transpose(1, 2)[: len(images)].half().cpu().numpy()
-        return found, Grid(*cells)
+            tokens, grid = self._features(torch.cat([pixels, padding]).to(self.device))
+        found: npt.NDArray[np.float16] = tokens[: len(images)].half().cpu().numpy()
+        return found, grid
+
+    def _features(self, pixels: "torch.Tensor") -> "tuple[torch.Tensor, Grid]":
+        import torch
+
+        if self.kind == "class_tokens":
+            vectors = class_tokens(self.visual, pixels)
+            return vectors, Grid(1, vectors.shape[1])
+        patches = spatial_features(self.visual, pixels, self.layer)
+        cells = pooled_grid(patches.shape[2], patches.shape[3], self.visual_tokens)
+        pooled = torch.nn.functional.adaptive_avg_pool2d(patches, cells)
+        return pooled.flatten(2).transpose(1, 2), Grid(*cells)
 
 
-def load_tower(model: str, pretrained: str | None, visual_tokens: int, device: str = "cpu") -> VisionTower:
+def load_tower(
+    model: str,
+    pretrained: str | None,
+    visual_tokens: int,
+    device: str = "cpu",
+    kind: FeatureKind = "patches",
+    layer: int = -1,
+) -> VisionTower:
     """The image tower of an open_clip model, frozen, in fp32 and eval mode.
 
     Args:
@@ -53,6 +73,8 @@ def load_tower(model: str, pretrained: str | None, visual_tokens: int, device: s
         pretrained: open_clip tag or weights file; None for a folder, which has its own.
         visual_tokens: most tokens per image.
         device: where it runs.
+        kind: what it gives of an image.
+        layer: which layer's patches, from the last one back.
 
     Raises:
         CuveeError: open_clip cannot load it.
@@ -67,20 +89,23 @@ def load_tower(model: str, pretrained: str | None, visual_tokens: int, device: s
     except (RuntimeError, ValueError, OSError) as error:
         raise CuveeError(f"image tower {model!r} ({pretrained or 'own weights'}) does not load: {error}") from error
     visual = clip.visual.eval().requires_grad_(False)
-    return VisionTower(visual, preprocess, visual_tokens, device)
+    return VisionTower(visual, preprocess, visual_tokens, device, kind, layer)
 
 
-def spatial_features(visual: Any, pixels: "torch.Tensor") -> "torch.Tensor":
-    """(n, width, rows, columns) features of the last layer, without class or other prefix tokens.
+def spatial_features(visual: Any, pixels: "torch.Tensor", layer: int = -1) -> "torch.Tensor":
+    """(n, width, rows, columns) features of one layer, without class or other prefix tokens.
 
     Args:
         visual: an open_clip image tower. A timm trunk gives what its pooled path averages; a vision transformer its
             patch tokens after the final norm (an attentional pooler's norm has another width and is left out).
         pixels: (n, 3, height, width), preprocessed.
+        layer: -1, the last; -2, as LLaVA takes it, the one before, whose patches are given without the final norm.
 
     Raises:
-        CuveeError: a tower that shows no spatial features.
+        CuveeError: a tower that shows no spatial features, or none of this layer.
     """
+    if layer != -1:
+        return _earlier_features(visual, pixels, layer)
     if hasattr(visual, "trunk"):
         return _trunk_features(visual.trunk, pixels)
     if not hasattr(visual, "forward_intermediates"):
@@ -92,6 +117,21 @@ def spatial_features(visual: Any, pixels: "torch.Tensor") -> "torch.Tensor":
         options["normalize_intermediates"] = visual.ln_post.weight.shape == visual.class_embedding.shape
     found: torch.Tensor = visual.forward_intermediates(pixels, **options)["image_intermediates"][-1]
     return found
+
+
+def _earlier_features(visual: Any, pixels: "torch.Tensor", layer: int) -> "torch.Tensor":
+    trunk = getattr(visual, "trunk", None)
+    transformer = visual if trunk is None else trunk
+    blocks = getattr(getattr(visual, "transformer", transformer), "resblocks", getattr(transformer, "blocks", []))
+    plain = hasattr(visual, "class_embedding") if trunk is None else hasattr(trunk, "num_prefix_tokens")
+    if not plain or not -len(blocks) <= layer < 0:
+        raise CuveeError(
+            f"image tower {type(transformer).__name__} has no layer {layer} of patches, found {len(blocks) * plain} "
+            "layers of one width; leave `vision_layer` out, or name one of a vision transformer"
+        )
+    found = transformer.forward_intermediates(pixels, indices=[len(blocks) + layer], intermediates_only=True)
+    patches: torch.Tensor = (found["image_intermediates"] if isinstance(found, dict) else found)[0]
+    return patches
 
 
 def _trunk_features(trunk: Any, pixels: "torch.Tensor") -> "torch.Tensor":

@@ -161,7 +161,9 @@ def text_places(layout: Layout) -> tuple[Integers, Integers]:
 
 @contextlib.contextmanager
 def listening(model: Any, layers: Sequence[int]) -> "Iterator[dict[int, torch.Tensor]]":
-    """What decoder layers return in the first forward pass inside, after everything else that acts on their outputs.
+    """What decoder layers return in the largest forward pass inside, after everything else that acts on their outputs.
+
+    The largest: a model may be tried out on a few tokens before it is used.
 
     A layer's hook is set when the layer is entered, so that it stands behind those of options, set before that.
     """
@@ -170,7 +172,9 @@ def listening(model: Any, layers: Sequence[int]) -> "Iterator[dict[int, torch.Te
 
         def enter(layer: int, module: Any) -> None:
             def keep(_: Any, __: Any, output: Any) -> None:
-                heard.setdefault(layer, (output[0] if isinstance(output, tuple) else output).detach())
+                states = (output[0] if isinstance(output, tuple) else output).detach()
+                if layer not in heard or states.numel() > heard[layer].numel():
+                    heard[layer] = states
 
             stack.callback(module.register_forward_hook(keep).remove)
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from schemas.errors import ContractError
 from stages.train.connectors.moe_mlp import MoeMlp
-from stages.train.connectors.moe_mlp.load_balance import LoadBalance
+from stages.train.connectors.moe_mlp.balance_network import LoadBalance
 
 MULTIPLIER = 0x9E3779B97F4A7C15 - (1 << 64)
 """2^64 over the golden ratio, as a signed number: spreads the bits of a hash."""

@@ -9,7 +9,6 @@ from pydantic import ValidationError
 
 from schemas.errors import ContractError, CuveeError
 from stages.kinds import kinds
-from stages.train.bridge import Bridge
 from stages.train.connector import ConnectorCard, load_alike, load_connector, save_connector
 from stages.train.connectors.contract import Connector, Grid, connector_of
 
@@ -91,18 +90,21 @@ def test_a_saved_one_comes_back_and_only_where_it_belongs(kind: str, tmp_path: P
         connector=connector, vision_width=VISION, language_width=LANGUAGE, visual_tokens=15, grid=GRID, init_seed=3,
         **places,
     )  # fmt: skip
-    module = card.build()
+    module = card.bridge()
     with torch.no_grad():
         for value in module.parameters():
             value += 0.01
-    save_connector(Bridge(module), card, tmp_path / "saved")
-    bridge, found = load_connector(tmp_path / "saved", **places)
+    save_connector(module, card, tmp_path / "saved")
+    loaded, found = load_connector(tmp_path / "saved", **places)
     assert found == card and type(found.connector) is type(connector)
     given = asked(connector, 2)
-    assert torch.equal(answer(bridge.connector, given), answer(module, given))
+    assert torch.equal(answer(loaded.connector, given), answer(module.connector, given))
+    assert (loaded.layer, loaded.placement, loaded.soft) == (1, connector.placement, connector.soft)
+    assert loaded.reads_prompt == connector.reads_prompt
     for changed, said in (
         ({"vision": "other"}, "vision = 'tower'"),
         ({"language_model": "other"}, "language_model = 'lm'"),
+        ({"vision_layer": -2}, "vision_layer = -1, but this run has -2"),
         ({"inject_layer": 2}, "inject_layer = 1, but this run has 2"),
         ({"options": {}}, r"options = \{'norms': 'llm'\}, but this run has \{\}"),
     ):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from schemas.errors import ContractError
 from stages.train.connectors.contract import Grid, connector_of
-from stages.train.connectors.moe_mlp.load_balance import LoadBalance
+from stages.train.connectors.moe_mlp.balance_network import LoadBalance
 from stages.train.connectors.moe_mlp.network import Experts, hashed
 
 VISION, LANGUAGE, GRID = 8, 6, Grid(2, 2)
@@ -109,6 +109,10 @@ def test_a_global_batch_spans_the_forwards_of_a_step() -> None:
         for first in (0, 2, 4):
             last = parts(chosen[first : first + 2], scores[first : first + 2])
     counts = chosen.flatten().bincount(minlength=4)
+    assert parts.counts is not None and parts.counts.tolist() == counts.tolist()
+    two = LoadBalance("global_batch")
+    two.sum_over_ranks = lambda mine: mine + chosen[2:].flatten().bincount(minlength=4)
+    assert torch.allclose(two(chosen[:2], scores[:2]), 4 * (counts / counts.sum() * scores[:2].mean(dim=(0, 1))).sum())
     wanted = 4 * (counts / counts.sum() * scores[4:].mean(dim=(0, 1))).sum()
     assert last is not None and torch.allclose(last, wanted)
 
