@@ -1,7 +1,7 @@
 """Samples by (source, number) behind a connector: what a training step, a probe and a reference have in common."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from stages.train.bridge import Bridge, Shown
     from stages.train.loop import Frozen
+    from stages.train.objective import Objective
 
 Doubles = npt.NDArray[np.float64]
 ONLY = ""
@@ -56,6 +57,8 @@ class Heard:
     """(L,) number of the sample a label belongs to, from 0."""
     shown: "Shown"
     """The samples' images as the model saw them."""
+    features: "torch.Tensor"
+    """(n, v, vision width) of the samples' images."""
     layout: Layout
     """Where everything stood."""
 
@@ -67,7 +70,12 @@ class Heard:
 
 
 def hear(
-    bridge: "Bridge", frozen: "Frozen", captions: Sequence[Sequence[int]], whole: Sequence[bool], images: Sequence[str]
+    bridge: "Bridge",
+    frozen: "Frozen",
+    captions: Sequence[Sequence[int]],
+    whole: Sequence[bool],
+    images: Sequence[str],
+    levels: "torch.Tensor | None" = None,
 ) -> Heard:
     """Put samples through the models.
 
@@ -77,17 +85,18 @@ def hear(
         captions: (n,) tokens.
         whole: (n,) False where a caption was cut, and its end is not predicted.
         images: (n,) by hash.
+        levels: (n,) of their alignment, for a bridge that knows such; None: the highest.
     """
     import torch
 
-    language = frozen.language
-    shown = bridge.show(frozen.embeddings(list(images)))
+    language, features = frozen.language, frozen.embeddings(list(images))
+    shown = language.show(bridge, features, levels=levels)
     spoken = enumerate(zip(captions, whole, strict=True))
     said = [language.said(ids, all_of_it, image) for image, (ids, all_of_it) in spoken]
     layout = lay_out(said, shown.places)
     logits = language.label_logits(layout, shown, bridge)
     labels, samples = (torch.from_numpy(part).to(logits.device) for part in (layout.labels, layout.samples))
-    return Heard(logits, labels, samples, shown, layout)
+    return Heard(logits, labels, samples, shown, features, layout)
 
 
 @dataclass(frozen=True)
@@ -97,8 +106,11 @@ class Batches:
     frozen: "Frozen"
     corpora: Mapping[str, Corpus]
 
+    objective: "Objective | None" = None
+    """What is made of the cross entropies that training descends; None: nothing, as for evaluation and probes."""
+
     def losses(self, bridge: "Bridge", drawn: Sequence[tuple[str, int]]) -> Losses:
-        """Cross entropy in nats of some samples' label tokens."""
+        """Losses in nats of some samples' label tokens."""
         import torch
 
         chosen = [(self.corpora[name], i) for name, i in drawn]
@@ -108,13 +120,20 @@ class Batches:
             [corpus.caption(i) for corpus, i in chosen],
             [bool(corpus.whole[i]) for corpus, i in chosen],
             [corpus.images[i] for corpus, i in chosen],
+            self.objective.levels_of(drawn) if self.objective else None,
         )
+        if self.objective is not None:
+            return self.objective.losses(bridge, heard, drawn)
         values = heard.cross_entropies()
         return Losses(values, torch.ones_like(values), heard.samples, bridge.penalty)
 
     def beside(self, name: str, corpus: Corpus) -> "Batches":
         """These and another source."""
-        return Batches(self.frozen, {**self.corpora, name: corpus})
+        return replace(self, corpora={**self.corpora, name: corpus})
+
+    def under(self, objective: "Objective | None") -> "Batches":
+        """The same samples with another objective."""
+        return replace(self, objective=objective)
 
     def keys(self, drawn: Sequence[tuple[str, int]]) -> list[str]:
         """What some samples are called."""

@@ -16,6 +16,8 @@ from stages.train.connector import ConnectorCard
 if TYPE_CHECKING:
     import torch
 
+    from stages.train.options.averaging import Averaged
+
 CURVE_POINTS = 100
 """Most points of a loss curve; each is the mean over the label tokens since the one before."""
 
@@ -69,7 +71,12 @@ class Progress:
 
 
 def save_checkpoint(
-    path: Path, module: "torch.nn.Module", optimizer: "torch.optim.Optimizer", progress: Progress, of: Belonging
+    path: Path,
+    module: "torch.nn.Module",
+    optimizer: "torch.optim.Optimizer",
+    progress: Progress,
+    of: Belonging,
+    average: "Averaged | None" = None,
 ) -> None:
     """Write everything needed to continue bit for bit."""
     import torch
@@ -78,6 +85,7 @@ def save_checkpoint(
     tensors = {f"connector/{name}": value for name, value in module.state_dict().items()}
     for number, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{number}/{name}": value for name, value in state.items()}
+    tensors |= {f"average/{name}": value for name, value in (average.tensors if average else {}).items()}
     tensors["rng"] = torch.get_rng_state()
     # A long schedule's record outgrows the header, which holds 100 MB.
     steering = bytearray(json.dumps(progress.steering, allow_nan=False).encode())
@@ -92,9 +100,13 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, module: "torch.nn.Module", optimizer: "torch.optim.Optimizer", of: Belonging
+    path: Path,
+    module: "torch.nn.Module",
+    optimizer: "torch.optim.Optimizer",
+    of: Belonging,
+    average: "Averaged | None" = None,
 ) -> Progress:
-    """Put a saved run's state into `module`, `optimizer` and torch's RNG.
+    """Put a saved run's state into `module`, `optimizer`, `average` and torch's RNG.
 
     Raises:
         CuveeError: it belongs to other models, samples or settings, or the file is damaged.
@@ -117,6 +129,8 @@ def load_checkpoint(
             state.setdefault(int(number), {})[field] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     torch.set_rng_state(tensors["rng"])
+    if average is not None:
+        average.tensors = {name[8:]: value for name, value in tensors.items() if name.startswith("average/")}
     saved = facts["progress"]
     curve = [(step, loss) for step, loss in saved["curve"]]
     steering = json.loads(tensors["steering"].numpy().tobytes())

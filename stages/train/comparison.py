@@ -85,7 +85,7 @@ class Comparison:
         if "source" in evaluation.column_names and not evaluation["source"].null_count:
             keys, sources = (evaluation[name].to_pylist() for name in ("key", "source"))
             self.held_sources = dict(zip(keys, sources, strict=True))
-        self.drafts = {name: Draft() for name in (*tables, *self._samples())}
+        self.drafts = {name: Draft(columns=self.settings.columns) for name in (*tables, *self._samples())}
         add_missing(self.tokens_folder, self._distinct(tables), self._tower, part, parts)
 
     def _samples(self) -> dict[str, Samples]:

@@ -13,6 +13,9 @@ from stages.train.batches import Batches
 from stages.train.checkpoint import Belonging, Progress, load_checkpoint, save_checkpoint
 from stages.train.connector import ConnectorCard, load_alike
 from stages.train.continual import REPLAY, Replayed
+from stages.train.objective import Objective
+from stages.train.options.averaging import Averaged
+from stages.train.options.parts import started_bridge
 from stages.train.rates import rate
 from stages.train.sampler import MixtureSampler
 from stages.train.settings import TrainSettings
@@ -37,6 +40,8 @@ def connector_card(settings: TrainSettings, frozen: "Frozen", seed: str) -> Conn
         vision_layer=settings.vision_layer,
         language_model=settings.language_identity,
         inject_layer=settings.inject_layer,
+        options=settings.recorded,
+        template=settings.templates[0],
         init_seed=xxhash.xxh3_64_intdigest(f"connector/{seed}".encode()) >> 1,
     )
 
@@ -54,6 +59,8 @@ class Run:
     replay: Replayed | None
     belonging: Belonging
     progress: Progress
+    objective: Objective | None = None
+    average: Averaged | None = None
 
     @classmethod
     def start(
@@ -63,15 +70,18 @@ class Run:
         seed: str,
         steering: Fixed | Steered,
         replay: Replayed | None = None,
+        cache: Path | None = None,
     ) -> "Run":
         """Before the first step, with the weights and the order that `seed` decides."""
         import torch
 
         card = connector_card(settings, sources.frozen, seed)
-        bridge = card.bridge()
+        every = sources if replay is None else sources.beside(REPLAY, replay.corpus)
+        bridge = started_bridge(settings, card, every)
         if settings.start is not None:
             bridge, card = load_alike(Path(settings.start), card)
         bridge = bridge.to(sources.frozen.language.device)
+        objective = Objective.of(settings, every, bridge, card, cache)
         decay, peak = settings.weight_decay, settings.learning_rate
         optimizer = torch.optim.AdamW(bridge.parameters(), lr=peak, betas=(0.9, 0.95), weight_decay=decay)
         keys = {name: corpus.keys for name, corpus in sources.corpora.items()}
@@ -79,12 +89,16 @@ class Run:
             keys[REPLAY] = replay.corpus.keys
         sampler = MixtureSampler(keys, settings.batch, seed)
         names = {"learning_rate", "warmup", "floor", "weight_decay", "batch", "max_tokens", "infinite"}
+        names |= set(settings.chosen)
         facts = {"steps": settings.steps, "seed": seed, "weights": steering.identity}
         if replay is not None:
             facts["replay"] = [replay.share, replay.corpus.fingerprint]
-        belonging = Belonging(card, sources.fingerprint, {**facts, **settings.model_dump(include=names)})
+        belonging = Belonging(card, sources.fingerprint, {**facts, **settings.model_dump(mode="json", include=names)})
         progress = Progress(0, [], [0.0, 0.0], sampler.state, steering.state)
-        return cls(settings, sources, bridge, optimizer, sampler, steering, replay, belonging, progress)
+        average = settings.average.start() if settings.average else None
+        return cls(
+            settings, sources, bridge, optimizer, sampler, steering, replay, belonging, progress, objective, average
+        )
 
     def to_the_end(self, checkpoint: Path | None, on_step: Callable[[int, float], None] | None) -> None:
         """Every step that is left; the checkpoint of the last one stays."""
@@ -94,12 +108,14 @@ class Run:
         while self.progress.step < steps:
             loss = self._step()
             if checkpoint is not None and (self.progress.step % often == 0 or self.progress.step == steps):
-                save_checkpoint(checkpoint, self.bridge, self.optimizer, self.progress, self.belonging)
+                save_checkpoint(checkpoint, self.bridge, self.optimizer, self.progress, self.belonging, self.average)
             if on_step is not None:
                 on_step(self.progress.step, loss)
+        if self.average is not None:
+            self.bridge.load_state_dict(self.average.mean(self.bridge))
 
     def _resume(self, checkpoint: Path) -> None:
-        self.progress = load_checkpoint(checkpoint, self.bridge, self.optimizer, self.belonging)
+        self.progress = load_checkpoint(checkpoint, self.bridge, self.optimizer, self.belonging, self.average)
         self.sampler.state = self.progress.sampler
         self.steering.resume(self.progress.steering)
 
@@ -115,7 +131,7 @@ class Run:
             weights = self.replay.among(weights, self.sampler.names)
             drawn_from = self.sources.beside(REPLAY, self.replay.corpus)
         drawn = self.sampler.ids(weights)
-        losses = drawn_from.losses(self.bridge, drawn)
+        losses = drawn_from.under(self.objective).losses(self.bridge, drawn)
         loss, tokens = losses.mean(), len(losses)
         value = float(loss.detach())
         if not math.isfinite(value):
@@ -125,6 +141,8 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         self.optimizer.step()
+        if self.average is not None:
+            self.average.after(self.bridge, done + 1, final=done + 1 == self.settings.steps)
         self.progress.sampler, self.progress.steering = self.sampler.state, self.steering.state
         self.progress.record(value * tokens, tokens, self.settings.steps)
         return value

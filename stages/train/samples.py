@@ -1,5 +1,6 @@
 """Exported shards as training samples: which image, which caption tokens, in an order that no shard list decides."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ class Pair:
     key: str
     image: bytes | None
     caption: str | None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """What was exported with it: the values of KEY.cuvee.json."""
 
     @property
     def image_hash(self) -> str:
@@ -52,15 +55,18 @@ def as_pair(sample: Mapping[str, Any]) -> Pair:
     suffix = next((suffix for suffix in IMAGE_SUFFIXES if suffix in sample), None)
     text = sample.get("txt")
     caption = text.decode("utf-8", "replace") if text is not None else None
-    return Pair(str(sample["__key__"]), sample[suffix] if suffix else None, caption)
+    columns = json.loads(sample.get("cuvee.json") or b"{}")
+    return Pair(str(sample["__key__"]), sample[suffix] if suffix else None, caption, columns)
 
 
 @dataclass
 class Draft:
-    """What is known of an arm's samples before captions are tokens: (key, image hash, caption) lines."""
+    """What is known of an arm's samples before captions are tokens: (key, image hash, caption, columns) lines."""
 
-    lines: list[tuple[str, str, str]] = field(default_factory=list)
+    lines: list[tuple[str, str, str, str]] = field(default_factory=list)
     unusable: Counter[str] = field(default_factory=Counter)
+    columns: tuple[str, ...] = ()
+    """Exported values that training asks for; they stand in a line as JSON."""
 
     def add(self, pair: Pair, image_hash: str) -> None:
         """Take a sample, or count why it cannot be trained on."""
@@ -69,7 +75,8 @@ class Draft:
         elif not (pair.caption or "").strip():
             self.unusable["no_caption"] += 1
         else:
-            self.lines.append((pair.key, image_hash, str(pair.caption)))
+            asked = json.dumps([pair.columns.get(name) for name in self.columns])
+            self.lines.append((pair.key, image_hash, str(pair.caption), asked))
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,8 @@ class Corpus:
     whole: npt.NDArray[np.bool_]
     """(n,) False where the caption was cut at `max_tokens`."""
     unusable: Mapping[str, int]
+    columns: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """(n,) per exported value that training asks for; None where a sample has none."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -94,6 +103,10 @@ class Corpus:
         """Caption tokens of one sample."""
         found: list[int] = self.tokens[self.offsets[sample] : self.offsets[sample + 1]].tolist()
         return found
+
+    def labels(self, sample: int, end: int) -> list[int]:
+        """What is predicted of one sample: its caption and, where that is whole, the end token."""
+        return [*self.caption(sample), *([end] if self.whole[sample] else [])]
 
     def parts(self, names: Sequence[str]) -> "dict[str, Corpus]":
         """The samples by the name (n,) of each; names without a sample have no part, and order stays."""
@@ -108,17 +121,20 @@ class Corpus:
                 offsets=np.cumsum([0, *(len(caption) for caption in captions)], dtype=np.int64),
                 whole=self.whole[ids],
                 unusable={},
+                columns={name: tuple(values[i] for i in ids) for name, values in self.columns.items()},
             )
         return found
 
     @property
     def fingerprint(self) -> str:
-        """32 hex digits over keys, image contents and tokens."""
+        """32 hex digits over keys, image contents, tokens and what else is asked for."""
         digest = xxhash.xxh3_128()
         for key, image in zip(self.keys, self.images, strict=True):
             digest.update(f"{key}\0{image}\n".encode())
         for part in (self.tokens, self.offsets, self.whole):
             digest.update(part.tobytes())
+        if self.columns:
+            digest.update(json.dumps(self.columns, sort_keys=True).encode())
         return digest.hexdigest()
 
 
@@ -131,12 +147,13 @@ def corpus(draft: Draft, tokenize: Tokenize, undecodable: Mapping[str, str], max
         undecodable: image hash to reason, for images that gave no features.
         max_tokens: where captions are cut.
     """
-    unusable = draft.unusable + Counter(undecodable[image] for _, image, _ in draft.lines if image in undecodable)
+    unusable = draft.unusable + Counter(undecodable[image] for _, image, *_ in draft.lines if image in undecodable)
     lines = sorted(line for line in draft.lines if line[1] not in undecodable)
-    captions = tokenize([caption for _, _, caption in lines]) if lines else []
+    captions = tokenize([line[2] for line in lines]) if lines else []
     kept = [(line, ids) for line, ids in zip(lines, captions, strict=True) if ids]
     unusable["no_caption"] += len(lines) - len(kept)
     cut = [ids[:max_tokens] for _, ids in kept]
+    values = [json.loads(line[3]) for line, _ in kept]
     return Corpus(
         keys=tuple(line[0] for line, _ in kept),
         images=tuple(line[1] for line, _ in kept),
@@ -144,4 +161,5 @@ def corpus(draft: Draft, tokenize: Tokenize, undecodable: Mapping[str, str], max
         offsets=np.cumsum([0, *(len(ids) for ids in cut)], dtype=np.int64),
         whole=np.array([len(ids) <= max_tokens for _, ids in kept], np.bool_),
         unusable=dict(sorted((+unusable).items())),
+        columns={name: tuple(row[place] for row in values) for place, name in enumerate(draft.columns)},
     )

@@ -15,13 +15,19 @@ from stages.train.connectors.mlp import Mlp
 from stages.train.continual import Infinite, Replay
 from stages.train.metrics.on_demand import OnDemand
 from stages.train.model_files import folder_identity, local_folder
+from stages.train.options.settings import OPTION_SETTINGS, OptionSettings
+from stages.train.packing import Pack
 from stages.train.preprocessing import preprocessing_identity
+from stages.train.templates import Plain, Wording
 
 if TYPE_CHECKING:
     from stages.train.vision_features import FeatureKey
     from stages.train.vision_tower import VisionTower
 
-RARE = ("schedule", "replay", "start", "infinite", "inject_layer", "vision_layer", "metrics")
+RARE = (
+    "schedule", "replay", "start", "infinite", "inject_layer", "vision_layer", "templates", "pack", "share_prefix",
+    "metrics", *OPTION_SETTINGS,
+)  # fmt: skip
 """Settings that stand at their default in most runs."""
 
 
@@ -42,7 +48,7 @@ class Budget(BaseModel):
         return self
 
 
-class TrainSettings(BaseModel):
+class TrainSettings(OptionSettings):
     """One comparison's settings, the same for every arm and seed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,6 +79,12 @@ class TrainSettings(BaseModel):
     """Width between the two layers of a connector that has such; default: the language model's."""
     inject_layer: int = Field(0, ge=0)
     """Layer of the language model at whose input the visual tokens go in; 0: as input embeddings."""
+    templates: tuple[Wording, ...] = Field((Plain(),), min_length=1)
+    """What stands around image and caption; of several, one is drawn with each sample. Evaluation has the first."""
+    pack: Pack | None = None
+    """Put several samples in a row."""
+    share_prefix: bool = False
+    """Captions of one image in a batch share its visual tokens."""
     generated: int = Field(64, ge=0)
     """Held-out samples for which a caption is generated."""
     metrics: tuple[OnDemand, ...] = ()

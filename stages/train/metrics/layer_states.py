@@ -16,7 +16,7 @@ import numpy.typing as npt
 from stages.noise import uniform_noise
 from stages.train.batches import Heard, hear
 from stages.train.decoder_layers import decoder_layers
-from stages.train.layout import NONE, Layout, Said, lay_out
+from stages.train.layout import NONE, Layout, lay_out
 from stages.train.samples import Corpus
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def layer_states(
 ) -> Iterator[LayerStates]:
     """States of some samples behind images (n,), layer after layer from where images go in."""
     total, tokens = len(decoder_layers(frozen.language.model)), sum(len(corpus.caption(i)) for i in ids)
-    shown = bridge.show(frozen.embeddings([images[0]]))
+    shown = frozen.language.show(bridge, frozen.embeddings([images[0]]))
     first = shown.layer if shown.placement == "insert" else total - (shown.tokens.shape[1] - shown.soft)
     states = len(ids) * shown.places + tokens
     at_once = max(1, BYTES // (4 * frozen.language.width * states))
@@ -132,18 +132,14 @@ def caption_states(bridge: "Bridge", frozen: "Frozen", corpus: Corpus, ids: Sequ
     """
     import torch
 
-    from stages.train.bridge import Shown
-
     language = frozen.language
     layers = range(len(decoder_layers(language.model)) - 1)
     found: list[list[Doubles]] = [[] for _ in range(len(layers) + 1)]
-    start_of_text = language.eos if language.bos is None else language.bos
     for start in range(0, len(ids), batch):
-        said = [Said([*corpus.caption(i), language.eos], None, (start_of_text,)) for i in ids[start : start + batch]]
+        said = [language.said(corpus.caption(i), True, None) for i in ids[start : start + batch]]
         layout = lay_out(said, 0)
-        nothing = Shown(torch.zeros(0, 1, language.width, device=language.device))
         with listening(language.model, layers) as kept:
-            language.label_logits(layout, nothing, bridge)
+            language.label_logits(layout, None, bridge)
         places, owners = text_places(layout)
         words = torch.from_numpy(layout.tokens.ravel()[places]).to(language.device)
         states = [language.model.get_input_embeddings()(words)]
