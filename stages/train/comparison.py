@@ -57,7 +57,11 @@ class Comparison:
     device: str = "cpu"
     steered: tuple[str, str] | None = None
     """The arm whose sources a schedule weighs, and its members.parquet, which names the source of every key."""
+    listed: Mapping[str, str] = field(default_factory=dict)
+    """Arm to a Parquet file that names the source of its samples (`exported_key`, `source`), where there is one."""
     drafts: dict[str, Draft] = field(default_factory=dict)
+    held_sources: dict[str, str] = field(default_factory=dict)
+    """Key to source of the held-out pairs, where their table says it."""
 
     @property
     def tokens_folder(self) -> Path:
@@ -72,12 +76,15 @@ class Comparison:
         """Read all samples once and compute this worker's share of the missing visual tokens.
 
         Args:
-            evaluation: held-out (key, image, caption).
+            evaluation: held-out (key, image, caption), and their source if it is known.
             part: this worker's number, from 0.
             parts: workers.
             target: (key, image, caption) that a schedule aims at.
         """
         tables = {EVALUATION: evaluation} | ({} if target is None else {TARGET: target})
+        if "source" in evaluation.column_names and not evaluation["source"].null_count:
+            keys, sources = (evaluation[name].to_pylist() for name in ("key", "source"))
+            self.held_sources = dict(zip(keys, sources, strict=True))
         self.drafts = {name: Draft(columns=self.settings.columns) for name in (*tables, *self._samples())}
         add_missing(self.tokens_folder, self._distinct(tables), self._tower, part, parts)
 
