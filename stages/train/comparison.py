@@ -14,6 +14,8 @@ import pyarrow as pa
 from schemas.errors import CuveeError
 from stages.train.continual import REPLAY
 from stages.train.loop import Frozen
+from stages.train.members import with_sources
+from stages.train.options.concepts import SOURCE
 from stages.train.samples import Draft, Pair, read_pairs
 from stages.train.settings import TrainSettings
 from stages.train.vision_features import add_missing
@@ -112,7 +114,11 @@ class Comparison:
         for name, table in tables.items():
             yield name, (Pair(row["key"], row["image"], row["caption"]) for row in table.to_pylist())
         for name, samples in self._samples().items():
-            yield name, samples() if callable(samples) else read_pairs(sorted(samples))
+            yield name, samples() if callable(samples) else self._read(sorted(samples))
+
+    def _read(self, tars: Sequence[str]) -> Iterator[Pair]:
+        pairs = read_pairs(tars)
+        return with_sources(pairs, tars) if SOURCE in self.settings.columns else pairs
 
     def job_file(self, job: Job) -> Path:
         """Where a finished job's result lies."""
