@@ -171,9 +171,10 @@ class Batches:
         """Losses in nats of some samples' label tokens."""
         import torch
 
-        heard = hear(bridge, self.frozen, self.samples(drawn), self.manner)
+        samples = self.samples(drawn)
+        heard = hear(bridge, self.frozen, samples, self.manner)
         if self.objective is not None:
-            return self.objective.losses(bridge, heard, drawn)
+            return self.objective.losses(bridge, heard, drawn, [sample.template for sample in samples])
         values = heard.cross_entropies()
         penalty = None if heard.shown is None else bridge.penalty
         return Losses(values, torch.ones_like(values), heard.samples, penalty)
