@@ -126,15 +126,22 @@ class Comparison:
 
 
 def refuse_short_context(settings: TrainSettings, frozen: Frozen) -> None:
-    """Refuse captions that do not fit behind the visual tokens.
+    """Refuse captions that do not fit behind the visual tokens, or samples that do not fit a row.
 
     Raises:
         CuveeError: with both numbers.
     """
     longest = getattr(frozen.language.model.config, "max_position_embeddings", None)
-    needed = frozen.visual.parts[0].shape[1] + settings.max_tokens + 2
+    around = max(
+        len(template.before + template.between) for template in frozen.language.templates or (frozen.language.template,)
+    )
+    needed = settings.connector.tokens(frozen.visual.grid) + max(around, 1) + settings.max_tokens + 1
+    if settings.pack is not None and needed > settings.pack.length:
+        raise CuveeError(
+            f"a sample can take up {needed} places, but rows are packed to {settings.pack.length}; raise `pack.length`"
+        )
     if longest is not None and needed > longest:
         raise CuveeError(
-            f"{needed} tokens (visual, begin, caption, end) do not fit the language model's {longest} positions; "
+            f"{needed} tokens (visual, text around, caption, end) do not fit the language model's {longest} positions; "
             "lower `visual_tokens` or `max_tokens`"
         )
