@@ -118,7 +118,8 @@ class Objective:
 def _text(batches: Batches, card: ConnectorCard, cache: Path | None) -> dict[tuple[str, Template | None], TextLogits]:
     language, found = batches.frozen.language, {}
     for name, corpus in batches.corpora.items():
-        for around in {None: None, **dict.fromkeys(language.templates)}:
+        wordings: list[Template | None] = [None, *dict.fromkeys(language.templates)]
+        for around in wordings:
             said = [
                 language.said(corpus.caption(i), bool(corpus.whole[i]), 0 if corpus.images[i] else None, around)
                 for i in range(len(corpus))
