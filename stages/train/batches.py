@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from stages.train.layout import lay_out
+from stages.train.layout import NONE, PADDING, Layout, lay_out
 from stages.train.samples import Corpus
 
 if TYPE_CHECKING:
@@ -22,6 +23,22 @@ ONLY = ""
 """Name of the source where a single corpus is trained on."""
 
 
+class Counts(NamedTuple):
+    """Places of a forward pass by what stands there."""
+
+    visual: int
+    text: int
+    label: int
+    """Labels predicted."""
+    pad: int
+
+    @classmethod
+    def of(cls, layout: Layout) -> "Counts":
+        """Of a layout."""
+        visual, empty = int((layout.visual != NONE).sum()), int((layout.documents == PADDING).sum())
+        return cls(visual, layout.tokens.size - visual - empty, len(layout.labels), empty)
+
+
 @dataclass(frozen=True)
 class Losses:
     """Losses of some samples' label tokens."""
@@ -32,6 +49,7 @@ class Losses:
     """(L,) of each in the mean."""
     samples: "torch.Tensor"
     """(L,) number of the sample, among those asked for."""
+    counts: Counts
     penalty: "torch.Tensor | None" = None
     """Added to the mean."""
 
@@ -56,6 +74,8 @@ class Heard:
     """(L,) number of the sample a label belongs to, from 0."""
     shown: "Shown"
     """The samples' images as the model saw them."""
+    layout: Layout
+    """Where everything stood."""
 
     def cross_entropies(self) -> "torch.Tensor":
         """(L,) nats."""
@@ -85,7 +105,7 @@ def hear(
     layout = lay_out(said, shown.places)
     logits = language.label_logits(layout, shown, bridge)
     labels, samples = (torch.from_numpy(part).to(logits.device) for part in (layout.labels, layout.samples))
-    return Heard(logits, labels, samples, shown)
+    return Heard(logits, labels, samples, shown, layout)
 
 
 @dataclass(frozen=True)
@@ -108,15 +128,20 @@ class Batches:
             [corpus.images[i] for corpus, i in chosen],
         )
         values = heard.cross_entropies()
-        return Losses(values, torch.ones_like(values), heard.samples, bridge.penalty)
+        return Losses(values, torch.ones_like(values), heard.samples, Counts.of(heard.layout), bridge.penalty)
 
     def beside(self, name: str, corpus: Corpus) -> "Batches":
         """These and another source."""
         return Batches(self.frozen, {**self.corpora, name: corpus})
 
-    def keys(self, drawn: Sequence[tuple[str, int]]) -> list[str]:
-        """What some samples are called."""
-        return [self.corpora[name].keys[i] for name, i in drawn]
+    def told(self, drawn: Sequence[tuple[str, int]]) -> list[dict[str, str]]:
+        """Where some samples are to be found: source, shard and key."""
+        found = []
+        for name, i in drawn:
+            corpus = self.corpora[name]
+            shard = "/".join(Path(corpus.shard(i)).parts[-2:])
+            found.append({"source": name, "shard": shard, "key": corpus.keys[i]})
+        return found
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -194,8 +194,8 @@ def brier_scores(logits: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tenso
     return scores.masked_fill(labels < 0, 0.0)
 
 
-def load_language_model(folder: Path, device: str = "cpu") -> LanguageModel:
-    """A causal language model from a folder, frozen, in fp32 and eval mode; nothing is fetched, no code of it is run.
+def load_language_model(folder: Path, device: str = "cpu", dtype: "torch.dtype | None" = None) -> LanguageModel:
+    """A causal language model from a folder, frozen, fp32 or `dtype`, in eval mode; nothing is fetched or run of it.
 
     Raises:
         CuveeError: transformers cannot load it, or it has no end token.
@@ -207,7 +207,7 @@ def load_language_model(folder: Path, device: str = "cpu") -> LanguageModel:
     disable_progress_bar()  # type: ignore[no-untyped-call]
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=dtype or torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise CuveeError(f"language model {folder} does not load: {error}") from error

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ class Pair:
     key: str
     image: bytes | None
     caption: str | None
+    shard: str = ""
+    """The tar it was read from; empty: unknown."""
 
     @property
     def image_hash(self) -> str:
@@ -42,7 +44,7 @@ def read_pairs(shards: Sequence[str]) -> Iterator[Pair]:
         # One shard a time, unsplit: each process reads all of them and takes its share later, by image.
         samples = wds.WebDataset([shard], shardshuffle=False, nodesplitter=None, workersplitter=None, empty_check=False)
         try:
-            yield from (as_pair(sample) for sample in samples)
+            yield from (replace(as_pair(sample), shard=shard) for sample in samples)
         except (OSError, ValueError, EOFError) as error:
             raise CuveeError(f"training shard {shard} cannot be read: {error}; export it again") from error
 
@@ -57,9 +59,9 @@ def as_pair(sample: Mapping[str, Any]) -> Pair:
 
 @dataclass
 class Draft:
-    """What is known of an arm's samples before captions are tokens: (key, image hash, caption) lines."""
+    """What is known of an arm's samples before captions are tokens: (key, image hash, caption, shard) lines."""
 
-    lines: list[tuple[str, str, str]] = field(default_factory=list)
+    lines: list[tuple[str, str, str, str]] = field(default_factory=list)
     unusable: Counter[str] = field(default_factory=Counter)
 
     def add(self, pair: Pair, image_hash: str) -> None:
@@ -69,7 +71,7 @@ class Draft:
         elif not (pair.caption or "").strip():
             self.unusable["no_caption"] += 1
         else:
-            self.lines.append((pair.key, image_hash, str(pair.caption)))
+            self.lines.append((pair.key, image_hash, str(pair.caption), pair.shard))
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,12 @@ class Corpus:
     whole: npt.NDArray[np.bool_]
     """(n,) False where the caption was cut at `max_tokens`."""
     unusable: Mapping[str, int]
+    shards: tuple[str, ...] = ()
+    """Where each sample was read from, for messages; empty: unknown."""
+
+    def shard(self, sample: int) -> str:
+        """The tar of one sample; empty: unknown."""
+        return self.shards[sample] if self.shards else ""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -108,6 +116,7 @@ class Corpus:
                 offsets=np.cumsum([0, *(len(caption) for caption in captions)], dtype=np.int64),
                 whole=self.whole[ids],
                 unusable={},
+                shards=tuple(self.shards[i] for i in ids) if self.shards else (),
             )
         return found
 
@@ -131,9 +140,9 @@ def corpus(draft: Draft, tokenize: Tokenize, undecodable: Mapping[str, str], max
         undecodable: image hash to reason, for images that gave no features.
         max_tokens: where captions are cut.
     """
-    unusable = draft.unusable + Counter(undecodable[image] for _, image, _ in draft.lines if image in undecodable)
+    unusable = draft.unusable + Counter(undecodable[image] for _, image, *_ in draft.lines if image in undecodable)
     lines = sorted(line for line in draft.lines if line[1] not in undecodable)
-    captions = tokenize([caption for _, _, caption in lines]) if lines else []
+    captions = tokenize([line[2] for line in lines]) if lines else []
     kept = [(line, ids) for line, ids in zip(lines, captions, strict=True) if ids]
     unusable["no_caption"] += len(lines) - len(kept)
     cut = [ids[:max_tokens] for _, ids in kept]
@@ -144,4 +153,5 @@ def corpus(draft: Draft, tokenize: Tokenize, undecodable: Mapping[str, str], max
         offsets=np.cumsum([0, *(len(ids) for ids in cut)], dtype=np.int64),
         whole=np.array([len(ids) <= max_tokens for _, ids in kept], np.bool_),
         unusable=dict(sorted((+unusable).items())),
+        shards=tuple(line[3] for line, _ in kept),
     )

@@ -2,14 +2,16 @@
 
 import os
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
 
 from schemas.errors import ContractError, RecipeError
 from stages.file_identity import Located
 from stages.schedule import Schedule, schedule_of
+from stages.train.budget import Budget
 from stages.train.connectors.contract import Connector, TwoLayers, connector_of
 from stages.train.connectors.mlp import Mlp
 from stages.train.continual import Infinite, Replay
@@ -20,25 +22,11 @@ if TYPE_CHECKING:
     from stages.train.vision_features import FeatureKey
     from stages.train.vision_tower import VisionTower
 
-RARE = ("schedule", "replay", "start", "infinite", "inject_layer", "vision_layer")
+RARE = (
+    "schedule", "replay", "start", "infinite", "inject_layer", "vision_layer", "rate", "reference_table", "optimizer",
+    "betas", "precision", "micro_batch", "gradient_checkpointing", "compile", "workers_per_run", "features",
+)  # fmt: skip
 """Settings that stand at their default in most runs."""
-
-
-class Budget(BaseModel):
-    """How long to train: samples drawn (repeats counted), optimizer steps or epochs; every arm gets the same."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    samples: int | None = Field(None, gt=0)
-    steps: int | None = Field(None, gt=0)
-    epochs: Annotated[float, Field(gt=0)] | None = None
-    """Times that the curated samples are gone through."""
-
-    @model_validator(mode="after")
-    def _one_unit(self) -> "Budget":
-        if [self.samples, self.steps, self.epochs].count(None) != 2:
-            raise ValueError("name exactly one of `samples`, `steps` and `epochs`")
-        return self
 
 
 class TrainSettings(BaseModel):
@@ -84,11 +72,43 @@ class TrainSettings(BaseModel):
     """Folder of a connector that every arm goes on from; default: new weights from the seed."""
     infinite: Infinite | None = None
     """In place of the cosine."""
+    rate: Literal["cosine", "one_cycle"] = "cosine"
+    """`one_cycle`: up over the first half of the budget, down over the second, both linearly."""
+    reference_table: Located | None = None
+    """Times of steps on a reference machine, for a budget in `reference_seconds`."""
+    optimizer: Literal["adamw", "stable_adamw"] = "adamw"
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """`bf16`: the frozen models, and what is computed between the connector's fp32 weights and the fp32 losses."""
+    micro_batch: int | None = Field(None, gt=0)
+    """Samples of one forward and backward pass; default: the batch."""
+    gradient_checkpointing: bool = False
+    """Compute layers twice and keep less: half as slow again, for what does not fit otherwise."""
+    compile: bool = False
+    """Compile the language model's layers."""
+    workers_per_run: int = Field(1, gt=0)
+    """Workers that share one run, each with its part of every batch."""
+    features: Literal["cached", "online"] = "cached"
+    """`online`: images are decoded and go through the tower while training, and no visual tokens are kept."""
 
     @model_validator(mode="after")
     def _annealed(self) -> "TrainSettings":
         if self.infinite is not None and self.infinite.anneal and not self.floor:
             raise ValueError("`infinite` anneals exponentially, which never reaches 0; set `floor`, e.g. 0.1")
+        return self
+
+    @model_validator(mode="after")
+    def _budgeted(self) -> "TrainSettings":
+        if self.schedule is not None and not self.budget.is_whole_steps:
+            raise ValueError("`schedule` must know how many steps there are; give `budget` in steps, samples or epochs")
+        if self.infinite is not None and self.rate == "one_cycle":
+            raise ValueError("`infinite` and `rate: one_cycle` are two shapes of one rate; leave one of them out")
+        if self.budget.reference_seconds is not None and self.reference_table is None:
+            raise ValueError("a budget in `reference_seconds` needs `reference_table`, e.g. bench/rst_table.json")
+        if self.batch % self.workers_per_run:
+            raise ValueError(
+                f"a batch of {self.batch} does not part evenly among {self.workers_per_run} `workers_per_run`"
+            )
         return self
 
     @model_validator(mode="after")
@@ -108,7 +128,7 @@ class TrainSettings(BaseModel):
         if self.budget.steps is not None:
             return self.budget.steps
         if self.budget.samples is None:
-            raise ContractError("a budget in epochs has no steps before it is known how many samples there are")
+            raise ContractError(f"a budget like {self.budget!r} has no steps before its samples are known")
         return -(-self.budget.samples // self.batch)
 
     def sized(self, samples: int) -> "TrainSettings":
@@ -185,9 +205,13 @@ class TrainSettings(BaseModel):
             facts["replay"] = {"share": self.replay.share}
         if self.start is not None:
             facts["start"] = folder_identity(Path(self.start))
-        facts["budget"] = {name: value for name, value in facts["budget"].items() if name != "epochs" or value}
+        if self.reference_table is not None:
+            facts["reference_table"] = sha256(Path(self.reference_table).read_bytes()).hexdigest()
+        facts["budget"] = {
+            name: value for name, value in facts["budget"].items() if value or name in ("samples", "steps")
+        }
         usual = {name: type(self).model_fields[name].default for name in RARE}
-        return {name: value for name, value in facts.items() if name not in usual or value != usual[name]}
+        return {name: value for name, value in facts.items() if name not in usual or getattr(self, name) != usual[name]}
 
     def _connector_facts(self) -> dict[str, Any]:
         """An MLP is told by its name and `hidden`, wherever that was said; any other connector by its settings."""
@@ -203,8 +227,9 @@ class TrainSettings(BaseModel):
             folders["vision_model"] = os.path.abspath(self.vision_folder)
         if self.vision_pretrained and os.path.isfile(self.vision_pretrained):
             folders["vision_pretrained"] = os.path.abspath(self.vision_pretrained)
-        if self.start is not None:
-            folders["start"] = os.path.abspath(self.start)
+        folders |= {
+            name: os.path.abspath(path) for name in ("start", "reference_table") if (path := getattr(self, name))
+        }
         folders["connector"] = self.connector.located()
         return TrainSettings.model_validate({**self.model_dump(), **folders})
 
