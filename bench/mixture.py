@@ -17,8 +17,9 @@ from stages.atoms import Atoms, Doubles, quantise
 from stages.mixture.optimal_transport.bootstrap import intervals
 from stages.mixture.optimal_transport.box import Box
 from stages.mixture.optimal_transport.costs import scaled, squared
-from stages.mixture.optimal_transport.exponentiated import Problem, descend
+from stages.mixture.optimal_transport.exponentiated import descend
 from stages.mixture.optimal_transport.objective import Program
+from stages.mixture.optimal_transport.problem import Problem
 from stages.mixture.optimal_transport.program import Masses, Potentials, minimise
 
 PROBLEMS = ((4, 64), (4, 128), (8, 64), (8, 128), (20, 64))

@@ -193,9 +193,7 @@ def _contest(
 ) -> None:
     from pipeline.cluster import Cluster
     from pipeline.lock import holding
-    from pipeline.report import write_report
     from pipeline.training.contest import contest, hold_contest
-    from pipeline.training.present import contest_view
     from pipeline.training.text import contest_text
 
     asked = contest(places, recipe)
@@ -205,9 +203,6 @@ def _contest(
             return hold_contest(asked, out, cluster, progress)
 
     told: dict[str, Any] = _with_progress(work)
-    report = Path(told["folder"]) / "report.html"
-    write_report(contest_view(told), report)
-    told = {**told, "report": str(report)}
     _answer(told, as_json, contest_text(told))
 
 
@@ -217,6 +212,22 @@ def _train(recipe: Path, address: str | None, workers: int | None, as_json: bool
     if load_recipe(recipe).train is None:
         raise RecipeError(f"{recipe} has no `train` section; add one to compare raw, random and curated data")
     run(recipe, "train", address, workers, as_json=as_json)
+
+
+@app.command()
+def llava(
+    run: Annotated[Path, typer.Argument(help="a run's folder, or a workspace or recipe: its newest run")],
+    out: Annotated[Path, typer.Argument(help="folder to write; there must be none of that name")],
+    arm: Annotated[str, typer.Option(help="whose connector: raw, random or curated")] = "curated",
+    seed: Annotated[int, typer.Option(min=0, help="number of the seed")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Write a trained connector with its two models as a LLaVA-style folder that transformers loads."""
+    from pipeline.training.llava import export_llava
+
+    facts = export_llava(run, out, arm, seed)
+    apart = f"logits within {facts['largest_difference']:.1e} of the trained models'"
+    _answer(facts, as_json, f"wrote {facts['folder']}; {apart}; README.md in it says how to load it")
 
 
 @app.command()

@@ -28,12 +28,13 @@ from pipeline.report.view import (
     StatusCount,
     Step,
     Threshold,
+    TrainingView,
 )
 from pipeline.run import Outcome
 from pipeline.shards import read_images
 from pipeline.sidecars import read_table
 from pipeline.table import lines
-from pipeline.training.present import METRICS, training_view
+from pipeline.training.present import METRICS, captioned, training_view
 from schemas.columns import meaning
 from schemas.errors import ShardError
 from schemas.tables import DROPPED, KEPT, POOL_ROLE, QUARANTINED
@@ -74,7 +75,7 @@ def view(outcome: Outcome, checks: Sequence[Check] = (), notes: Sequence[str] = 
         mixture=_mixture(outcome),
         trials=trials_view(outcome.blend.mixture) if outcome.blend and outcome.blend.mixture else None,
         exported=record["export"]["samples"] if record["export"] else None,
-        training=training_view(record["training"]),
+        training=_training(record["training"], pictures),
         comparison=comparison_view(outcome.comparison, METRICS) if outcome.comparison else None,
         stages=tuple(_timings(outcome)),
         checks=(_conservation(pool), *choices_accounted_for(outcome.comparison), *checks),
@@ -330,6 +331,13 @@ def _worth(evidence: dict[str, Any]) -> tuple[SourceWorth, ...]:
 
 def _interval(ends: Sequence[float] | None) -> tuple[float, float] | None:
     return (ends[0], ends[1]) if ends else None
+
+
+def _training(training: dict[str, Any] | None, pictures: "Pictures") -> TrainingView | None:
+    if training is None:
+        return None
+    held = pictures.outcome.ledger.filter(pl.col("uid").is_in(captioned(training)))
+    return training_view(training, {uid: card.image for uid, card in pictures.cards(held).items()})
 
 
 def _timings(outcome: Outcome) -> Iterable[StageTiming]:

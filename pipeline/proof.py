@@ -19,6 +19,7 @@ from pipeline.select import Selected
 from pipeline.shards import read_images
 from pipeline.sidecars import read_json, read_table, write_json
 from pipeline.train import Arm, compare
+from pipeline.training.cards import write_cards
 from pipeline.training.feeding import feed
 from schemas.errors import RecipeError
 from schemas.recipe import TRAIN_SPLIT, Export
@@ -175,6 +176,7 @@ def train_arms(
             progress=progress,
         )
         write_json(rounded(found), result)
+        write_cards(folder, chosen_settings, addresses, found)
     return read_json(result), reused
 
 

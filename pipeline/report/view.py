@@ -230,6 +230,16 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class CaptionView:
+    """A held-out picture, what stands beside it, and what was generated."""
+
+    image: bytes | None
+    true: str
+    written: Mapping[str, tuple[str, float]]
+    """Arm -> its caption, and the token edit distance of it from the true one."""
+
+
+@dataclass(frozen=True)
 class TrainingView:
     """The proof of gain; the first difference is the headline."""
 
@@ -238,6 +248,7 @@ class TrainingView:
     differences: tuple[Difference, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Steps, batch, seeds, model identities."""
+    captions: tuple[CaptionView, ...] = ()
     read: str = ""
     """A sentence on what the arms are, where they are not those of a proof of gain."""
 

@@ -17,20 +17,23 @@ from pipeline.cluster import Cluster
 from pipeline.fingerprints import fingerprint, rounded
 from pipeline.holdout import held_out
 from pipeline.proof import pairs_of, refuse_few_seeds, settings
+from pipeline.report import write_report
 from pipeline.resolve import Resolved, resolve
 from pipeline.score import Progress, score
 from pipeline.select import Selected
 from pipeline.sidecars import machine_facts, read_json, write_json
 from pipeline.table import ScoreTable
 from pipeline.train import Arm, compare
+from pipeline.training.cards import write_cards
 from pipeline.training.contestants import Contestant, contestants
 from pipeline.training.costs import costs
 from pipeline.training.overlap import Arms, overlaps
+from pipeline.training.present import contest_view
 from schemas.errors import RecipeError
 from schemas.tables import EVAL_ROLE, TARGET_ROLE
 from stages.train.settings import TrainSettings
 
-FACTS, RESULT = "contest.json", "result.json"
+FACTS, RESULT, REPORT = "contest.json", "result.json", "report.html"
 VERSION = 1
 """Raise it when the same selections are compared otherwise."""
 
@@ -82,7 +85,7 @@ def contest(named: Sequence[str], recipe: Path | None) -> Contest:
 def hold_contest(
     asked: Contest, out: Path | None, cluster: Cluster, progress: Progress = lambda *_: None
 ) -> dict[str, Any]:
-    """Train what is missing and say how the selections compare; the facts stand in `contest.json` of their folder.
+    """Train what is missing and say how the selections compare; `contest.json` and a report stand in their folder.
 
     Args:
         asked: what is compared.
@@ -107,10 +110,13 @@ def hold_contest(
             asked.settings, arms, held, folder, seed=seed, cluster=cluster, against=first, features=features,
             progress=progress,
         )  # fmt: skip
+        write_cards(folder, asked.settings, selections, trained)
         counts = {name: len(keys) for name, keys in dropped.items()}
         write_json(rounded({"address": fingerprint(facts), "dropped": counts, "training": trained}), result)
     told = _told(asked, read_json(result), folder)
     write_json(told, folder / FACTS)
+    images = dict(zip(held["key"].to_pylist(), held["image"].to_pylist(), strict=True))
+    write_report(contest_view(told, images), folder / REPORT)
     return told
 
 
@@ -154,6 +160,7 @@ def _told(asked: Contest, made: dict[str, Any], folder: Path) -> dict[str, Any]:
             "training": {**made["training"], "arms": arms},
             "notes": list(asked.notes),
             "folder": str(folder),
+            "report": str(folder / REPORT),
             "machine": machine_facts(),
         }
     )

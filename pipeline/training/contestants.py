@@ -91,7 +91,7 @@ def _contestant(named: str) -> Contestant:
         path = path.parent
     if (path / MANIFEST).is_file():
         return _of_export(given or path.resolve().name, named, path, _maker(path))
-    run = _run(path)
+    run = newest_run(path)
     facts = read_json(run / RECORD)
     title = NOT_IN_NAMES.sub("-", given or facts["run"])
     export = facts["export"]
@@ -101,8 +101,12 @@ def _contestant(named: str) -> Contestant:
     return _of_run(title, named, run)
 
 
-def _run(path: Path) -> Path:
-    """The folder of a finished run: the one named, or the newest one of a workspace or a recipe."""
+def newest_run(path: Path) -> Path:
+    """The folder of a finished run: the one named, or the newest one of a workspace or a recipe.
+
+    Raises:
+        RecipeError: there is none.
+    """
     if (path / RECORD).is_file():
         return path
     if path.is_file():

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from pipeline.report.view import ArmView, ContestView, CostView, Curve, Difference, Metric, TrainingView
+from pipeline.report.view import ArmView, CaptionView, ContestView, CostView, Curve, Difference, Metric, TrainingView
 
 METRICS = (
     Metric("nll_per_token", "NLL per caption token", "lower", "nats, on held-out pairs"),
@@ -21,13 +21,18 @@ ARMS = {
 JUDGED = "Selections are held against the first one named; samples that show a held-out image are in no arm."
 
 
-def training_view(training: dict[str, Any] | None) -> TrainingView | None:
-    """Of the proof of gain, as run.json holds it; None where none was made."""
-    return None if training is None else _view(training, ARMS, {})
+def training_view(training: dict[str, Any], images: Mapping[str, bytes | None]) -> TrainingView:
+    """Of the proof of gain, as run.json holds it; `images` are those of `captioned`."""
+    return _view(training, ARMS, {}, images)
 
 
-def contest_view(told: Mapping[str, Any]) -> ContestView:
-    """Of a contest, as contest.json holds it."""
+def captioned(training: Mapping[str, Any]) -> list[str]:
+    """Keys of the held-out samples whose generated captions are kept."""
+    return [line["key"] for arm in list(training["arms"].values())[:1] for line in arm.get("captions", ())]
+
+
+def contest_view(told: Mapping[str, Any], images: Mapping[str, bytes | None]) -> ContestView:
+    """Of a contest, as contest.json holds it; `images` are those of `captioned`."""
     selections, training = told["selections"], told["training"]
     meanings = {name: _meaning(line) for name, line in selections.items()}
     costs = {name: _cost(line["cost"]) for name, line in selections.items()}
@@ -35,7 +40,7 @@ def contest_view(told: Mapping[str, Any]) -> ContestView:
     return ContestView(
         title="Selections compared",
         run=f"{len(selections)} selections by recipe {judge['recipe']}, seed {judge['seed']}",
-        training=_view(training, meanings, costs, JUDGED),
+        training=_view(training, meanings, costs, images, JUDGED),
         notes=tuple(told["notes"]),
         facts={"held-out pairs": training["evaluation"]["pairs"], **told["machine"]},
         recipe_yaml=yaml.safe_dump(training["settings"], sort_keys=False),
@@ -55,14 +60,26 @@ def _cost(paid: Mapping[str, Any] | None) -> CostView | None:
 
 
 def _view(
-    training: Mapping[str, Any], meanings: Mapping[str, str], costs: Mapping[str, CostView | None], read: str = ""
+    training: Mapping[str, Any],
+    meanings: Mapping[str, str],
+    costs: Mapping[str, CostView | None],
+    images: Mapping[str, bytes | None],
+    read: str = "",
 ) -> TrainingView:
     arms = tuple(_arm(name, facts, meanings.get(name, ""), costs.get(name)) for name, facts in training["arms"].items())
     facts = {name: training[name] for name in ("steps", "samples_per_run", "device", "workers")}
     facts |= {
         name: training["settings"][name] for name in ("batch", "learning_rate", "seeds", "vision", "language_model")
     }
-    return TrainingView(arms, METRICS, tuple(_differences(training)), facts, read)
+    return TrainingView(arms, METRICS, tuple(_differences(training)), facts, tuple(_captions(training, images)), read)
+
+
+def _captions(training: Mapping[str, Any], images: Mapping[str, bytes | None]) -> Iterable[CaptionView]:
+    """Every arm was asked about the same samples, in the same order."""
+    lines = {name: arm["captions"] for name, arm in training["arms"].items() if arm.get("captions")}
+    for together in zip(*lines.values(), strict=True):
+        said = {name: (line["written"], line["distance"]) for name, line in zip(lines, together, strict=True)}
+        yield CaptionView(images.get(together[0]["key"]), together[0]["true"], said)
 
 
 def _differences(training: Mapping[str, Any]) -> Iterable[Difference]:

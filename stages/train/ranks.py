@@ -4,7 +4,8 @@ Only the connector's gradients are exchanged, in one all-reduce a step. The conn
 so its gradients come last in the backward pass: there is nothing left that an exchange in pieces could hide behind.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
-M = TypeVar("M", bound="torch.nn.Module")
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,18 @@ class Ranks:
             dist.all_reduce(tensor, group=self.group)
         return tensor
 
-    def shared(self, module: M) -> M:
-        """A module that sums over ranks where it asks for that: one with `sum_over_ranks` is given the sum."""
-        for part in module.modules():
-            if self.count > 1 and hasattr(part, "sum_over_ranks"):
-                vars(part)["sum_over_ranks"] = lambda tensor: self.sum(tensor.detach().clone())
-        return module
+    @contextlib.contextmanager
+    def shared(self, module: "torch.nn.Module") -> Iterator[None]:
+        """While all ranks train: parts of a module that have a `sum_over_ranks` are given the sum."""
+        asking = [part for part in module.modules() if self.count > 1 and hasattr(part, "sum_over_ranks")]
+        before = [vars(part)["sum_over_ranks"] for part in asking]
+        for part in asking:
+            vars(part)["sum_over_ranks"] = lambda tensor: self.sum(tensor.detach().clone())
+        try:
+            yield
+        finally:
+            for part, alone in zip(asking, before, strict=True):
+                vars(part)["sum_over_ranks"] = alone
 
     def from_first(self, value: T) -> T:
         """The first rank's value."""

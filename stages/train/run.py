@@ -108,7 +108,7 @@ class Run:
         bridge = card.bridge()
         if settings.start is not None:
             bridge, card = load_alike(Path(settings.start), card)
-        bridge = ranks.shared(bridge.to(frozen.language.device))
+        bridge = bridge.to(frozen.language.device)
         optimizer = optimizer_of(settings, bridge.parameters())
         keys = {name: corpus.keys for name, corpus in sources.corpora.items()}
         if replay is not None:
@@ -130,6 +130,10 @@ class Run:
         """Every step that is left; the checkpoint of the last one stays."""
         if checkpoint is not None and checkpoint.exists():
             self._resume(checkpoint)
+        with self.ranks.shared(self.bridge):
+            self._go(checkpoint, on_step)
+
+    def _go(self, checkpoint: Path | None, on_step: Callable[[int, float], None] | None) -> None:
         while self.progress.used < self.meter.total:
             loss = self._step()
             is_due = self.progress.step % self.settings.checkpoint_steps == 0

@@ -16,11 +16,14 @@ from stages.train.connector import save_connector
 from stages.train.continual import REPLAY, Replayed
 from stages.train.language_model import load_language_model
 from stages.train.loop import Frozen, TrainResult, train, train_mixture
-from stages.train.metrics.evaluation import Evaluation, evaluate
+from stages.train.metrics.evaluation import Evaluation, Judged, judge
 from stages.train.precision import frozen_dtype
 from stages.train.ranks import ALONE, Ranks
 from stages.train.samples import Corpus, corpus
 from stages.train.vision_features import VisualTokens
+
+CAPTIONS = 12
+"""Generated captions that a result keeps."""
 
 
 class Workbench:
@@ -96,6 +99,7 @@ class Workbench:
         if not ranks.is_first:
             return {}
         save_connector(trained.bridge, trained.card, comparison.folder / "connectors" / job.name)
+        judged = judge(trained.bridge, self.frozen, self.asked, comparison.settings.batch)
         result = {
             "arm": job.arm,
             "seed": job.seed,
@@ -107,7 +111,9 @@ class Workbench:
             "evaluation": {**self.asked.facts, "unusable": dict(self.asked.corpus.unusable)},
             "curve": [list(point) for point in trained.curve],
             "log": dict(trained.log),
-            "metrics": evaluate(trained.bridge, self.frozen, self.asked, comparison.settings.batch),
+            "metrics": judged.metrics,
+            "exact_captions": judged.exact,
+            "captions": self._captions(judged),
         }
         if self._is_steered(job):
             said = {"weights": dict(trained.weights), "drawn": dict(trained.drawn), "updates": list(trained.updates)}
@@ -117,6 +123,20 @@ class Workbench:
         _write_whole(json.dumps(dict(trained.speed)), comparison.speed_file(job))
         _write_whole(json.dumps(result), comparison.job_file(job))
         return result
+
+    def _captions(self, judged: Judged) -> list[dict[str, Any]]:
+        """The first captions that were generated, with the true ones: samples by hash, not by how well they went."""
+        asked, spell = self.asked.corpus, self.frozen.language.tokenizer.decode
+        return [
+            {
+                "key": asked.keys[each.sample],
+                "image": asked.images[each.sample],
+                "written": spell(list(each.ids), skip_special_tokens=True),
+                "true": spell(asked.caption(each.sample), skip_special_tokens=True),
+                "distance": each.distance,
+            }
+            for each in judged.written[:CAPTIONS]
+        ]
 
     def _is_steered(self, job: Job) -> bool:
         return self.comparison.steered is not None and job.arm == self.comparison.steered[0]

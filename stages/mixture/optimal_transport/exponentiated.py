@@ -4,29 +4,17 @@
 
 with the gradient taken where the step ends (the proximal point method in Kullback-Leibler divergence, Rockafellar
 1976), so no step size can overshoot: `smoothed` finds potentials and shares at once. Step by step eps and t shrink.
-Limits and the prior's KL(p || q) are part of the step. Any g bounds the optimum from below by its c-transform, a plan
-rounded to its margins (Altschuler et al., arXiv:1705.09634) from above: the search ends when both meet.
+Limits and the prior's KL(p || q) are part of the step. The search ends when the bounds of `problem` meet; with many
+atoms, `many_atoms` leads to the potentials.
 """
-
-from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from schemas.errors import CuveeError
-from stages.mixture.optimal_transport.box import Box, Doubles, divergence, logarithms
-from stages.mixture.optimal_transport.smoothed import (
-    REACH,
-    Arcs,
-    Costs,
-    Integers,
-    Pull,
-    Smoothed,
-    State,
-    cheapest,
-    near,
-    parts,
-)
+from stages.mixture.optimal_transport.box import Doubles, logarithms
+from stages.mixture.optimal_transport.many_atoms import MANY, descend_many
+from stages.mixture.optimal_transport.problem import Descent, Problem, least, part_of, rounded, slopes_at, thinned
+from stages.mixture.optimal_transport.smoothed import REACH, Arcs, Pull, Smoothed, State, near
 
 FIRST = 0.1
 """eps at the start, with costs in units of their median,"""
@@ -44,54 +32,10 @@ _COARSE_LAST = (0.03, 0.01, 0.003)
 _ROUGH = 0.1
 _WARM = 0.02
 _NOTHING = 1e-12
-_FEW = 2**22
-_RARE = 1e-4
-_CHEAP = 5.0
 _PACE = 5.0
 """t over eps: shares that answer too sharply make the potentials hard to find."""
 _SLACK = 2.0
 _SELECTIONS = 8
-
-
-@dataclass(frozen=True)
-class Problem:
-    """min over p in the box of V(p) + strength KL(p || prior)."""
-
-    costs: Costs
-    """(m, b) >= 0, in units where 1 is a typical cost."""
-    sizes: tuple[int, ...]
-    """Atoms per source, in the order of the rows."""
-    weights: Doubles
-    """(m,) atom weights; each source sums to 1."""
-    target: Doubles
-    """(b,) atom weights, > 0, summing to 1."""
-    box: Box
-    prior: Doubles
-    """(S,) > 0, summing to 1; also where the search starts from."""
-    strength: float = 0.0
-
-    @property
-    def owners(self) -> Integers:
-        """(m,) the source of each row."""
-        return np.repeat(np.arange(len(self.sizes)), self.sizes)
-
-
-@dataclass(frozen=True)
-class Descent:
-    """Where the search ended."""
-
-    shares: Doubles
-    """(S,)"""
-    value: float
-    """An upper bound of V(p) + strength KL(p || prior) there, above it by `gap` at most."""
-    gap: float
-    """Certified: nothing in the box has a value below `value - gap`."""
-    potentials: Doubles
-    """(b,) g of the target's atoms."""
-    slopes: Doubles
-    """(S,) V(q) >= slopes @ q for every q on the simplex, by g; dV/dp_i up to the gap."""
-    epsilon: float
-    """The last one."""
 
 
 def descend(problem: Problem, warm: Descent | None = None, tolerance: float = GAP) -> Descent:
@@ -112,17 +56,19 @@ def descend(problem: Problem, warm: Descent | None = None, tolerance: float = GA
 
 
 def _descent(problem: Problem, warm: Descent | None, tolerance: float) -> Descent:
+    if problem.costs.size > MANY:
+        return descend_many(problem, warm, tolerance)
     g, shares, epsilon = _start(problem, warm)
     best, bound = Descent(shares, np.inf, np.inf, g, g, epsilon), -np.inf
-    slopes = _slopes(problem, g)
+    slopes = slopes_at(problem, g)
     while epsilon >= LAST:
-        part = _part(problem, shares, slopes, epsilon)
+        part = part_of(problem, shares, slopes, epsilon)
         g, found, plan = _step(part.problem, g, shares[part.sources], epsilon, 1e-2 * min(epsilon, 1e-2))
         shares = np.zeros(len(shares))
         shares[part.sources] = found
-        slopes = _slopes(problem, g)
-        bound = max(bound, _least(problem, slopes))
-        value = _rounded(part.problem, *plan)
+        slopes = slopes_at(problem, g)
+        bound = max(bound, least(problem, slopes))
+        value = rounded(part.problem, *plan)
         if value < best.value:
             best = Descent(shares, value, value - bound, g, slopes, epsilon)
         if best.value - bound <= tolerance * best.value + _NOTHING:
@@ -139,7 +85,7 @@ def _start(problem: Problem, warm: Descent | None) -> tuple[Doubles, Doubles, fl
     g, shares, epsilon = np.zeros(len(problem.target)), problem.box.nearest(logarithms(problem.prior))[0], FIRST
     for atoms, last in zip(_COARSE, _COARSE_LAST, strict=True):
         if max(problem.sizes) > 2 * atoms:
-            g, shares, epsilon = _path(_thinned(problem, atoms), g, shares, epsilon, last)
+            g, shares, epsilon = _path(thinned(problem, atoms), g, shares, epsilon, last)
     return g, shares, epsilon
 
 
@@ -165,72 +111,3 @@ def _step(
         if np.ptp(g - before) <= REACH * epsilon:
             break
     return g, state.shares, (arcs, state)
-
-
-def _thinned(problem: Problem, atoms: int) -> Problem:
-    """Every n-th atom of each source, so that about `atoms` are left."""
-    starts = np.cumsum((0, *problem.sizes))
-    rows = [np.arange(a, b, max(1, (b - a) // atoms)) for a, b in pairwise(starts)]
-    weights = np.concatenate([problem.weights[part] / problem.weights[part].sum() for part in rows])
-    sizes = tuple(len(part) for part in rows)
-    costs = problem.costs[np.concatenate(rows)]
-    return Problem(costs, sizes, weights, problem.target, problem.box, problem.prior, problem.strength)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """The problem of some of the sources."""
-
-    problem: Problem
-    sources: Integers
-
-
-def _part(problem: Problem, shares: Doubles, slopes: Doubles, epsilon: float) -> _Part:
-    """Sources with a share and those cheap enough to get one; all of them where there are few atoms."""
-    everything = np.arange(len(shares))
-    if problem.costs.size <= _FEW:
-        return _Part(problem, everything)
-    level = float((slopes * shares).sum())
-    keep = np.flatnonzero((shares > _RARE) | (problem.box.lower > 0) | (slopes <= level + _CHEAP * epsilon))
-    rows = np.flatnonzero(np.isin(problem.owners, keep))
-    sizes, box = tuple(problem.sizes[i] for i in keep), Box(problem.box.lower[keep], problem.box.upper[keep])
-    if box.upper.sum() < 1:
-        return _Part(problem, everything)
-    found = Problem(
-        problem.costs[rows], sizes, problem.weights[rows], problem.target, box, problem.prior[keep], problem.strength
-    )
-    return _Part(found, keep)
-
-
-def _slopes(problem: Problem, g: Doubles) -> Doubles:
-    f = cheapest(problem.costs, g)
-    slopes: Doubles = np.bincount(problem.owners, f * problem.weights, len(problem.sizes)) + problem.target @ g
-    return slopes
-
-
-def _least(problem: Problem, slopes: Doubles) -> float:
-    """The smallest value that these slopes allow: a lower bound of the optimum."""
-    if not problem.strength:
-        return float(slopes @ problem.box.lowest(slopes))
-    shares, _ = problem.box.nearest(logarithms(problem.prior) - slopes / problem.strength)
-    return float(slopes @ shares) + problem.strength * divergence(shares, problem.prior)
-
-
-def _rounded(problem: Problem, arcs: Arcs, state: State) -> float:
-    """The objective of the plan whose margins are made exact: columns scaled down, what is missing moved pro rata."""
-    mass = state.shares[problem.owners] * problem.weights
-    moved = state.moved * mass[arcs.rows]
-    moved *= np.minimum(1.0, problem.target / np.maximum(state.marginal, 1e-300))[arcs.columns]
-    rows = np.maximum(mass - np.bincount(arcs.rows, moved, len(mass)), 0.0)
-    columns = np.maximum(problem.target - np.bincount(arcs.columns, moved, len(problem.target)), 0.0)
-    value = float(moved @ arcs.costs)
-    if (missing := columns.sum()) > 0:
-        held = np.flatnonzero(rows > 0)
-        value += float(rows[held] @ (_times(problem.costs, held, columns) / missing))
-    return value + (problem.strength and problem.strength * divergence(state.shares, problem.prior))
-
-
-def _times(costs: Costs, rows: Integers, vector: Doubles) -> Doubles:
-    narrow = vector.astype(costs.dtype)
-    taken = [costs[rows[part]] @ narrow for part in parts(costs[: len(rows)])]
-    return np.concatenate(taken).astype(np.float64) if taken else np.zeros(0)

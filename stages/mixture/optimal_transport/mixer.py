@@ -16,8 +16,8 @@ from stages.mixture.fitted_shares import gone, shares_of
 from stages.mixture.limits import Bounds, Limits
 from stages.mixture.optimal_transport.bootstrap import intervals
 from stages.mixture.optimal_transport.box import Box, divergence
-from stages.mixture.optimal_transport.exponentiated import Problem
 from stages.mixture.optimal_transport.objective import Divergence, Gradient, Objective, Program
+from stages.mixture.optimal_transport.problem import Problem
 from stages.mixture.optimal_transport.program import Optimum, Potentials
 from stages.mixture.optimal_transport.shares import learned, marginal_of
 from stages.mixture.optimal_transport.sides import Quantising, Sides, sides_of

@@ -6,7 +6,8 @@ from typing import Protocol
 import numpy as np
 
 from stages.mixture.optimal_transport.box import Box, Doubles, divergence
-from stages.mixture.optimal_transport.exponentiated import Descent, Problem, descend
+from stages.mixture.optimal_transport.exponentiated import descend
+from stages.mixture.optimal_transport.problem import Descent, Problem
 from stages.mixture.optimal_transport.program import Masses, Optimum, Potentials, minimise
 from stages.mixture.optimal_transport.sinkhorn import Debiased
 

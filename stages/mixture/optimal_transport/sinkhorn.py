@@ -14,7 +14,7 @@ import numpy as np
 
 from schemas.errors import CuveeError
 from stages.mixture.optimal_transport.box import Box, Doubles, divergence, logarithms
-from stages.mixture.optimal_transport.exponentiated import Descent, Problem
+from stages.mixture.optimal_transport.problem import Descent, Problem
 from stages.mixture.optimal_transport.program import lowest_bound
 from stages.mixture.optimal_transport.smoothed import Arcs, Pull, Smoothed, near
 

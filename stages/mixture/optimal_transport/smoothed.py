@@ -96,12 +96,6 @@ def parts(costs: Costs) -> list[slice]:
     return [slice(start, min(start + size, len(costs))) for start in range(0, len(costs), size)]
 
 
-def cheapest(costs: Costs, g: Doubles) -> Doubles:
-    """(m,) f_a = min_b c_ab - g_b, the c-transform."""
-    shift = g.astype(costs.dtype)
-    return np.concatenate([(costs[part] - shift).min(axis=1) for part in parts(costs)]).astype(np.float64)
-
-
 @dataclass(frozen=True)
 class Smoothed:
     """D for one eps, one set of arcs, one box and one pull."""

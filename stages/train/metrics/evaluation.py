@@ -15,7 +15,7 @@ from stages.train.language_model import one_thread
 from stages.train.loop import Frozen
 from stages.train.metrics.bootstrap import bootstrap_interval
 from stages.train.metrics.nll import label_counts, nll_and_brier, sample_losses
-from stages.train.metrics.token_edit_distance import token_edit_distance
+from stages.train.metrics.token_edit_distance import Written, token_edit_distance, written_captions
 from stages.train.samples import Corpus
 
 if TYPE_CHECKING:
@@ -66,8 +66,26 @@ class Evaluation:
         }
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What a connector is worth, and what it says."""
+
+    metrics: dict[str, float]
+    written: tuple[Written, ...]
+
+    @property
+    def exact(self) -> float | None:
+        """Share of generated captions that are the true one word for word: no measure (see above), but plain."""
+        return float(np.mean([each.distance == 0 for each in self.written])) if self.written else None
+
+
 def evaluate(bridge: "Bridge", frozen: Frozen, asked: Evaluation, batch: int) -> dict[str, float]:
-    """The metrics of one connector.
+    """The metrics of one connector, see `judge`."""
+    return judge(bridge, frozen, asked, batch).metrics
+
+
+def judge(bridge: "Bridge", frozen: Frozen, asked: Evaluation, batch: int) -> Judged:
+    """The metrics of one connector, and the captions that it generates.
 
     `nll_per_token`: nats per label token (caption and end), the mean over all label tokens.
     `token_edit_distance`: mean over samples of the Levenshtein distance between the greedy caption and the true one,
@@ -80,12 +98,13 @@ def evaluate(bridge: "Bridge", frozen: Frozen, asked: Evaluation, batch: int) ->
     with one_thread(), torch.inference_mode():
         true = sample_losses(bridge, frozen, asked.corpus, asked.corpus.images, batch)
         other = sample_losses(bridge, frozen, asked.corpus, asked.others, batch)
-        distance = token_edit_distance(bridge, frozen, asked.corpus, asked.shown, batch)
+        written = tuple(written_captions(bridge, frozen, asked.corpus, asked.shown, batch))
     low, high = bootstrap_interval(other - true, label_counts(asked.corpus), asked.corpus.images, asked.seed)
     tokens = label_counts(asked.corpus).sum()
     found = {"nll_per_token": true.sum() / tokens, "visual_use_gap": (other - true).sum() / tokens}
     found |= {"visual_use_low": low, "visual_use_high": high}
-    return {name: float(value) for name, value in {**found, **distance}.items()}
+    metrics = {name: float(value) for name, value in {**found, **token_edit_distance(written)}.items()}
+    return Judged(metrics, written)
 
 
 def evaluate_sources(
@@ -125,5 +144,5 @@ def evaluate_sources(
             order = np.argsort(uniform_noise(corpus.keys, seed, "generated caption"), kind="stable")
             shown = tuple(order[:generated].tolist())
             scores = nll_and_brier(bridge, frozen, corpus, batch)
-            found[name] = scores | token_edit_distance(bridge, frozen, corpus, shown, batch)
+            found[name] = scores | token_edit_distance(written_captions(bridge, frozen, corpus, shown, batch))
     return found

@@ -1,6 +1,7 @@
 """Token edit distance of generated captions: near linear in per-token skill, unlike exact match (arXiv:2304.15004)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,17 @@ from stages.train.samples import Corpus
 
 if TYPE_CHECKING:
     from stages.train.bridge import Bridge
+
+
+@dataclass(frozen=True)
+class Written:
+    """A caption that was generated."""
+
+    sample: int
+    """Which of the corpus."""
+    ids: tuple[int, ...]
+    distance: float
+    """From the true one, in [0, 1]."""
 
 
 def edit_distance(left: Sequence[int], right: Sequence[int]) -> float:
@@ -22,15 +34,20 @@ def edit_distance(left: Sequence[int], right: Sequence[int]) -> float:
     return row[-1] / max(len(left), len(right), 1)
 
 
-def token_edit_distance(
+def written_captions(
     bridge: "Bridge", frozen: Frozen, corpus: Corpus, shown: Sequence[int], batch: int
-) -> dict[str, float]:
-    """Mean over samples of the distance of greedy and true caption; empty where none is to be generated."""
-    distances: list[float] = []
+) -> list[Written]:
+    """Greedy captions of some samples, each held against the true one."""
+    found: list[Written] = []
     most = int(np.diff(corpus.offsets).max())
     for start in range(0, len(shown), batch):
         ids = shown[start : start + batch]
         seen = bridge.show(frozen.embeddings([corpus.images[i] for i in ids]))
-        written = frozen.language.generate(seen, most, bridge)
-        distances += [edit_distance(row, corpus.caption(i)) for row, i in zip(written, ids, strict=True)]
-    return {"token_edit_distance": float(np.mean(distances))} if distances else {}
+        rows = frozen.language.generate(seen, most, bridge)
+        found += [Written(i, tuple(r), edit_distance(r, corpus.caption(i))) for r, i in zip(rows, ids, strict=True)]
+    return found
+
+
+def token_edit_distance(written: Sequence[Written]) -> dict[str, float]:
+    """Mean over captions; empty where none was generated."""
+    return {"token_edit_distance": float(np.mean([each.distance for each in written]))} if written else {}

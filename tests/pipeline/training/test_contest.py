@@ -11,14 +11,13 @@ import yaml
 from pipeline.cli import main
 from pipeline.cluster import Cluster
 from pipeline.replay import tars_of
-from pipeline.report import write_report
 from pipeline.resolve import resolve
 from pipeline.run import finish, run
 from pipeline.sidecars import read_json
 from pipeline.training.contest import Contest, contest, hold_contest
 from pipeline.training.contestants import contestants
 from pipeline.training.costs import costs
-from pipeline.training.present import contest_view
+from pipeline.training.llava import export_llava
 from pipeline.training.text import contest_text
 from schemas.errors import CuveeError, RecipeError
 from stages.train.samples import read_pairs
@@ -87,12 +86,11 @@ def test_selections_meet_on_equal_terms(recipe: Callable[..., Path], ray_cluster
     again = held(contest(named, judge))
     assert again == told and {file: file.stat().st_mtime_ns for file in files} == files
     assert len(files) == 12
-    told = {**told, "report": "here"}
     text = contest_text(told)
     assert "judged - plain" in text and "curation s, alone" in text
-    write_report(contest_view(told), tmp_path / "report.html")
-    page = (tmp_path / "report.html").read_text()
+    page = Path(told["report"]).read_text()
     assert "Selections compared" in page and "curation" in page and "Funnel" not in page
+    assert page.count("held-out sample") == len(arms["plain"]["captions"]) == 2, "pictures beside what is written"
 
 
 @pytest.mark.slow
@@ -100,13 +98,19 @@ def test_the_judge_decides_as_its_own_run_does(
     recipe: Callable[..., Path], ray_cluster: object, tmp_path: Path
 ) -> None:
     """The contest of an export and the proof of gain of the run that made it train the same connectors."""
-    judge = recipe("judge")
+    judge = recipe("judge", train={**TRAIN, "visual_tokens": 64})
     folder = ran(judge, "train")
     told = held(contest([f"curated={folder}", f"again={folder}"], None), tmp_path / "out")
     proof = read_json(folder / "run.json")["training"]
     assert told["training"]["arms"]["curated"]["runs"] == proof["arms"]["curated"]["runs"]
     assert told["training"]["evaluation"] == proof["evaluation"]
     assert json.loads((tmp_path / "out" / "contest.json").read_text()) == told
+    card = (tmp_path / "out" / "connectors" / "again-2" / "README.md").read_text()
+    assert proof["settings"]["language_model"] in card and told["selections"]["again"]["address"] in card
+    written = export_llava(folder, tmp_path / "llava", "curated", 1)
+    assert written["largest_difference"] < 1e-4 and "## Metrics" in (tmp_path / "llava" / "README.md").read_text()
+    with pytest.raises(RecipeError, match="no connector 'curated-7'; it has curated-0, curated-1"):
+        export_llava(folder, tmp_path / "other", "curated", 7)
 
 
 def test_costs_are_those_that_were_measured(recipe: Callable[..., Path], ray_cluster: object) -> None:

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.mixture.optimal_transport.box import Box, divergence, logarithms
-from stages.mixture.optimal_transport.exponentiated import Problem, descend
+from stages.mixture.optimal_transport.exponentiated import descend
 from stages.mixture.optimal_transport.objective import Gradient, Program
+from stages.mixture.optimal_transport.problem import Problem
 from tests.stages.mixture.test_program import Case, a_case, joint_program
 
 CASES = [(seed, 3 + seed % 6) for seed in range(20)]

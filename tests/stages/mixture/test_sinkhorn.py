@@ -9,7 +9,8 @@ import pytest
 from schemas.errors import CuveeError
 from stages.mixture.optimal_transport import sinkhorn
 from stages.mixture.optimal_transport.box import Box, divergence
-from stages.mixture.optimal_transport.exponentiated import Problem, descend
+from stages.mixture.optimal_transport.exponentiated import descend
+from stages.mixture.optimal_transport.problem import Problem
 from stages.mixture.optimal_transport.sinkhorn import Debiased, self_potential
 
 EPSILON = 0.1

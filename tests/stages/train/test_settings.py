@@ -115,11 +115,19 @@ def test_a_language_model_that_does_not_load_is_refused(language_folder: Path, t
         load_language_model(tmp_path / "broken")
 
 
-def test_cards_from_before_there_were_kinds_are_read() -> None:
+def test_what_was_saved_before_there_were_kinds_is_read(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
     old = {"connector": "mlp", "hidden": 5, "vision_width": 6, "language_width": 4, "visual_tokens": 9, "vision": "v"}
     card = ConnectorCard.model_validate({**old, "language_model": "lm", "init_seed": 3})
     assert card.connector == Mlp(hidden=5) and card.grid.cells == 9 and card.inject_layer == 0
     assert ConnectorCard.model_validate_json(card.model_dump_json()) == card
+    module = card.build()
+    (tmp_path / "connector.json").write_text(json.dumps({**old, "language_model": "lm", "init_seed": 3}))
+    save_file({name: value + 1 for name, value in module.state_dict().items()}, tmp_path / "connector.safetensors")
+    bridge, found = load_connector(tmp_path, vision="v", language_model="lm")
+    assert found == card
+    assert all((a + 1 == b).all() for a, b in zip(module.parameters(), bridge.parameters(), strict=True))
 
 
 def test_an_mlp_is_told_alike_however_it_is_named(settings: Settings) -> None:
