@@ -1,6 +1,6 @@
-"""How the frozen language model's layers run while a connector is trained: compiled, or computed twice to keep less.
+"""How the frozen language model's layers run while a connector is trained: as they are, or compiled.
 
-Both are undone at the end, so that the model that others share is as it was.
+It is undone at the end, so that the model that others share is as it was.
 """
 
 import contextlib
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def layer_modes(settings: "TrainSettings", language: "LanguageModel") -> Iterator[dict[str, Any]]:
-    """The modes that settings ask for; what there is to tell about them is in the mapping at the end.
+    """The mode that settings ask for; what there is to tell about it is in the mapping at the end.
 
-    `graphs`: how often a layer was compiled. Layers share a graph, and each new shape of a batch costs one.
+    `graphs`: how often a layer was compiled. Layers share a graph; a batch of another shape costs a second one, which
+    takes all shapes from then on; more than that is a loss of time that should be looked into.
     """
     told: dict[str, Any] = {}
     with contextlib.ExitStack() as stack:
@@ -34,7 +35,7 @@ def _compiled(language: "LanguageModel", told: dict[str, Any]) -> Iterator[None]
     before = counters["stats"]["unique_graphs"]
     layers = decoder_layers(language.model)
     for layer in layers:
-        layer.compile(dynamic=False)
+        layer.compile()
     try:
         yield
     finally:

@@ -105,6 +105,8 @@ class TrainSettings(BaseModel):
             raise ValueError("`infinite` and `rate: one_cycle` are two shapes of one rate; leave one of them out")
         if self.budget.reference_seconds is not None and self.reference_table is None:
             raise ValueError("a budget in `reference_seconds` needs `reference_table`, e.g. bench/rst_table.json")
+        if self.compile and self.gradient_checkpointing:
+            raise ValueError("`compile` keeps what it needs by itself; leave out `gradient_checkpointing`")
         if self.batch % self.workers_per_run:
             raise ValueError(
                 f"a batch of {self.batch} does not part evenly among {self.workers_per_run} `workers_per_run`"
