@@ -17,12 +17,13 @@ from stages.file_identity import Located
 from stages.pixels import PixelError, decode, flat_rgb
 from stages.train.connector import CARD, ConnectorCard, load_connector
 from stages.train.language_model import LanguageModel, load_language_model
+from stages.train.layout import lay_out
 from stages.train.model_files import folder_identity
 from stages.train.settings import TrainSettings
 from stages.train.vision_tower import BATCH, VisionTower, load_tower
 
 if TYPE_CHECKING:
-    import torch
+    from stages.train.bridge import Shown
 
 ROWS = 8
 """Captions of one pass of the language model: those that follow each other among a batch's sound rows."""
@@ -94,8 +95,13 @@ class ConnectorCaptioner(CaptionerSettings):
 
         torch.set_num_threads(self.threads)
         models = self._models
+        card = ConnectorCard.model_validate_json((self.folder / CARD).read_text())
         bridge, card = load_connector(
-            self.folder, vision=models.vision_identity, language_model=models.language_identity
+            self.folder,
+            vision=models.vision_identity,
+            language_model=models.language_identity,
+            inject_layer=card.inject_layer,
+            options=card.options,
         )
         tower = load_tower(
             self.vision_model,
@@ -105,7 +111,7 @@ class ConnectorCaptioner(CaptionerSettings):
             card.connector.features,
             card.vision_layer,
         )
-        language = load_language_model(models.language_folder, self.device)
+        language = load_language_model(models.language_folder, self.device).addressed([card.template])
         longest = getattr(language.model.config, "max_position_embeddings", None)
         if longest is not None and card.visual_tokens + self.max_tokens + 1 > longest:
             raise RecipeError(f"caption_likelihood: lower `max_tokens`; the language model has {longest} places")
@@ -164,14 +170,19 @@ class LoadedConnectorCaptioner:
         with torch.inference_mode():
             visual = torch.from_numpy(self.tower.tokens(pictures)).to(self.language.device).float()
             for start in range(0, len(tokens), ROWS):
-                shown = self.bridge.show(visual[start : start + ROWS])
-                yield from self._pass(shown.tokens, tokens[start : start + ROWS])
+                shown = self.language.show(self.bridge, visual[start : start + ROWS])
+                yield from self._pass(shown, tokens[start : start + ROWS])
 
-    def _pass(self, visual: "torch.Tensor", tokens: list[list[int]]) -> Iterator[TokenScores]:
-        labels = self.language.labels(tokens, [False] * len(tokens))  # no end token: it is not the caption's
-        with_image, without = self.language.logits(visual, labels), self.language.logits(visual[:, :0], labels)
-        for row, ids in enumerate(tokens):
-            yield token_scores(with_image[row, : len(ids)], without[row, : len(ids)], ids)
+    def _pass(self, shown: "Shown", tokens: list[list[int]]) -> Iterator[TokenScores]:
+        language, numbers = self.language, range(len(tokens))
+        # No end token: it is not the caption's.
+        behind = lay_out([language.said(tokens[row], False, row) for row in numbers], shown.places)
+        alone = lay_out([language.said(tokens[row], False, None) for row in numbers], 0)
+        with_image = language.label_logits(behind, shown, self.bridge)
+        without = language.label_logits(alone, None, None)
+        for row in numbers:
+            mine = behind.samples == row
+            yield token_scores(with_image[mine], without[mine], tokens[row])
 
 
 def _picture(image: bytes) -> Any:

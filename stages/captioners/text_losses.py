@@ -10,6 +10,7 @@ import numpy.typing as npt
 from schemas.errors import RecipeError
 from stages.captioners.likelihood import plain_tokens
 from stages.train.language_model import LanguageModel, load_language_model
+from stages.train.layout import lay_out
 from stages.train.model_files import folder_identity, local_folder
 
 ROWS = 16
@@ -45,9 +46,10 @@ class TextLosses:
         with torch.inference_mode():
             for start in range(0, len(rows), ROWS):
                 places, tokens = zip(*rows[start : start + ROWS], strict=True)
-                labels = self.language.labels(tokens, [False] * len(tokens))
-                blind = torch.zeros(len(tokens), 0, self.language.width, device=self.language.device)
-                found[list(places)] = self.language.token_losses(blind, labels).double().sum(dim=1).cpu().numpy()
+                layout = lay_out([self.language.said(ids, False, None) for ids in tokens], 0)
+                logits = self.language.label_logits(layout, None, None).cpu()
+                nats = torch.nn.functional.cross_entropy(logits, torch.from_numpy(layout.labels), reduction="none")
+                np.add.at(found, np.array(places)[layout.samples], nats.double().numpy())
         return found
 
 

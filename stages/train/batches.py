@@ -1,7 +1,7 @@
 """Samples by (source, number) behind a connector: what a training step, a probe and a reference have in common."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from stages.train.bridge import Bridge, Shown
     from stages.train.loop import Frozen
+    from stages.train.objective import Objective
 
 Doubles = npt.NDArray[np.float64]
 ONLY = ""
@@ -39,6 +40,9 @@ class Counts(NamedTuple):
         return cls(visual, layout.tokens.size - visual - empty, len(layout.labels), empty)
 
 
+NOTHING = Counts(0, 0, 0, 0)
+
+
 @dataclass(frozen=True)
 class Losses:
     """Losses of some samples' label tokens."""
@@ -49,9 +53,10 @@ class Losses:
     """(L,) of each in the mean."""
     samples: "torch.Tensor"
     """(L,) number of the sample, among those asked for."""
-    counts: Counts
     penalty: "torch.Tensor | None" = None
     """Added to the mean."""
+    counts: Counts = NOTHING
+    """Of the forward pass."""
 
     def mean(self) -> "torch.Tensor":
         """What is descended: sum w_l x_l / sum w_l, and the penalty."""
@@ -74,6 +79,8 @@ class Heard:
     """(L,) number of the sample a label belongs to, from 0."""
     shown: "Shown"
     """The samples' images as the model saw them."""
+    features: "torch.Tensor"
+    """(n, v, vision width) of the samples' images."""
     layout: Layout
     """Where everything stood."""
 
@@ -85,7 +92,12 @@ class Heard:
 
 
 def hear(
-    bridge: "Bridge", frozen: "Frozen", captions: Sequence[Sequence[int]], whole: Sequence[bool], images: Sequence[str]
+    bridge: "Bridge",
+    frozen: "Frozen",
+    captions: Sequence[Sequence[int]],
+    whole: Sequence[bool],
+    images: Sequence[str],
+    levels: "torch.Tensor | None" = None,
 ) -> Heard:
     """Put samples through the models.
 
@@ -95,17 +107,18 @@ def hear(
         captions: (n,) tokens.
         whole: (n,) False where a caption was cut, and its end is not predicted.
         images: (n,) by hash.
+        levels: (n,) of their alignment, for a bridge that knows such; None: the highest.
     """
     import torch
 
-    language = frozen.language
-    shown = bridge.show(frozen.embeddings(list(images)))
+    language, features = frozen.language, frozen.embeddings(list(images))
+    shown = language.show(bridge, features, levels=levels)
     spoken = enumerate(zip(captions, whole, strict=True))
     said = [language.said(ids, all_of_it, image) for image, (ids, all_of_it) in spoken]
     layout = lay_out(said, shown.places)
     logits = language.label_logits(layout, shown, bridge)
     labels, samples = (torch.from_numpy(part).to(logits.device) for part in (layout.labels, layout.samples))
-    return Heard(logits, labels, samples, shown, layout)
+    return Heard(logits, labels, samples, shown, features, layout)
 
 
 @dataclass(frozen=True)
@@ -115,8 +128,11 @@ class Batches:
     frozen: "Frozen"
     corpora: Mapping[str, Corpus]
 
+    objective: "Objective | None" = None
+    """What is made of the cross entropies that training descends; None: nothing, as for evaluation and probes."""
+
     def losses(self, bridge: "Bridge", drawn: Sequence[tuple[str, int]]) -> Losses:
-        """Cross entropy in nats of some samples' label tokens."""
+        """Losses in nats of some samples' label tokens."""
         import torch
 
         chosen = [(self.corpora[name], i) for name, i in drawn]
@@ -126,13 +142,21 @@ class Batches:
             [corpus.caption(i) for corpus, i in chosen],
             [bool(corpus.whole[i]) for corpus, i in chosen],
             [corpus.images[i] for corpus, i in chosen],
+            self.objective.levels_of(drawn) if self.objective else None,
         )
+        counts = Counts.of(heard.layout)
+        if self.objective is not None:
+            return replace(self.objective.losses(bridge, heard, drawn), counts=counts)
         values = heard.cross_entropies()
-        return Losses(values, torch.ones_like(values), heard.samples, Counts.of(heard.layout), bridge.penalty)
+        return Losses(values, torch.ones_like(values), heard.samples, bridge.penalty, counts)
 
     def beside(self, name: str, corpus: Corpus) -> "Batches":
         """These and another source."""
-        return Batches(self.frozen, {**self.corpora, name: corpus})
+        return replace(self, corpora={**self.corpora, name: corpus})
+
+    def under(self, objective: "Objective | None") -> "Batches":
+        """The same samples with another objective."""
+        return replace(self, objective=objective)
 
     def told(self, drawn: Sequence[tuple[str, int]]) -> list[dict[str, str]]:
         """Where some samples are to be found: source, shard and key."""

@@ -1,8 +1,7 @@
 """Everything that is trained between the frozen models: the connector, and the trained parts of options beside it."""
 
 import contextlib
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -84,15 +83,16 @@ class Bridge(nn.Module):
         """What the connector's last forward pass adds to the mean loss, if anything."""
         return getattr(self.connector, "penalty", None)
 
-    def inside(self, model: Any, places: torch.Tensor | None) -> contextlib.AbstractContextManager[Any]:
+    @contextlib.contextmanager
+    def inside(self, model: Any, places: torch.Tensor | None) -> Iterator[None]:
         """A context in which every part acts inside a language model.
 
         Args:
             model: the transformers model.
             places: (R, T) bool, where visual tokens stand in the layers that see them; None: nowhere.
         """
-        stack = ExitStack()
-        for part in self.parts.values():
-            if hasattr(part, "inside"):
-                stack.enter_context(cast(Any, part).inside(model, places))
-        return stack
+        with contextlib.ExitStack() as stack:
+            for part in self.parts.values():
+                if hasattr(part, "inside"):
+                    stack.enter_context(cast(Any, part).inside(model, places))
+            yield

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from stages.train.bridge import Bridge
+    from stages.train.options.averaging import Averaged
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def save_checkpoint(
     optimizer: "torch.optim.Optimizer",
     progress: Progress,
     of: Belonging,
+    average: "Averaged | None" = None,
     ranks: Ranks = ALONE,
 ) -> None:
     """Write everything needed to continue bit for bit; all ranks call it, the first one writes."""
@@ -106,6 +108,7 @@ def save_checkpoint(
     tensors = {f"trained/{name}": value for name, value in bridge.state_dict().items()}
     for number, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{number}/{name}": value for name, value in state.items()}
+    tensors |= {f"average/{name}": value for name, value in (average.tensors if average else {}).items()}
     tensors |= {f"noise/{rank}/{name}": value for rank, each in enumerate(noise) for name, value in each.items()}
     # A long run's record outgrows the header, which holds 100 MB.
     record = bytearray(json.dumps(progress.plain(), allow_nan=False).encode())
@@ -119,9 +122,14 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, bridge: "Bridge", optimizer: "torch.optim.Optimizer", of: Belonging, ranks: Ranks = ALONE
+    path: Path,
+    bridge: "Bridge",
+    optimizer: "torch.optim.Optimizer",
+    of: Belonging,
+    average: "Averaged | None" = None,
+    ranks: Ranks = ALONE,
 ) -> Progress:
-    """Put a saved run's state into what is trained, the optimizer and torch's RNGs.
+    """Put a saved run's state into what is trained, the optimizer, `average` and torch's RNGs.
 
     Raises:
         CuveeError: it belongs to other models, samples or settings, or the file is damaged.
@@ -142,6 +150,8 @@ def load_checkpoint(
         number, part = name.split("/")
         state.setdefault(int(number), {})[part] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    if average is not None:
+        average.tensors = _under("average/", tensors)
     saved = 1 + max(int(name.split("/")[0]) for name in _under("noise/", tensors))
     _hear_noise(_under(f"noise/{ranks.number % saved}/", tensors))
     return progress

@@ -78,7 +78,7 @@ class Comparison:
             target: (key, image, caption) that a schedule aims at.
         """
         tables = {EVALUATION: evaluation} | ({} if target is None else {TARGET: target})
-        self.drafts = {name: Draft() for name in (*tables, *self._samples())}
+        self.drafts = {name: Draft(columns=self.settings.columns) for name in (*tables, *self._samples())}
         add_missing(self.tokens_folder, self._distinct(tables), self._tower, part, parts)
 
     def _samples(self) -> dict[str, Samples]:

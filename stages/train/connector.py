@@ -10,6 +10,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsA
 
 from schemas.errors import CuveeError
 from stages.train.connectors.contract import Connector, Grid, connector_of
+from stages.train.options.parts import restored_parts
+from stages.train.templates import Plain, Wording
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +42,8 @@ class ConnectorCard(BaseModel):
     """Identity of the language model."""
     inject_layer: int = 0
     """Layer of the language model at whose input its tokens go in; 0: as input embeddings."""
+    template: Wording = Plain()
+    """What stood around image and caption in evaluation."""
     options: dict[str, Any] = Field(default_factory=dict)
     """What else was trained with it, and how, by name."""
     init_seed: int
@@ -72,6 +76,12 @@ class ConnectorCard(BaseModel):
             reads_prompt=kind.reads_prompt,
         )
 
+    @property
+    def places(self) -> int:
+        """Places that an image takes up in a sequence."""
+        tokens, inserted = self.connector.tokens(self.grid), self.connector.placement == "insert"
+        return ("levels" in self.options) + (tokens if inserted else self.connector.soft + 1)
+
     def refuse_other(self, other: "ConnectorCard", where: Path) -> None:
         """Compare with the card of saved weights.
 
@@ -93,7 +103,9 @@ def save_connector(bridge: "Bridge", card: ConnectorCard, folder: Path) -> None:
     temporary = folder.with_name(f".writing-{folder.name}-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file({name: value.detach().float().cpu() for name, value in bridge.state_dict().items()}, temporary / WEIGHTS)
+    save_file(
+        {name: value.detach().cpu().contiguous() for name, value in bridge.state_dict().items()}, temporary / WEIGHTS
+    )
     (temporary / CARD).write_text(card.model_dump_json(indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)
@@ -116,7 +128,7 @@ def load_connector(
         vision: identity of the image tower it will stand behind.
         language_model: identity of the language model it will stand before.
         inject_layer: where its tokens will go in.
-        options: what else is trained with it, and how.
+        options: what else is trained with it, and how; None: as it was trained.
         grid: how the features stand that it will read; None: as those it was trained on.
         vision_layer: the tower's layer that it will read; None: the one it was trained on.
 
@@ -131,14 +143,17 @@ def load_connector(
     except (OSError, ValidationError) as error:
         raise CuveeError(f"{folder} holds no connector: {error}") from error
     here: dict[str, Any] = {"vision": vision, "language_model": language_model, "inject_layer": inject_layer}
-    here["options"] = dict(options or {})
+    if options is not None:
+        here["options"] = dict(options)
     if card.connector.grid_bound and grid is not None:
         here["grid"] = grid
     if vision_layer is not None:
         here["vision_layer"] = vision_layer
     card.model_copy(update=here).refuse_other(card, folder)
-    bridge = card.model_copy(update={"connector": card.connector.blank()}).bridge()
-    bridge.load_state_dict(_named(load_file(folder / WEIGHTS)))
+    tensors = _named(load_file(folder / WEIGHTS))
+    blank = card.model_copy(update={"connector": card.connector.blank()})
+    bridge = blank.bridge(restored_parts(card.options, tensors))
+    bridge.load_state_dict(tensors)
     return bridge, card
 
 

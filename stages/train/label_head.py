@@ -25,16 +25,18 @@ def label_head(model: Any) -> Any:
         CuveeError: its logits would not be those of the model.
     """
     import torch
-    from transformers.modeling_outputs import BaseModelOutputWithPast
+    from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions as Output
 
     class Given(torch.nn.Module):
         """Stands for the layers."""
 
-        def forward(self, inputs_embeds: torch.Tensor, **_: Any) -> BaseModelOutputWithPast:
-            return BaseModelOutputWithPast(last_hidden_state=inputs_embeds)
+        def forward(self, *_: Any, inputs_embeds: torch.Tensor, **__: Any) -> Output:
+            return Output(last_hidden_state=inputs_embeds)
 
     head = copy.copy(model)
-    head.__dict__["_modules"] = {**model._modules, model.base_model_prefix: Given()}
+    given = Given()
+    given.decoder = Given()  # some models call the decoder inside their layers' module
+    head.__dict__["_modules"] = {**model._modules, model.base_model_prefix: given}
     _refuse_other_logits(model, head)
     return head
 

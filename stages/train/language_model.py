@@ -2,23 +2,23 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import CuveeError
-from stages.train.attention_masks import attention_mask
+from stages.train.injection import Halves, halves, layers_of
 from stages.train.label_head import label_head
-from stages.train.layout import NONE, Layout, Said
+from stages.train.layout import NONE, Layout, Said, lay_out
+from stages.train.passes import entrance, last_states, next_states, rows_can_be_shared, states_at
+from stages.train.recomputation import recomputed
+from stages.train.templates import Chat, Plain, Template
 
 if TYPE_CHECKING:
     import torch
 
     from stages.train.bridge import Bridge, Shown
-
-IGNORED = -100
-"""Label of a position without loss."""
 
 
 @contextlib.contextmanager
@@ -43,6 +43,10 @@ class LanguageModel:
     bos: int | None
     eos: int
     device: str
+    templates: tuple[Template, ...] = ()
+    """What may stand around image and caption; the first is that of evaluation. None: the plain one."""
+    recompute: bool = False
+    """Compute layers again for the backward pass, and keep less."""
 
     @property
     def width(self) -> int:
@@ -54,132 +58,164 @@ class LanguageModel:
         found: list[list[int]] = self.tokenizer(captions, add_special_tokens=False)["input_ids"]
         return found
 
-    def said(self, ids: Sequence[int], whole: bool, image: int | None) -> Said:
-        """A caption behind its image: `[image][begin, if there is one][caption]`, and its end where it is whole."""
-        begin = () if self.bos is None else (self.bos,)
-        return Said([*ids, self.eos] if whole else ids, image, between=begin)
+    @property
+    def template(self) -> Template:
+        """The first template."""
+        return self.templates[0] if self.templates else Plain().template(self.tokenizer, self.bos)
 
-    def labels(self, captions: Sequence[list[int]], whole: Sequence[bool]) -> "torch.Tensor":
-        """(n, t) what is to be predicted: caption, then the end token where the caption was not cut, then `IGNORED`."""
-        import torch
+    def addressed(self, wordings: Sequence[Plain | Chat]) -> "LanguageModel":
+        """The same model with templates.
 
-        rows = [
-            torch.tensor([*ids, self.eos] if all_of_it else ids) for ids, all_of_it in zip(captions, whole, strict=True)
-        ]
-        padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORED)
-        return padded.to(self.device)
+        Raises:
+            CuveeError: one that its tokenizer does not know.
+        """
+        made = tuple(wording.template(self.tokenizer, self.bos) for wording in wordings)
+        return replace(self, templates=made)
 
-    def token_losses(self, visual: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
-        """(n, t) cross entropy in nats of each label after the visual tokens and the labels before it; 0 where ignored.
+    def said(self, ids: Sequence[int], whole: bool, image: int | None, template: Template | None = None) -> Said:
+        """A caption behind its image, its end predicted where it is whole; text alone starts from a begin or end token.
 
         Args:
-            visual: (n, v, width) input embeddings of the visual tokens.
-            labels: (n, t) from `labels`.
+            ids: the caption's tokens.
+            whole: False where it was cut.
+            image: number of its image among those shown; None: there is none.
+            template: what stands around; default: the first one.
         """
-        return cross_entropies(self.logits(visual, labels), labels)
+        labels = [*ids, self.eos] if whole else ids
+        if image is None:
+            return Said(labels, None, between=(self.eos if self.bos is None else self.bos,))
+        around = template or self.template
+        return Said(labels, image, around.before, around.between)
 
-    def logits(self, visual: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
-        """(n, t, vocabulary) float32 logits of each label, given the visual tokens and the labels before it.
+    def show(
+        self,
+        bridge: "Bridge",
+        features: "torch.Tensor",
+        templates: "Sequence[Template] | None" = None,
+        levels: "torch.Tensor | None" = None,
+    ) -> "Shown":
+        """What this model sees of images.
 
-        The sequence is `[visual][begin, if the model has one][caption]`, padded at its end: causal attention keeps the
-        padding out of everything before it, so that no mask is needed. Without visual tokens a model that has no begin
-        token starts from its end token, which is what stood before a text in its training.
+        Args:
+            bridge: what stands between tower and model.
+            features: (n, v, vision width) of the images.
+            templates: (n,) what stands around each, for a connector that reads it; default: the first one.
+            levels: (n,) alignment level per image, for an option that has such; None: the highest.
         """
-        import torch
+        around = templates or [self.template] * len(features)
+        prompt = self.prompt_states(around, bridge.layer, bridge) if bridge.reads_prompt else None
+        return bridge.show(features, prompt, levels)
 
-        text = labels[:, :-1].clamp(min=0)
-        begin = self._begin(len(labels))
-        if not visual.shape[1] and not begin.shape[1]:
-            begin = self._embed(torch.full_like(labels[:, :1], self.eos))
-        embedded = torch.cat([visual, begin, self._embed(text)], dim=1)
-        count = labels.shape[1]
-        logits: torch.Tensor = self.model(inputs_embeds=embedded, use_cache=False, logits_to_keep=count).logits
-        return logits[:, -count:].float()
-
-    def label_logits(self, layout: Layout, shown: "Shown", bridge: "Bridge") -> "torch.Tensor":
+    def label_logits(self, layout: Layout, shown: "Shown | None", bridge: "Bridge | None") -> "torch.Tensor":
         """(L, vocabulary) float32 logits of a layout's labels, in their order.
 
         Args:
             layout: where everything stands; its images are those of `shown`.
-            shown: the images' tokens.
-            bridge: what acts inside the model.
+            shown: the images' tokens; None: the layout has text alone.
+            bridge: what acts inside the model; None: nothing does.
+
+        Raises:
+            CuveeError: the model cannot be run in this way.
         """
         import torch
 
+        head = self._prepared(layout, shown)
         seen = torch.from_numpy(layout.visual != NONE).to(self.device)
-        with bridge.inside(self.model, seen):
-            hidden = self._hidden(layout, self._placed(layout, shown, seen))
+        again = partial(_inside, bridge, self.model, seen)
+        layers = layers_of(self.model) if self.recompute and torch.is_grad_enabled() else ()
+        with again(), recomputed(layers, again):
+            hidden = last_states(self, layout, shown)
             chosen = hidden.flatten(0, 1)[torch.from_numpy(layout.places).to(self.device)]
-            logits: torch.Tensor = self._head(inputs_embeds=chosen[None]).logits
+            logits: torch.Tensor = head(inputs_embeds=chosen[None]).logits
         return logits[0].float()
 
-    def _placed(self, layout: Layout, shown: "Shown", seen: "torch.Tensor") -> "torch.Tensor":
-        """(R, T, width) input embeddings of text, with the images' tokens at their places."""
+    def prompt_states(
+        self, templates: Sequence[Template], layer: int, bridge: "Bridge | None"
+    ) -> "tuple[torch.Tensor, torch.Tensor]":
+        """(n, p, width) states at the input of a layer of the text before each caption, and which are there (n, p)."""
         import torch
 
-        embedded = self._embed(torch.from_numpy(layout.tokens).to(self.device))
-        which = torch.from_numpy(layout.visual[layout.visual != NONE]).to(self.device)
-        tokens = shown.tokens.flatten(0, 1)[which].to(embedded.dtype)
-        return embedded.index_put((*seen.nonzero(as_tuple=True),), tokens)
+        rows = [template.before + template.between for template in templates]
+        longest = max((len(row) for row in rows), default=0)
+        there = torch.tensor([[place < len(row) for place in range(longest)] for row in rows], device=self.device)
+        if not longest:
+            return torch.zeros(len(rows), 0, self.width, device=self.device), there.view(len(rows), 0)
+        layout = lay_out([Said([self.eos], None, between=row or (self.eos,)) for row in rows], 0)
+        with _inside(bridge, self.model, None):
+            return states_at(self, layout, layer).float(), there
 
-    def _hidden(self, layout: Layout, embedded: "torch.Tensor") -> "torch.Tensor":
-        """(R, T, width) last hidden states."""
-        import torch
-
-        mask = attention_mask(layout, self.device)
-        positions = None if mask is None else torch.from_numpy(layout.positions).to(self.device)
-        out = self.model.base_model(
-            inputs_embeds=embedded, attention_mask=mask, position_ids=positions, use_cache=False
-        )
-        hidden: torch.Tensor = out.last_hidden_state
-        return hidden
-
-    @cached_property
-    def _head(self) -> Any:
-        return label_head(self.model)
-
-    def generate(self, shown: "Shown", most: int, bridge: "Bridge") -> list[list[int]]:
-        """Greedy captions of the images shown: at most `most` ids per row, the end token left out."""
+    def generate(self, shown: "Shown", most: int, bridge: "Bridge | None") -> list[list[int]]:
+        """Greedy captions of the images shown behind the first template: at most `most` ids each, without the end."""
         import torch
 
         rows = len(shown.tokens)
         found: list[list[int]] = [[] for _ in range(rows)]
         running = [True] * rows
-        embedded, past = torch.cat([shown.tokens, self._begin(rows)], dim=1), None
-        seen = torch.ones(rows, embedded.shape[1], dtype=torch.bool, device=self.device)
-        seen[:, shown.tokens.shape[1] :] = False
-        for _ in range(most):
-            with bridge.inside(self.model, seen if past is None else None):
-                out = self.model(inputs_embeds=embedded, past_key_values=past, use_cache=True, logits_to_keep=1)
-            best, past = out.logits[:, -1].argmax(dim=-1), out.past_key_values
+        layout = lay_out([self.said([self.eos], False, image) for image in range(rows)], shown.places)
+        self._prepared(layout, shown)
+        seen = torch.from_numpy(layout.visual != NONE).to(self.device)
+        caches = self.split(shown).caches()
+        with _inside(bridge, self.model, seen):
+            best = self._likeliest(last_states(self, layout, shown, caches))
+        for left in reversed(range(most)):
             for row, token in enumerate(best.tolist()):
                 running[row] = running[row] and token != self.eos
                 if running[row]:
                     found[row].append(token)
-            if not any(running):
+            if not left or not any(running):
                 break
-            embedded = self._embed(best[:, None])
+            with _inside(bridge, self.model, None):
+                best = self._likeliest(next_states(self, best, shown, caches))
         return found
 
-    def _embed(self, ids: "torch.Tensor") -> "torch.Tensor":
+    def _likeliest(self, states: "torch.Tensor") -> "torch.Tensor":
+        """(R,) the token that follows the last of (R, T, width) hidden states."""
+        best: torch.Tensor = self.head(inputs_embeds=states[:, -1:]).logits[:, -1].argmax(dim=-1)
+        return best
+
+    def _prepared(self, layout: Layout, shown: "Shown | None") -> Any:
+        """The head, after every way through the model has been tried that this layout takes.
+
+        Raises:
+            CuveeError: one that this model has not.
+        """
+        self.split(shown)
+        if not layout.is_plain and not self.shares_rows:
+            raise CuveeError(
+                f"language model {type(self.model).__name__} goes by more than masks and position ids, so samples "
+                "cannot share a row; leave out `pack` and `share_prefix`"
+            )
+        return self.head
+
+    @cached_property
+    def head(self) -> Any:
+        """The step from last hidden states to logits."""
+        return label_head(self.model)
+
+    def split(self, shown: "Shown | None") -> Halves:
+        """The model in two where images enter; each way is made and tried once."""
+        layer = 0 if shown is None else entrance(self.model, shown)
+        if layer not in self._halves:
+            self._halves[layer] = halves(self.model, layer)
+        return self._halves[layer]
+
+    @cached_property
+    def shares_rows(self) -> bool:
+        """Whether several documents may stand in one row: whether masks and positions are all that places go by."""
+        return rows_can_be_shared(self)
+
+    @cached_property
+    def _halves(self) -> dict[int, Halves]:
+        return {}
+
+    def embed(self, ids: "torch.Tensor") -> "torch.Tensor":
+        """Input embeddings of text."""
         embedded: torch.Tensor = self.model.get_input_embeddings()(ids)
         return embedded
 
-    def _begin(self, rows: int) -> "torch.Tensor":
-        import torch
 
-        ids = [] if self.bos is None else [self.bos]
-        return self._embed(torch.tensor([ids] * rows, dtype=torch.long, device=self.device).view(rows, len(ids)))
-
-
-def cross_entropies(logits: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
-    """(n, t) cross entropy in nats of labels (n, t) under logits (n, t, vocabulary); 0 where a label is ignored."""
-    import torch
-
-    flat = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
-    )
-    return flat.view_as(labels)
+def _inside(bridge: "Bridge | None", model: Any, seen: "torch.Tensor | None") -> contextlib.AbstractContextManager[Any]:
+    return contextlib.nullcontext() if bridge is None else bridge.inside(model, seen)
 
 
 def brier_scores(logits: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":

@@ -6,16 +6,17 @@ counts its positions from 0 and sees nothing of the others. Losses are therefore
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import ContractError
-from stages.train.packing import first_fit_decreasing
+from stages.train.packing import packed
 
 Integers = npt.NDArray[np.int64]
+Booleans = npt.NDArray[np.bool_]
 PADDING = -1
 """Document of a place where nothing stands."""
 NONE = -1
@@ -73,6 +74,50 @@ class Layout:
     def _columns(self) -> Integers:
         return np.arange(self.tokens.shape[1])[None]
 
+    def without(self, gone: Booleans, *, renumber: bool) -> "tuple[Layout, Booleans]":
+        """The layout without some places, text moved together; and which of the places here are still there (R, T).
+
+        Args:
+            gone: (R, T) what is left out; only what all branches of a document see.
+            renumber: whether positions are counted anew.
+
+        Raises:
+            ContractError: a place that is left out predicts a label.
+        """
+        left = (self.documents != PADDING) & ~gone
+        width = int(left.sum(axis=1).max(initial=0))
+        order = np.argsort(~left, axis=1, kind="stable")[:, :width]
+        there = np.take_along_axis(left, order, axis=1)
+        positions = self.positions - self._gone_before(gone) if renumber else self.positions
+        grids = ((self.tokens, 0), (self.visual, NONE), (positions, 0), (self.documents, PADDING), (self.branches, 0))
+        kept = [np.where(there, np.take_along_axis(grid, order, axis=1), nothing) for grid, nothing in grids]
+        number = np.full(self.tokens.shape, NONE)
+        np.put_along_axis(number, order, np.arange(there.size).reshape(there.shape), axis=1)
+        number[~left] = NONE
+        places = number.ravel()[self.places]
+        if (places == NONE).any():
+            raise ContractError("a place that predicts a label cannot be left out")
+        return Layout(kept[0], kept[1], kept[2], kept[3], kept[4], self.labels, places, self.samples), left
+
+    def _gone_before(self, gone: Booleans) -> Integers:
+        """(R, T) how many places of its document stand before each and are left out."""
+        count = np.cumsum(gone, axis=1)
+        starts = np.ones(gone.shape, bool)
+        starts[:, 1:] = self.documents[:, 1:] != self.documents[:, :-1]
+        return np.asarray(count - np.maximum.accumulate(np.where(starts, count - gone, 0), axis=1), np.int64)
+
+    def without_visual(self, start: int) -> "Layout":
+        """The same labels behind text alone, at the positions that they have behind the image.
+
+        Args:
+            start: token that stands for an image whose last place predicts the caption's first token.
+        """
+        predicts = np.zeros(self.tokens.size, bool)
+        predicts[self.places] = True
+        starts = predicts.reshape(self.tokens.shape) & (self.visual != NONE)
+        tokens, visual = np.where(starts, start, self.tokens), np.where(starts, NONE, self.visual)
+        return replace(self, tokens=tokens, visual=visual).without(visual != NONE, renumber=False)[0]
+
     @property
     def efficiency(self) -> float:
         """Share of the places where something stands."""
@@ -80,12 +125,12 @@ class Layout:
 
 
 def lay_out(said: Sequence[Said], visual: int, *, pack: int | None = None, share: bool = False) -> Layout:
-    """Documents `[before][image][between][caption]...`, each in a row of its own, or several in rows of `pack` places.
+    """Documents `[before][image][between][caption]...`, each in a row of its own, or several in a row.
 
     Args:
         said: the captions.
         visual: places that an image takes up.
-        pack: places of a row; None: a row a document, as long as the longest one.
+        pack: most places of a row; None: a row a document.
         share: whether captions with the same beginning stand in one document.
 
     Raises:
@@ -94,8 +139,8 @@ def lay_out(said: Sequence[Said], visual: int, *, pack: int | None = None, share
     """
     documents = [_document(said, members, visual) for members in _members(said, share)]
     sizes = [document.places.shape[1] for document in documents]
-    rows = [[number] for number in range(len(sizes))] if pack is None else first_fit_decreasing(sizes, pack)
-    width = pack or max(sizes, default=0)
+    rows = [[number] for number in range(len(sizes))] if pack is None else packed(sizes, pack)
+    width = max((sum(sizes[number] for number in there) for there in rows), default=0)
     grid = np.zeros((5, len(rows), width), np.int64)
     grid[1], grid[3] = NONE, PADDING
     starts = np.zeros(len(documents), np.int64)

@@ -142,7 +142,7 @@ def train_mixture(
             steering: Fixed | Steered = Steered.start(weights, sources, rows, settings.steps, seed, reference)
         else:
             steering = Fixed(weights, len(corpora))
-        run = Run.start(settings, sources, seed, steering, replay, ranks)
+        run = Run.start(settings, sources, seed, steering, replay, ranks=ranks)
         run.to_the_end(checkpoint, on_step)
     if checkpoint is not None and ranks.is_first:
         for finished in (checkpoint, _beside(checkpoint)):

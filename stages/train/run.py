@@ -19,7 +19,10 @@ from stages.train.connector import ConnectorCard, load_alike
 from stages.train.continual import REPLAY, Replayed
 from stages.train.effort import Effort
 from stages.train.journal import WINDOWS
+from stages.train.objective import Objective
 from stages.train.optimizers.choice import optimizer_of
+from stages.train.options.averaging import Averaged
+from stages.train.options.parts import started_bridge
 from stages.train.precision import numerics
 from stages.train.ranks import ALONE, Ranks
 from stages.train.rates import rate
@@ -53,6 +56,8 @@ def connector_card(settings: TrainSettings, frozen: "Frozen", seed: str) -> Conn
         vision_layer=settings.vision_layer,
         language_model=settings.language_identity,
         inject_layer=settings.inject_layer,
+        options=settings.recorded,
+        template=settings.templates[0],
         init_seed=xxhash.xxh3_64_intdigest(f"connector/{seed}".encode()) >> 1,
     )
 
@@ -91,6 +96,8 @@ class Run:
     meter: Meter
     ranks: Ranks
     effort: Effort
+    objective: Objective | None = None
+    average: Averaged | None = None
 
     @classmethod
     def start(
@@ -100,15 +107,18 @@ class Run:
         seed: str,
         steering: Fixed | Steered,
         replay: Replayed | None = None,
+        cache: Path | None = None,
         ranks: Ranks = ALONE,
     ) -> "Run":
         """Before the first step, with the weights and the order that `seed` decides."""
         frozen = sources.frozen
         card = connector_card(settings, frozen, seed)
-        bridge = card.bridge()
+        every = sources if replay is None else sources.beside(REPLAY, replay.corpus)
+        bridge = started_bridge(settings, card, every)
         if settings.start is not None:
             bridge, card = load_alike(Path(settings.start), card)
         bridge = bridge.to(frozen.language.device)
+        objective = Objective.of(settings, every, bridge, card, cache)
         optimizer = optimizer_of(settings, bridge.parameters())
         keys = {name: corpus.keys for name, corpus in sources.corpora.items()}
         if replay is not None:
@@ -118,12 +128,23 @@ class Run:
         facts: dict[str, Any] = {"seed": seed, "weights": steering.identity, "budget": vars(meter)}
         if replay is not None:
             facts["replay"] = [replay.share, replay.corpus.fingerprint]
-        facts |= settings.model_dump(mode="json", include=set(DECIDING))
+        facts |= settings.model_dump(mode="json", include={*DECIDING, *settings.chosen})
         belonging = Belonging(card, sources.fingerprint, facts)
-        progress = Progress(sampler.state, steering.state)
-        effort = Effort.of(frozen.language, settings.inject_layer, settings.precision)
         return cls(
-            settings, sources, bridge, optimizer, sampler, steering, replay, belonging, progress, meter, ranks, effort
+            settings,
+            sources,
+            bridge,
+            optimizer,
+            sampler,
+            steering,
+            replay,
+            belonging,
+            progress=Progress(sampler.state, steering.state),
+            meter=meter,
+            ranks=ranks,
+            effort=Effort.of(frozen.language, settings.inject_layer, settings.precision),
+            objective=objective,
+            average=settings.average.start() if settings.average else None,
         )
 
     def to_the_end(self, checkpoint: Path | None, on_step: Callable[[int, float], None] | None) -> None:
@@ -138,12 +159,19 @@ class Run:
             loss = self._step()
             is_due = self.progress.step % self.settings.checkpoint_steps == 0
             if checkpoint is not None and (is_due or self.progress.used >= self.meter.total):
-                save_checkpoint(checkpoint, self.bridge, self.optimizer, self.progress, self.belonging, self.ranks)
+                self._save(checkpoint)
             if on_step is not None:
                 on_step(self.progress.step, loss)
+        if self.average is not None:
+            self.bridge.load_state_dict(self.average.mean(self.bridge))
+
+    def _save(self, checkpoint: Path) -> None:
+        of = self.belonging, self.average, self.ranks
+        save_checkpoint(checkpoint, self.bridge, self.optimizer, self.progress, *of)
 
     def _resume(self, checkpoint: Path) -> None:
-        self.progress = load_checkpoint(checkpoint, self.bridge, self.optimizer, self.belonging, self.ranks)
+        of = self.belonging, self.average, self.ranks
+        self.progress = load_checkpoint(checkpoint, self.bridge, self.optimizer, *of)
         self.sampler.state = self.progress.sampler
         self.steering.resume(self.progress.steering)
 
@@ -160,6 +188,8 @@ class Run:
         stand = self.meter.stand(self.progress.used, passed.counts.visual + passed.counts.text)
         self._rated(rate_now := rate(self.settings, stand))
         self.optimizer.step()
+        if self.average is not None:
+            self.average.after(self.bridge, self.progress.step + 1, final=stand.is_last)
         self._watched(drawn_from, drawn, passed)
         self.progress.sampler, self.progress.steering = self.sampler.state, self.steering.state
         self.progress.record(passed.loss * passed.weight, passed.weight, stand)
@@ -178,7 +208,7 @@ class Run:
         if self.replay is not None:
             weights = self.replay.among(weights, self.sampler.names)
             drawn_from = self.sources.beside(REPLAY, self.replay.corpus)
-        return drawn_from, self.sampler.ids(weights)
+        return drawn_from.under(self.objective), self.sampler.ids(weights)
 
     def _rated(self, rate_now: float) -> None:
         for group in self.optimizer.param_groups:

@@ -1,5 +1,6 @@
 """Exported shards as training samples: which image, which caption tokens, in an order that no shard list decides."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,8 @@ class Pair:
     caption: str | None
     shard: str = ""
     """The tar it was read from; empty: unknown."""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """What was exported with it: the values of KEY.cuvee.json."""
 
     @property
     def image_hash(self) -> str:
@@ -54,15 +57,18 @@ def as_pair(sample: Mapping[str, Any]) -> Pair:
     suffix = next((suffix for suffix in IMAGE_SUFFIXES if suffix in sample), None)
     text = sample.get("txt")
     caption = text.decode("utf-8", "replace") if text is not None else None
-    return Pair(str(sample["__key__"]), sample[suffix] if suffix else None, caption)
+    columns = json.loads(sample.get("cuvee.json") or b"{}")
+    return Pair(str(sample["__key__"]), sample[suffix] if suffix else None, caption, columns)
 
 
 @dataclass
 class Draft:
-    """What is known of an arm's samples before captions are tokens: (key, image hash, caption, shard) lines."""
+    """What is known of samples before captions are tokens: (key, image hash, caption, columns, shard) lines."""
 
-    lines: list[tuple[str, str, str, str]] = field(default_factory=list)
+    lines: list[tuple[str, str, str, str, str]] = field(default_factory=list)
     unusable: Counter[str] = field(default_factory=Counter)
+    columns: tuple[str, ...] = ()
+    """Exported values that training asks for; they stand in a line as JSON."""
 
     def add(self, pair: Pair, image_hash: str) -> None:
         """Take a sample, or count why it cannot be trained on."""
@@ -71,7 +77,8 @@ class Draft:
         elif not (pair.caption or "").strip():
             self.unusable["no_caption"] += 1
         else:
-            self.lines.append((pair.key, image_hash, str(pair.caption), pair.shard))
+            asked = json.dumps([pair.columns.get(name) for name in self.columns])
+            self.lines.append((pair.key, image_hash, str(pair.caption), asked, pair.shard))
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,8 @@ class Corpus:
     unusable: Mapping[str, int]
     shards: tuple[str, ...] = ()
     """Where each sample was read from, for messages; empty: unknown."""
+    columns: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """(n,) per exported value that training asks for; None where a sample has none."""
 
     def shard(self, sample: int) -> str:
         """The tar of one sample; empty: unknown."""
@@ -102,6 +111,10 @@ class Corpus:
         """Caption tokens of one sample."""
         found: list[int] = self.tokens[self.offsets[sample] : self.offsets[sample + 1]].tolist()
         return found
+
+    def labels(self, sample: int, end: int) -> list[int]:
+        """What is predicted of one sample: its caption and, where that is whole, the end token."""
+        return [*self.caption(sample), *([end] if self.whole[sample] else [])]
 
     def parts(self, names: Sequence[str]) -> "dict[str, Corpus]":
         """The samples by the name (n,) of each; names without a sample have no part, and order stays."""
@@ -117,17 +130,20 @@ class Corpus:
                 whole=self.whole[ids],
                 unusable={},
                 shards=tuple(self.shards[i] for i in ids) if self.shards else (),
+                columns={name: tuple(values[i] for i in ids) for name, values in self.columns.items()},
             )
         return found
 
     @property
     def fingerprint(self) -> str:
-        """32 hex digits over keys, image contents and tokens."""
+        """32 hex digits over keys, image contents, tokens and what else is asked for."""
         digest = xxhash.xxh3_128()
         for key, image in zip(self.keys, self.images, strict=True):
             digest.update(f"{key}\0{image}\n".encode())
         for part in (self.tokens, self.offsets, self.whole):
             digest.update(part.tobytes())
+        if self.columns:
+            digest.update(json.dumps(self.columns, sort_keys=True).encode())
         return digest.hexdigest()
 
 
@@ -146,6 +162,7 @@ def corpus(draft: Draft, tokenize: Tokenize, undecodable: Mapping[str, str], max
     kept = [(line, ids) for line, ids in zip(lines, captions, strict=True) if ids]
     unusable["no_caption"] += len(lines) - len(kept)
     cut = [ids[:max_tokens] for _, ids in kept]
+    values = [json.loads(line[3]) for line, _ in kept]
     return Corpus(
         keys=tuple(line[0] for line, _ in kept),
         images=tuple(line[1] for line, _ in kept),
@@ -153,5 +170,6 @@ def corpus(draft: Draft, tokenize: Tokenize, undecodable: Mapping[str, str], max
         offsets=np.cumsum([0, *(len(ids) for ids in cut)], dtype=np.int64),
         whole=np.array([len(ids) <= max_tokens for _, ids in kept], np.bool_),
         unusable=dict(sorted((+unusable).items())),
-        shards=tuple(line[3] for line, _ in kept),
+        shards=tuple(line[4] for line, _ in kept),
+        columns={name: tuple(row[place] for row in values) for place, name in enumerate(draft.columns)},
     )

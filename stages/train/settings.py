@@ -4,9 +4,9 @@ import os
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
 
 from schemas.errors import ContractError, RecipeError
 from stages.file_identity import Located
@@ -15,21 +15,25 @@ from stages.train.budget import Budget
 from stages.train.connectors.contract import Connector, TwoLayers, connector_of
 from stages.train.connectors.mlp import Mlp
 from stages.train.continual import Infinite, Replay
+from stages.train.execution import EXECUTION_SETTINGS, Execution
 from stages.train.model_files import folder_identity, local_folder
+from stages.train.options.settings import OPTION_SETTINGS, OptionSettings
+from stages.train.packing import Pack
 from stages.train.preprocessing import preprocessing_identity
+from stages.train.templates import Plain, Wording
 
 if TYPE_CHECKING:
     from stages.train.vision_features import FeatureKey
     from stages.train.vision_tower import VisionTower
 
 RARE = (
-    "schedule", "replay", "start", "infinite", "inject_layer", "vision_layer", "rate", "reference_table", "optimizer",
-    "betas", "precision", "micro_batch", "gradient_checkpointing", "compile", "workers_per_run", "features",
+    "schedule", "replay", "start", "infinite", "inject_layer", "vision_layer", "templates", "pack", "share_prefix",
+    *OPTION_SETTINGS, *EXECUTION_SETTINGS,
 )  # fmt: skip
 """Settings that stand at their default in most runs."""
 
 
-class TrainSettings(BaseModel):
+class TrainSettings(OptionSettings, Execution):
     """One comparison's settings, the same for every arm and seed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,6 +64,12 @@ class TrainSettings(BaseModel):
     """Width between the two layers of a connector that has such; default: the language model's."""
     inject_layer: int = Field(0, ge=0)
     """Layer of the language model at whose input the visual tokens go in; 0: as input embeddings."""
+    templates: tuple[Wording, ...] = Field((Plain(),), min_length=1)
+    """What stands around image and caption; of several, one is drawn with each sample. Evaluation has the first."""
+    pack: Pack | None = None
+    """Put several samples in a row."""
+    share_prefix: bool = False
+    """Captions of one image in a batch share its visual tokens."""
     generated: int = Field(64, ge=0)
     """Held-out samples for which a caption is generated."""
     checkpoint_steps: int = Field(500, gt=0)
@@ -72,24 +82,6 @@ class TrainSettings(BaseModel):
     """Folder of a connector that every arm goes on from; default: new weights from the seed."""
     infinite: Infinite | None = None
     """In place of the cosine."""
-    rate: Literal["cosine", "one_cycle"] = "cosine"
-    """`one_cycle`: up over the first half of the budget, down over the second, both linearly."""
-    reference_table: Located | None = None
-    """Times of steps on a reference machine, for a budget in `reference_seconds`."""
-    optimizer: Literal["adamw", "stable_adamw"] = "adamw"
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16`: the frozen models, and what is computed between the connector's fp32 weights and the fp32 losses."""
-    micro_batch: int | None = Field(None, gt=0)
-    """Samples of one forward and backward pass; default: the batch."""
-    gradient_checkpointing: bool = False
-    """Compute layers twice and keep less: half as slow again, for what does not fit otherwise."""
-    compile: bool = False
-    """Compile the language model's layers."""
-    workers_per_run: int = Field(1, gt=0)
-    """Workers that share one run, each with its part of every batch."""
-    features: Literal["cached", "online"] = "cached"
-    """`online`: images are decoded and go through the tower while training, and no visual tokens are kept."""
 
     @model_validator(mode="after")
     def _annealed(self) -> "TrainSettings":

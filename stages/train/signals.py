@@ -105,7 +105,7 @@ def gradient(
     import torch
 
     losses = batches.losses(bridge, drawn).values
-    found = torch.autograd.grad(losses.mean(), list(bridge.parameters()))
+    found = torch.autograd.grad(losses.mean(), list(bridge.parameters()), materialize_grads=True)
     flat = torch.cat([part.detach().flatten() for part in found]).cpu()
     if clip is None:
         return flat

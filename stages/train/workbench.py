@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class Workbench:
         settings = comparison.settings
         dtype = frozen_dtype(settings.precision)
         language = load_language_model(settings.language_folder, comparison.device, dtype)
+        language = replace(language, recompute=settings.gradient_checkpointing)
         self.frozen = Frozen(language, VisualTokens.open(comparison.tokens_folder))
         corpora = {
             name: corpus(draft, language.tokenize, self.frozen.visual.undecodable, settings.max_tokens)

@@ -163,11 +163,15 @@ def own_logits(
     """(n, t, vocabulary) of captions (n, t) behind images (n, 3, side, side), by the models it was trained between."""
     import torch
 
+    from stages.train.layout import lay_out
     from stages.train.vision_tower import spatial_features
 
     with torch.inference_mode():
         features = spatial_features(tower.visual, pixels.to(tower.device)).flatten(2).transpose(1, 2)
-        return language.logits(bridge.show(features.to(language.device)).tokens, captions.to(language.device)).cpu()
+        shown = language.show(bridge, features.to(language.device))
+        said = [language.said(ids, False, image) for image, ids in enumerate(captions.tolist())]
+        logits = language.label_logits(lay_out(said, shown.places), shown, bridge)
+    return logits.view(*captions.shape, -1).cpu()
 
 
 def llava_logits(

@@ -42,7 +42,7 @@ def written_captions(
     most = int(np.diff(corpus.offsets).max())
     for start in range(0, len(shown), batch):
         ids = shown[start : start + batch]
-        seen = bridge.show(frozen.embeddings([corpus.images[i] for i in ids]))
+        seen = frozen.language.show(bridge, frozen.embeddings([corpus.images[i] for i in ids]))
         rows = frozen.language.generate(seen, most, bridge)
         found += [Written(i, tuple(r), edit_distance(r, corpus.caption(i))) for r, i in zip(rows, ids, strict=True)]
     return found

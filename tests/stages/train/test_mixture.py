@@ -11,6 +11,7 @@ from stages.train.metrics.evaluation import evaluate_sources
 from stages.train.metrics.token_edit_distance import edit_distance
 from stages.train.samples import Corpus
 from tests.stages.train.generated import CLASSES, EOS, corpus, frozen, settings
+from tests.stages.train.own_forward import log_probabilities
 
 TURNED = {c: (c + 1) % CLASSES for c in range(CLASSES)}
 WEIGHTS = np.array([0.15, 0.6, 0.25])
@@ -112,8 +113,8 @@ def test_metrics_of_a_source_against_one_sample_at_a_time(world: Frozen, sources
             label = samples.caption(i)
             with torch.inference_mode():
                 shown = bridge.show(world.embeddings([samples.images[i]]))
-                logits = world.language.logits(shown.tokens, torch.tensor([[*label, EOS]]))[0].double().softmax(dim=-1)
-            for spoken, token in zip(logits.numpy(), [*label, EOS], strict=True):
+                said = log_probabilities(world.language, shown.tokens[0], [*label, EOS]).double().exp()
+            for spoken, token in zip(said.numpy(), [*label, EOS], strict=True):
                 truth = np.eye(len(spoken))[token]
                 losses.append(-np.log(spoken[token]))
                 briers.append(((spoken - truth) ** 2).sum())

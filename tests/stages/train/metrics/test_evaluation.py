@@ -17,6 +17,7 @@ from stages.train.metrics.nll import label_counts, sample_losses
 from stages.train.metrics.token_edit_distance import edit_distance
 from stages.train.settings import TrainSettings
 from stages.train.workbench import Workbench
+from tests.stages.train.own_forward import log_probabilities
 
 TOKENS = st.lists(st.integers(0, 3), max_size=7)
 
@@ -65,10 +66,11 @@ def test_evaluation_against_one_sample_at_a_time(bench: Workbench) -> None:
     losses, other_losses, distances = [], [], []
     with torch.inference_mode():
         for i in range(len(asked.corpus)):
-            labels = language.labels([asked.corpus.caption(i)], [bool(asked.corpus.whole[i])])
+            labels = [*asked.corpus.caption(i), *([language.eos] if asked.corpus.whole[i] else [])]
             for images, into in ((asked.corpus.images, losses), (asked.others, other_losses)):
                 visual = bridge.connector(bench.frozen.embeddings([images[i]]))
-                into.append(float(language.token_losses(visual, labels).sum()))
+                spoken = log_probabilities(language, visual[0], labels)
+                into.append(-sum(float(row[label]) for row, label in zip(spoken, labels, strict=True)))
         for i in asked.shown:
             visual = bridge.connector(bench.frozen.embeddings([asked.corpus.images[i]]))
             begin = language.model.get_input_embeddings()(torch.tensor([[language.bos]]))

@@ -1,0 +1,144 @@
+"""What training descends: the caption's cross entropy, as options weigh it, correct it and add to it.
+
+    L = sum_l w_l CE(f_l + c_l, y_l) / sum_l w_l + penalties
+
+w are CAL's token weights, c what a source's style says, both of `stages.train.options`; a concept head and what a
+connector asks for are penalties. Without options it is the mean over label tokens. Evaluation is always without.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stages.train.batches import Batches, Heard, Losses
+from stages.train.connector import ConnectorCard
+from stages.train.logit_correction.caption_prior import caption_log_prior, token_counts
+from stages.train.options.alignment_levels import levels, sample_scores
+from stages.train.options.cal import Cal
+from stages.train.options.concept_loss import ConceptLoss
+from stages.train.options.concepts import sources_of
+from stages.train.options.corrections import CaptionStyle, ConceptHead
+from stages.train.options.settings import OptionSettings
+from stages.train.text_logits import TextLogits, cached_text_logits
+
+if TYPE_CHECKING:
+    import torch
+
+    from stages.train.bridge import Bridge
+
+Drawn = Sequence[tuple[str, int]]
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The options of a run that change what is descended, with what they know of each training sample."""
+
+    cal: Cal | None = None
+    text: Mapping[str, TextLogits] = field(default_factory=dict)
+    style: "torch.Tensor | None" = None
+    """(S, V) what is added to the logits of each source's samples."""
+    sources: Mapping[str, Integers] = field(default_factory=dict)
+    concepts: ConceptLoss | None = None
+    levels: Mapping[str, Integers] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        settings: OptionSettings,
+        batches: Batches,
+        bridge: "Bridge",
+        card: ConnectorCard,
+        cache: Path | None = None,
+    ) -> "Objective | None":
+        """What a run's settings ask for; None for the plain loss.
+
+        Args:
+            settings: which options.
+            batches: all training samples.
+            bridge: what is trained.
+            card: of the connector.
+            cache: folder of what is computed once per corpus.
+
+        Raises:
+            RecipeError: samples that lack what an option asks for.
+        """
+        found = cls(
+            cal=settings.token_weights,
+            text=_text(batches, card, cache) if settings.token_weights else {},
+            **_corrections(settings.logit_correction, batches),
+            levels=_levels(bridge, batches) if settings.levels else None,
+        )
+        return None if found == cls() else found
+
+    def levels_of(self, drawn: Drawn) -> "torch.Tensor | None":
+        """(n,) alignment levels of samples, for bridges with such."""
+        import torch
+
+        return None if self.levels is None else torch.tensor([self.levels[name][i] for name, i in drawn])
+
+    def losses(self, bridge: "Bridge", heard: Heard, drawn: Drawn) -> Losses:
+        """Losses of some samples' labels as they are descended."""
+        import torch
+
+        logits = heard.logits
+        if self.style is not None:
+            numbers = torch.tensor([self.sources[name][i] for name, i in drawn], device=logits.device)
+            logits = logits + self.style[numbers[heard.samples]]
+        values = torch.nn.functional.cross_entropy(logits, heard.labels, reduction="none")
+        return Losses(values, self._weights(heard, drawn), heard.samples, self._penalty(bridge, heard, drawn))
+
+    def _weights(self, heard: Heard, drawn: Drawn) -> "torch.Tensor":
+        import torch
+
+        if self.cal is None:
+            return torch.ones_like(heard.labels, dtype=heard.logits.dtype)
+        alone = np.concatenate([self.text[name].of(i) for name, i in drawn])
+        with_image = heard.logits.detach().gather(1, heard.labels[:, None])[:, 0]
+        return self.cal.weights(with_image, torch.from_numpy(alone).to(with_image.device), heard.samples)
+
+    def _penalty(self, bridge: "Bridge", heard: Heard, drawn: Drawn) -> "torch.Tensor | None":
+        if self.concepts is None:
+            return bridge.penalty
+        part = bridge.parts[self.concepts.option.name]
+        outputs = heard.shown.tokens[:, 0 if self.levels is None else 1 :]
+        added = self.concepts.of_batch(part, outputs, heard.features, drawn)
+        return added if bridge.penalty is None else added + bridge.penalty
+
+
+def _text(batches: Batches, card: ConnectorCard, cache: Path | None) -> dict[str, TextLogits]:
+    language, places, found = batches.frozen.language, card.places, {}
+    for name, corpus in batches.corpora.items():
+        said = [language.said(corpus.caption(i), bool(corpus.whole[i]), 0) for i in range(len(corpus))]
+        found[name] = cached_text_logits(language, card.language_model, said, places, card.inject_layer, cache)
+    return found
+
+
+def _corrections(option: Any, batches: Batches) -> dict[str, Any]:
+    if isinstance(option, ConceptHead):
+        return {"concepts": ConceptLoss.of(option, batches)}
+    return _style(option, batches) if isinstance(option, CaptionStyle) else {}
+
+
+def _style(option: CaptionStyle, batches: Batches) -> dict[str, Any]:
+    import torch
+
+    language = batches.frozen.language
+    kinds, sources = sources_of(batches.corpora)
+    vocabulary = language.model.get_output_embeddings().weight.shape[0]
+    parted = [batches.corpora[name].parts([kinds[k] for k in sources[name]]) for name in batches.names]
+    counts = np.zeros((len(kinds), vocabulary), np.int64)
+    for parts in parted:
+        for name, corpus in parts.items():
+            counts[kinds.index(name)] += token_counts({name: corpus}, vocabulary, language.eos)[0]
+    added = caption_log_prior(counts, option.smoothing, option.beta)
+    return {"style": torch.from_numpy(added).float().to(language.device), "sources": sources}
+
+
+def _levels(bridge: "Bridge", batches: Batches) -> dict[str, Integers]:
+    part = bridge.parts["levels"]
+    return {name: levels(part, sample_scores(corpus)) for name, corpus in batches.corpora.items()}

@@ -1,0 +1,220 @@
+"""Every option in a whole run: what is trained, what stays frozen, saved, killed and gone on."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from schemas.errors import CuveeError, RecipeError
+from stages.train.batches import Batches
+from stages.train.connector import load_connector, save_connector
+from stages.train.language_model import LanguageModel
+from stages.train.loop import Frozen, train_mixture
+from stages.train.options.settings import OptionSettings
+from stages.train.run import Run
+from stages.train.samples import Corpus
+from stages.train.settings import TrainSettings
+from stages.train.steering import Fixed
+from tests.stages.train.generated import CLASSES, EOS, corpus, frozen, settings
+
+HEAD = {"form": "concept_head", "column": "concept"}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "cal": {"token_weights": "cal"},
+    "caption": {"logit_correction": {"form": "caption", "beta": 1.0}},
+    "concept_head": {"logit_correction": HEAD},
+    "two_branch": {"logit_correction": {**HEAD, "form": "two_branch"}},
+    "levels": {"levels": {"count": 4}},
+    "moca": {"moca": True},
+    "norms": {"tune_norms": "llm"},
+    "fisher": {"tune_norms": {"fisher_topk": {"entries": 9, "samples": 6}}},
+    "lora": {"lora": {"rank": 2}},
+    "last": {"average": {"last": 3, "every": 2}},
+    "ema": {"average": {"ema": 0.8}},
+    "many": {
+        "token_weights": "cal",
+        "levels": {"count": 4},
+        "moca": True,
+        "logit_correction": HEAD,
+        "average": {"ema": 0.8},
+    },
+    "deep": {"lora": {"rank": 2}, "tune_norms": "llm", "moca": True, "levels": {"count": 4}},
+}
+WEIGHTS = np.array([0.4, 0.6])
+PARTS = {
+    "concept_head": {"concept_head.weight", "concept_head.bias"},
+    "two_branch": {f"concept_head.{name}" for name in ("weight", "bias", "biased_weight", "biased_bias")},
+    "levels": {"levels.vectors"},
+    "moca": {"moca.scale", "moca.shift"},
+    "fisher": {"norms.values"},
+}
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def world(model: Any) -> Frozen:
+    begin = 0 if model.config.model_type == "llama" else None
+    return replace(frozen(["good", "more"], 24), language=LanguageModel(model, None, begin, EOS, "cpu"))
+
+
+def scored(name: str) -> Corpus:
+    made = corpus(name, range(24))
+    scores = np.random.default_rng(len(name)).normal(0.3, 0.1, 24).tolist()
+    concepts = tuple(f"class {i % CLASSES}" for i in range(24))
+    return replace(made, columns={"clip_score": tuple(scores), "concept": concepts})
+
+
+@pytest.fixture(scope="module")
+def sources() -> dict[str, Corpus]:
+    return {name: scored(name) for name in ("good", "more")}
+
+
+def made(**changed: Any) -> TrainSettings:
+    return settings(budget={"steps": 6}, batch=6, checkpoint_steps=2, **changed)
+
+
+def started(option: str, world: Frozen, sources: dict[str, Corpus], cache: Path | None = None) -> Run:
+    return Run.start(made(**OPTIONS[option]), Batches(world, sources), "7/0", Fixed(WEIGHTS, 2), cache=cache)
+
+
+def loss_of(run: Run, under: bool) -> float:
+    drawn = [("good", 1), ("more", 4), ("good", 7)]
+    with torch.no_grad():
+        return float(run.sources.under(run.objective if under else None).losses(run.bridge, drawn).mean())
+
+
+@pytest.mark.parametrize("option", ["caption", "moca", "norms", "fisher", "lora", "last", "ema", "concept_head"])
+def test_evaluation_starts_where_it_does_without_the_option(
+    option: str, world: Frozen, sources: dict[str, Corpus]
+) -> None:
+    plain = Run.start(made(), Batches(world, sources), "7/0", Fixed(WEIGHTS, 2))
+    assert loss_of(started(option, world, sources), under=False) == loss_of(plain, under=False)
+
+
+@pytest.mark.parametrize("option", ["moca", "norms", "fisher", "lora", "last", "ema", "levels"])
+def test_what_only_adds_parts_leaves_the_loss_alone(option: str, world: Frozen, sources: dict[str, Corpus]) -> None:
+    run = started(option, world, sources)
+    values = run.sources.under(run.objective).losses(run.bridge, [("good", 1)])
+    assert bool((values.weights == 1).all()) and values.penalty is None
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_it_learns_and_nothing_frozen_does(option: str, world: Frozen, sources: dict[str, Corpus]) -> None:
+    model = world.language.model
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    run = started(option, world, sources)
+    first = {name: value.clone() for name, value in run.bridge.state_dict().items()}
+    run.to_the_end(None, None)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(value.requires_grad or value.grad is not None for value in model.parameters())
+    trained = {name for name, _ in run.bridge.named_parameters()}
+    assert {name for name in trained if torch.equal(run.bridge.state_dict()[name], first[name])} == set()
+    extra = {name.removeprefix("parts.") for name in trained if name.startswith("parts.")}
+    assert extra == PARTS.get(option, extra)
+    assert bool(extra) == bool(made(**OPTIONS[option]).parts)
+
+
+@pytest.mark.parametrize("killed_after", [1, 3, 4])
+@pytest.mark.parametrize("option", OPTIONS)
+def test_a_killed_run_continues_bit_for_bit(
+    option: str, killed_after: int, world: Frozen, sources: dict[str, Corpus], tmp_path: Path
+) -> None:
+    asked, checkpoint = made(**OPTIONS[option]), tmp_path / "checkpoint.safetensors"
+    whole = train_mixture(asked, world, sources, "7/0", WEIGHTS)
+
+    def kill(step: int, loss: float) -> None:
+        if step == killed_after:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train_mixture(asked, world, sources, "7/0", WEIGHTS, checkpoint=checkpoint, on_step=kill)
+    resumed = train_mixture(asked, world, sources, "7/0", WEIGHTS, checkpoint=checkpoint)
+    assert resumed.curve == whole.curve
+    states = whole.bridge.state_dict(), resumed.bridge.state_dict()
+    assert list(states[0]) == list(states[1])
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_saved_and_loaded_it_has_the_same_loss(
+    option: str, world: Frozen, sources: dict[str, Corpus], tmp_path: Path
+) -> None:
+    asked = made(**OPTIONS[option])
+    trained = train_mixture(asked, world, sources, "7/0", WEIGHTS)
+    save_connector(trained.bridge, trained.card, tmp_path / "saved")
+    models = {"vision": asked.vision_identity, "language_model": asked.language_identity}
+    bridge, card = load_connector(tmp_path / "saved", **models, options=asked.recorded)
+    assert card == trained.card
+    batches, drawn = Batches(world, sources), [("good", 1), ("more", 4)]
+    with torch.no_grad():
+        assert torch.equal(batches.losses(bridge, drawn).values, batches.losses(trained.bridge, drawn).values)
+    if asked.recorded:
+        with pytest.raises(CuveeError, match="options ="):
+            load_connector(tmp_path / "saved", **models, options={})
+
+
+def test_a_checkpoint_of_another_option_is_refused(world: Frozen, sources: dict[str, Corpus], tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint.safetensors"
+
+    def kill(step: int, loss: float) -> None:
+        if step == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train_mixture(made(), world, sources, "7/0", WEIGHTS, checkpoint=checkpoint, on_step=kill)
+    for option, found in (("cal", "schedule ="), ("ema", "schedule ="), ("moca", "options =")):
+        with pytest.raises(CuveeError, match=found):
+            train_mixture(made(**OPTIONS[option]), world, sources, "7/0", WEIGHTS, checkpoint=checkpoint)
+
+
+def test_going_on_from_a_connector_takes_its_parts(world: Frozen, sources: dict[str, Corpus], tmp_path: Path) -> None:
+    trained = train_mixture(made(**OPTIONS["moca"]), world, sources, "7/0", WEIGHTS)
+    save_connector(trained.bridge, trained.card, tmp_path / "saved")
+    on = Run.start(
+        made(**OPTIONS["moca"], start=str(tmp_path / "saved")), Batches(world, sources), "8/0", Fixed(WEIGHTS, 2)
+    )
+    state = trained.bridge.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in on.bridge.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "option, columns, found",
+    [
+        ("levels", {}, "clip_score of every training sample, but 48 of 48"),
+        ("concept_head", {}, r"column 'concept'.*24 of 24 have none"),
+        ("concept_head", {"concept": ("one",) * 24}, r"found the concepts \['one'\], expected two"),
+        ("caption", {"source": ("same",) * 24}, "one source alone"),
+    ],
+)
+def test_samples_that_lack_what_an_option_asks_for_are_refused(
+    option: str, columns: dict[str, Any], found: str, world: Frozen, sources: dict[str, Corpus]
+) -> None:
+    bare = {name: replace(one, columns=columns) for name, one in sources.items()}
+    with pytest.raises(RecipeError, match=found):
+        started(option, world, bare)
+
+
+def test_concepts_by_centroids_are_those_of_the_nearest(
+    world: Frozen, sources: dict[str, Corpus], tmp_path: Path
+) -> None:
+    directions = np.random.default_rng(1).normal(size=(CLASSES, world.visual.width))
+    np.save(tmp_path / "centroids.npy", directions)
+    by_centroid = made(logit_correction={"form": "concept_head", "centroids": str(tmp_path / "centroids.npy")})
+    run = Run.start(by_centroid, Batches(world, sources), "7/0", Fixed(WEIGHTS, 2))
+    assert run.objective is not None and run.objective.concepts is not None
+    found = run.objective.concepts.concepts.concepts["good"]
+    assert (found == np.arange(24) % CLASSES).mean() > 0.9
+    np.save(tmp_path / "centroids.npy", directions[:, :3])
+    with pytest.raises(RecipeError, match=r"shape \(6, 3\), expected \(k, 8\)"):
+        Run.start(by_centroid, Batches(world, sources), "7/0", Fixed(WEIGHTS, 2))
+
+
+def test_options_off_is_the_plain_objective(world: Frozen, sources: dict[str, Corpus]) -> None:
+    run = Run.start(made(), Batches(world, sources), "7/0", Fixed(WEIGHTS, 2))
+    assert run.objective is None and run.average is None and not len(run.bridge.parts)
+    assert OptionSettings().chosen == {}
