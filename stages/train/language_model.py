@@ -12,6 +12,7 @@ from stages.train.injection import Halves, halves, layers_of
 from stages.train.label_head import label_head
 from stages.train.layout import NONE, Layout, Said, lay_out
 from stages.train.passes import entrance, last_states, next_states, rows_can_be_shared, states_at
+from stages.train.precision import frozen_dtype
 from stages.train.recomputation import recomputed
 from stages.train.templates import Chat, Plain, Template
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from stages.train.bridge import Bridge, Shown
+    from stages.train.settings import TrainSettings
 
 
 @contextlib.contextmanager
@@ -212,6 +214,16 @@ class LanguageModel:
         """Input embeddings of text."""
         embedded: torch.Tensor = self.model.get_input_embeddings()(ids)
         return embedded
+
+
+def language_of(settings: "TrainSettings", device: str) -> LanguageModel:
+    """The language model of a training, as its settings want it spoken to.
+
+    Raises:
+        CuveeError: it does not load, or its tokenizer lacks what a template needs.
+    """
+    language = load_language_model(settings.language_folder, device, frozen_dtype(settings.precision))
+    return replace(language.addressed(settings.templates), recompute=settings.gradient_checkpointing)
 
 
 def _inside(bridge: "Bridge | None", model: Any, seen: "torch.Tensor | None") -> contextlib.AbstractContextManager[Any]:

@@ -208,7 +208,8 @@ class Run:
         if self.replay is not None:
             weights = self.replay.among(weights, self.sampler.names)
             drawn_from = self.sources.beside(REPLAY, self.replay.corpus)
-        return drawn_from.under(self.objective), self.sampler.ids(weights)
+        turn = f"{self.belonging.schedule['seed']}/{self.progress.step}"
+        return drawn_from.under(self.objective).at(turn), self.sampler.ids(weights)
 
     def _rated(self, rate_now: float) -> None:
         for group in self.optimizer.param_groups:

@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,9 @@ from stages.train.batches import Batches
 from stages.train.comparison import EVALUATION, TARGET, VERSION, Comparison, Job, refuse_short_context
 from stages.train.connector import save_connector
 from stages.train.continual import REPLAY, Replayed
-from stages.train.language_model import load_language_model
+from stages.train.language_model import language_of
 from stages.train.loop import Frozen, TrainResult, train, train_mixture
 from stages.train.metrics.evaluation import Evaluation, Judged, judge
-from stages.train.precision import frozen_dtype
 from stages.train.ranks import ALONE, Ranks
 from stages.train.samples import Corpus, corpus
 from stages.train.vision_features import VisualTokens
@@ -38,9 +36,7 @@ class Workbench:
         """
         self.comparison = comparison
         settings = comparison.settings
-        dtype = frozen_dtype(settings.precision)
-        language = load_language_model(settings.language_folder, comparison.device, dtype)
-        language = replace(language, recompute=settings.gradient_checkpointing)
+        language = language_of(settings, comparison.device)
         self.frozen = Frozen(language, VisualTokens.open(comparison.tokens_folder))
         corpora = {
             name: corpus(draft, language.tokenize, self.frozen.visual.undecodable, settings.max_tokens)
