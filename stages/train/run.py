@@ -107,7 +107,6 @@ class Run:
         seed: str,
         steering: Fixed | Steered,
         replay: Replayed | None = None,
-        cache: Path | None = None,
         ranks: Ranks = ALONE,
     ) -> "Run":
         """Before the first step, with the weights and the order that `seed` decides."""
@@ -118,7 +117,7 @@ class Run:
         if settings.start is not None:
             bridge, card = load_alike(Path(settings.start), card)
         bridge = bridge.to(frozen.language.device)
-        objective = Objective.of(settings, every, bridge, card, cache)
+        objective = Objective.of(settings, every, bridge, card)
         optimizer = optimizer_of(settings, bridge.parameters())
         keys = {name: corpus.keys for name, corpus in sources.corpora.items()}
         if replay is not None:

@@ -24,10 +24,10 @@ class Pair:
     key: str
     image: bytes | None
     caption: str | None
-    shard: str = ""
-    """The tar it was read from; empty: unknown."""
     columns: Mapping[str, Any] = field(default_factory=dict)
     """What was exported with it: the values of KEY.cuvee.json."""
+    shard: str = ""
+    """The tar it was read from; empty: unknown."""
 
     @property
     def image_hash(self) -> str:
@@ -58,6 +58,7 @@ def as_pair(sample: Mapping[str, Any]) -> Pair:
     text = sample.get("txt")
     caption = text.decode("utf-8", "replace") if text is not None else None
     columns = json.loads(sample.get("cuvee.json") or b"{}")
+    columns = columns if isinstance(columns, dict) else {}
     return Pair(str(sample["__key__"]), sample[suffix] if suffix else None, caption, columns)
 
 
