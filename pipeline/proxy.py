@@ -28,12 +28,13 @@ from schemas.errors import CuveeError
 from schemas.recipe import Trials
 from stages.noise import uniform_noise
 from stages.schedule import Doubles, Rehearsal, Schedule
+from stages.train.budget import Budget
 from stages.train.comparison import VERSION, refuse_short_context
 from stages.train.language_model import language_of
 from stages.train.loop import Frozen, train_mixture
 from stages.train.metrics.evaluation import evaluate_sources
 from stages.train.samples import Corpus, Draft, Pair, corpus
-from stages.train.settings import Budget, TrainSettings
+from stages.train.settings import TrainSettings
 from stages.train.vision_features import VisualTokens
 
 HELD_OUT = 0.2

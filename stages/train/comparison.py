@@ -22,7 +22,7 @@ from stages.train.vision_features import add_missing
 
 EVALUATION, TARGET = "", "/target"
 """Names of the held-out pairs, and of what a schedule aims at, among the drafts; no arm may have them."""
-VERSION = 1
+VERSION = 2
 """Raise it when the same settings and samples give other results."""
 
 
@@ -123,6 +123,10 @@ class Comparison:
     def job_file(self, job: Job) -> Path:
         """Where a finished job's result lies."""
         return self.folder / "jobs" / f"{job.name}.json"
+
+    def speed_file(self, job: Job) -> Path:
+        """Where it lies how fast the job went; no two runs agree on that, so it is no part of the result."""
+        return self.folder / "speeds" / f"{job.name}.json"
 
 
 def refuse_short_context(settings: TrainSettings, frozen: Frozen) -> None:

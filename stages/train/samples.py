@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ class Pair:
     caption: str | None
     columns: Mapping[str, Any] = field(default_factory=dict)
     """What was exported with it: the values of KEY.cuvee.json."""
+    shard: str = ""
+    """The tar it was read from; empty: unknown."""
 
     @property
     def image_hash(self) -> str:
@@ -45,7 +47,7 @@ def read_pairs(shards: Sequence[str]) -> Iterator[Pair]:
         # One shard a time, unsplit: each process reads all of them and takes its share later, by image.
         samples = wds.WebDataset([shard], shardshuffle=False, nodesplitter=None, workersplitter=None, empty_check=False)
         try:
-            yield from (as_pair(sample) for sample in samples)
+            yield from (replace(as_pair(sample), shard=shard) for sample in samples)
         except (OSError, ValueError, EOFError) as error:
             raise CuveeError(f"training shard {shard} cannot be read: {error}; export it again") from error
 
@@ -62,9 +64,9 @@ def as_pair(sample: Mapping[str, Any]) -> Pair:
 
 @dataclass
 class Draft:
-    """What is known of an arm's samples before captions are tokens: (key, image hash, caption, columns) lines."""
+    """What is known of samples before captions are tokens: (key, image hash, caption, columns, shard) lines."""
 
-    lines: list[tuple[str, str, str, str]] = field(default_factory=list)
+    lines: list[tuple[str, str, str, str, str]] = field(default_factory=list)
     unusable: Counter[str] = field(default_factory=Counter)
     columns: tuple[str, ...] = ()
     """Exported values that training asks for; they stand in a line as JSON."""
@@ -77,7 +79,7 @@ class Draft:
             self.unusable["no_caption"] += 1
         else:
             asked = json.dumps([pair.columns.get(name) for name in self.columns])
-            self.lines.append((pair.key, image_hash, str(pair.caption), asked))
+            self.lines.append((pair.key, image_hash, str(pair.caption), asked, pair.shard))
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,14 @@ class Corpus:
     whole: npt.NDArray[np.bool_]
     """(n,) False where the caption was cut at `max_tokens`."""
     unusable: Mapping[str, int]
+    shards: tuple[str, ...] = ()
+    """Where each sample was read from, for messages; empty: unknown."""
     columns: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     """(n,) per exported value that training asks for; None where a sample has none."""
+
+    def shard(self, sample: int) -> str:
+        """The tar of one sample; empty: unknown."""
+        return self.shards[sample] if self.shards else ""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -122,6 +130,7 @@ class Corpus:
                 offsets=np.cumsum([0, *(len(caption) for caption in captions)], dtype=np.int64),
                 whole=self.whole[ids],
                 unusable={},
+                shards=tuple(self.shards[i] for i in ids) if self.shards else (),
                 columns={name: tuple(values[i] for i in ids) for name, values in self.columns.items()},
             )
         return found
@@ -162,5 +171,6 @@ def corpus(draft: Draft, tokenize: Tokenize, undecodable: Mapping[str, str], max
         offsets=np.cumsum([0, *(len(ids) for ids in cut)], dtype=np.int64),
         whole=np.array([len(ids) <= max_tokens for _, ids in kept], np.bool_),
         unusable=dict(sorted((+unusable).items())),
+        shards=tuple(line[4] for line, _ in kept),
         columns={name: tuple(row[place] for row in values) for place, name in enumerate(draft.columns)},
     )
