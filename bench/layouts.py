@@ -1,12 +1,13 @@
 """What a training step costs by how its samples stand: CPU time of forward and backward pass, alternating in one run.
 
 A frozen Llama of 8 layers (width 256, random weights; what a step costs does not depend on them), a trained MLP,
-captions of 10 to 60 tokens. Ratios are over one caption a row, whose losses the others repeat. No GPU: `bench/gpu_train.py`.
+captions of 10 to 60 tokens. Ratios are over one caption a row, whose losses the others repeat.
 
 python bench/layouts.py [--rounds 7]
 """
 
 import argparse
+from collections.abc import Mapping
 from time import process_time
 
 import numpy as np
@@ -72,9 +73,10 @@ def bridge(layer: int) -> Bridge:
     return Bridge(mlp, layer=layer)
 
 
-def report(name: str, batches: Batches, rounds: int, ways: dict[str, Manner | int]) -> None:
+def report(name: str, batches: Batches, rounds: int, ways: Mapping[str, Manner | int]) -> None:
     """Print a line per way."""
-    plain, losses, seconds = "one caption a row", {}, {way: [] for way in ("one caption a row", *ways)}
+    plain, losses = "one caption a row", dict[str, float]()
+    seconds: dict[str, list[float]] = {way: [] for way in (plain, *ways)}
     drawn = [("", i) for i in range(len(batches.corpora[""]))]
     for turn in range(rounds + 1):
         for way in seconds:
