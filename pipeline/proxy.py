@@ -29,7 +29,7 @@ from schemas.recipe import Trials
 from stages.noise import uniform_noise
 from stages.schedule import Doubles, Rehearsal, Schedule
 from stages.train.comparison import VERSION, refuse_short_context
-from stages.train.language_model import load_language_model
+from stages.train.language_model import language_of
 from stages.train.loop import Frozen, train_mixture
 from stages.train.metrics.evaluation import evaluate_sources
 from stages.train.samples import Corpus, Draft, Pair, corpus
@@ -101,7 +101,7 @@ class ConnectorProxy:
         features = self.chosen.table.resolved.workspace.fit("visual-tokens")
         tokens = made.feature_key.folder(features)
         compute_tokens(split, made, tokens, self.cluster, self.progress)
-        frozen = Frozen(load_language_model(made.language_folder), VisualTokens.open(tokens))
+        frozen = Frozen(language_of(made, "cpu"), VisualTokens.open(tokens))
         refuse_short_context(made, frozen)
         return Bench.over(split, frozen, made.max_tokens)
 

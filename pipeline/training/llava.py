@@ -18,11 +18,11 @@ LOADING = """## Loading
 
 ```python
 from PIL import Image
-from transformers import AutoProcessor, VipLlavaForConditionalGeneration
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 folder = "."
 processor = AutoProcessor.from_pretrained(folder)
-model = VipLlavaForConditionalGeneration.from_pretrained(folder)
+model = AutoModelForImageTextToText.from_pretrained(folder)
 asked = processor.apply_chat_template([{"role": "user", "content": [{"type": "image"}]}])
 inputs = processor(images=Image.open("photo.jpg"), text=asked, add_special_tokens=False, return_tensors="pt")
 said = model.generate(**inputs)[0, inputs["input_ids"].shape[1] :]
@@ -55,7 +55,8 @@ def export_llava(place: Path, out: Path, arm: str = "curated", seed: int = 0) ->
         inject_layer=card.inject_layer,
         options=card.options,
     )
-    tower = load_tower(given.vision_model, given.vision_pretrained, given.visual_tokens)
+    kind, layer = card.connector.features, card.vision_layer
+    tower = load_tower(given.vision_model, given.vision_pretrained, given.visual_tokens, kind=kind, layer=layer)
     language = load_language_model(given.language_folder)
     apart = write_llava(out, bridge, tower, language, given.max_tokens)
     (out / README).write_text(_card(folder, apart))
@@ -81,7 +82,6 @@ def _card(connector: Path, apart: dict[str, float]) -> str:
         f"{HEAD}{title}\n\n"
         "A LLaVA-style model for transformers: image tower, projector and language model in one folder. The tower and\n"
         "the language model are those that the connector was trained between, unchanged; their licences hold here.\n"
-        "The projector begins with the tower's final norm, as ViP-LLaVA's does (`VipLlavaForConditionalGeneration`).\n"
         f"Its logits for generated images were within {apart['largest_difference']:.1e} of the trained models' when\n"
         f"it was written (at most {MOST_APART:g} of the largest is allowed).\n\n{LOADING}\n{rest}"
     )

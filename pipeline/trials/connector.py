@@ -17,7 +17,7 @@ from pipeline.trials.visual_tokens import compute_tokens
 from schemas.columns import CAPTION
 from schemas.errors import CuveeError
 from stages.train.comparison import VERSION, refuse_short_context
-from stages.train.language_model import load_language_model
+from stages.train.language_model import language_of
 from stages.train.loop import Frozen, train_mixture
 from stages.train.metrics.evaluation import evaluate_sources
 from stages.train.samples import Corpus, Draft, Pair, corpus
@@ -83,7 +83,7 @@ class ConnectorBench:
             CuveeError: a source without a usable pair, or captions that do not fit.
         """
         settings = TrainSettings.model_validate(self.settings)
-        language = load_language_model(settings.language_folder, self.device)
+        language = language_of(settings, self.device)
         frozen = Frozen(language, VisualTokens.open(Path(self.tokens)))
         corpora, held = self._corpora(DRAWN, settings, frozen), self._corpora(HELD, settings, frozen)
         refuse_short_context(settings, frozen)

@@ -10,13 +10,16 @@ import xxhash
 
 from stages.train.layout import Layout, lay_out
 from stages.train.samples import Corpus
+from stages.train.templates import Template, drawn_templates
 
 if TYPE_CHECKING:
     import torch
 
     from stages.train.bridge import Bridge, Shown
+    from stages.train.language_model import LanguageModel
     from stages.train.loop import Frozen
     from stages.train.objective import Objective
+    from stages.train.settings import TrainSettings
 
 Doubles = npt.NDArray[np.float64]
 ONLY = ""
@@ -46,6 +49,38 @@ class Losses:
 
 
 @dataclass(frozen=True)
+class Manner:
+    """How samples of a forward pass stand."""
+
+    pack: int | None = None
+    """Most places of a row that several samples share; None: each has its own."""
+    share: bool = False
+    """Whether captions of one image share its visual tokens."""
+    templates: tuple[Template, ...] = ()
+    """Of which one is drawn for each sample; none: the language model's first."""
+
+    @classmethod
+    def of(cls, settings: "TrainSettings", language: "LanguageModel") -> "Manner":
+        """What settings ask for; the templates are the language model's."""
+        return cls(settings.pack.length if settings.pack else None, settings.share_prefix, language.templates)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is put through the models."""
+
+    caption: Sequence[int]
+    whole: bool
+    """False where the caption was cut, and its end is not predicted."""
+    image: str
+    """By hash; empty: text without an image."""
+    template: Template | None = None
+    """None: the language model's first."""
+    level: int | None = None
+    """Of its alignment, for a bridge that knows such; None: the highest."""
+
+
+@dataclass(frozen=True)
 class Heard:
     """What the language model says about some samples' label tokens."""
 
@@ -55,12 +90,14 @@ class Heard:
     """(L,) ids."""
     samples: "torch.Tensor"
     """(L,) number of the sample a label belongs to, from 0."""
-    shown: "Shown"
-    """The samples' images as the model saw them."""
-    features: "torch.Tensor"
-    """(n, v, vision width) of the samples' images."""
     layout: Layout
     """Where everything stood."""
+    images: "torch.Tensor"
+    """(n,) number of each sample's image among those shown; -1: it has none."""
+    features: "torch.Tensor"
+    """(m, v, vision width) of the images shown."""
+    shown: "Shown | None"
+    """The images as the model saw them; None: there was none."""
 
     def cross_entropies(self) -> "torch.Tensor":
         """(L,) nats."""
@@ -69,34 +106,51 @@ class Heard:
         return torch.nn.functional.cross_entropy(self.logits, self.labels, reduction="none")
 
 
-def hear(
-    bridge: "Bridge",
-    frozen: "Frozen",
-    captions: Sequence[Sequence[int]],
-    whole: Sequence[bool],
-    images: Sequence[str],
-    levels: "torch.Tensor | None" = None,
-) -> Heard:
+def hear(bridge: "Bridge", frozen: "Frozen", samples: Sequence[Sample], manner: Manner = Manner()) -> Heard:
     """Put samples through the models.
 
     Args:
         bridge: what is trained.
         frozen: the models around it.
-        captions: (n,) tokens.
-        whole: (n,) False where a caption was cut, and its end is not predicted.
-        images: (n,) by hash.
-        levels: (n,) of their alignment, for a bridge that knows such; None: the highest.
+        samples: at least one.
+        manner: how they stand.
     """
     import torch
 
-    language, features = frozen.language, frozen.embeddings(list(images))
-    shown = language.show(bridge, features, levels=levels)
-    spoken = enumerate(zip(captions, whole, strict=True))
-    said = [language.said(ids, all_of_it, image) for image, (ids, all_of_it) in spoken]
-    layout = lay_out(said, shown.places)
+    language = frozen.language
+    around = [sample.template or language.template for sample in samples]
+    numbers, first = _images(samples, around, manner.share)
+    features, shown = torch.zeros(0, 0, 0), None
+    if first:
+        features = frozen.embeddings([samples[i].image for i in first])
+        given = [samples[i].level for i in first]
+        levels = None if None in given else torch.tensor(given, device=features.device)
+        shown = language.show(bridge, features, [around[i] for i in first], levels)
+    said = [
+        language.said(sample.caption, sample.whole, None if image < 0 else image, template)
+        for sample, image, template in zip(samples, numbers, around, strict=True)
+    ]
+    layout = lay_out(said, shown.places if shown else 0, pack=manner.pack, share=manner.share)
     logits = language.label_logits(layout, shown, bridge)
-    labels, samples = (torch.from_numpy(part).to(logits.device) for part in (layout.labels, layout.samples))
-    return Heard(logits, labels, samples, shown, features, layout)
+    labels, belong = (torch.from_numpy(part).to(logits.device) for part in (layout.labels, layout.samples))
+    return Heard(logits, labels, belong, layout, torch.tensor(numbers, device=logits.device), features, shown)
+
+
+def _images(samples: Sequence[Sample], around: Sequence[Template], share: bool) -> tuple[list[int], list[int]]:
+    """The number of each sample's image among those shown, or -1; and the first sample of each of these.
+
+    What a connector makes of an image may depend on the template and on the level: only equal ones are shared.
+    """
+    places: dict[object, int] = {}
+    numbers: list[int] = []
+    first: list[int] = []
+    for i, sample in enumerate(samples):
+        key = (sample.image, around[i], sample.level) if share else i
+        if sample.image and key not in places:
+            places[key] = len(first)
+            first.append(i)
+        numbers.append(places[key] if sample.image else -1)
+    return numbers, first
 
 
 @dataclass(frozen=True)
@@ -108,24 +162,40 @@ class Batches:
 
     objective: "Objective | None" = None
     """What is made of the cross entropies that training descends; None: nothing, as for evaluation and probes."""
+    manner: Manner = Manner()
+    """How they stand in a forward pass."""
+    turn: str | None = None
+    """Decides, with a sample's key, which template it has; None: the first, as for evaluation and probes."""
 
     def losses(self, bridge: "Bridge", drawn: Sequence[tuple[str, int]]) -> Losses:
         """Losses in nats of some samples' label tokens."""
         import torch
 
-        chosen = [(self.corpora[name], i) for name, i in drawn]
-        heard = hear(
-            bridge,
-            self.frozen,
-            [corpus.caption(i) for corpus, i in chosen],
-            [bool(corpus.whole[i]) for corpus, i in chosen],
-            [corpus.images[i] for corpus, i in chosen],
-            self.objective.levels_of(drawn) if self.objective else None,
-        )
+        samples = self.samples(drawn)
+        heard = hear(bridge, self.frozen, samples, self.manner)
         if self.objective is not None:
-            return self.objective.losses(bridge, heard, drawn)
+            return self.objective.losses(bridge, heard, drawn, [sample.template for sample in samples])
         values = heard.cross_entropies()
-        return Losses(values, torch.ones_like(values), heard.samples, bridge.penalty)
+        penalty = None if heard.shown is None else bridge.penalty
+        return Losses(values, torch.ones_like(values), heard.samples, penalty)
+
+    def samples(self, drawn: Sequence[tuple[str, int]]) -> list[Sample]:
+        """Some samples, with the template and the level that each has."""
+        around: Sequence[Template | None] = [None] * len(drawn)
+        if self.turn is not None and self.manner.templates:
+            around = drawn_templates(self.manner.templates, self.keys(drawn), self.turn)
+        levels: Sequence[int | None] = [None] * len(drawn)
+        if self.objective is not None:
+            levels = self.objective.levels_of(drawn) or levels
+        found = []
+        for (name, i), template, level in zip(drawn, around, levels, strict=True):
+            corpus = self.corpora[name]
+            found.append(Sample(corpus.caption(i), bool(corpus.whole[i]), corpus.images[i], template, level))
+        return found
+
+    def at(self, turn: str) -> "Batches":
+        """The same samples, each with the template that is drawn for it."""
+        return replace(self, turn=turn)
 
     def beside(self, name: str, corpus: Corpus) -> "Batches":
         """These and another source."""

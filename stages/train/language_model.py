@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
     from stages.train.bridge import Bridge, Shown
+    from stages.train.settings import TrainSettings
 
 
 @contextlib.contextmanager
@@ -212,6 +213,15 @@ class LanguageModel:
         """Input embeddings of text."""
         embedded: torch.Tensor = self.model.get_input_embeddings()(ids)
         return embedded
+
+
+def language_of(settings: "TrainSettings", device: str) -> LanguageModel:
+    """The language model of a training, as its settings want it spoken to.
+
+    Raises:
+        CuveeError: it does not load, or its tokenizer lacks what a template needs.
+    """
+    return load_language_model(settings.language_folder, device).addressed(settings.templates)
 
 
 def _inside(bridge: "Bridge | None", model: Any, seen: "torch.Tensor | None") -> contextlib.AbstractContextManager[Any]:

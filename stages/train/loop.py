@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from schemas.errors import CuveeError
 from stages.schedule import Schedule
-from stages.train.batches import ONLY, Batches
+from stages.train.batches import ONLY, Batches, Manner
 from stages.train.connector import ConnectorCard
 from stages.train.continual import Replayed
 from stages.train.language_model import LanguageModel, one_thread
@@ -117,11 +117,12 @@ def train_mixture(
         CuveeError: no source, one without samples, weights off the simplex, a checkpoint of another run, or a loss
             that is not finite.
     """
-    sources = Batches(frozen, corpora)
+    manner = Manner.of(settings, frozen.language)
+    sources = Batches(frozen, corpora, manner=manner)
     with one_thread():
         if isinstance(weights, Schedule):
             reference = _reference(weights, settings, sources, seed, checkpoint)
-            rows = Batches(frozen, targets) if targets and weights.aim == "target" else None
+            rows = Batches(frozen, targets, manner=manner) if targets and weights.aim == "target" else None
             steering: Fixed | Steered = Steered.start(weights, sources, rows, settings.steps, seed, reference)
         else:
             steering = Fixed(weights, len(corpora))

@@ -23,6 +23,7 @@ from stages.train.options.concept_loss import ConceptLoss
 from stages.train.options.concepts import sources_of
 from stages.train.options.corrections import CaptionStyle, ConceptHead
 from stages.train.options.settings import OptionSettings
+from stages.train.templates import Template
 from stages.train.text_logits import TextLogits, cached_text_logits
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from stages.train.bridge import Bridge
 
 Drawn = Sequence[tuple[str, int]]
+Around = Sequence[Template | None]
+"""What stands around each sample; None: the language model's first template."""
 Integers = npt.NDArray[np.int64]
 
 
@@ -39,7 +42,7 @@ class Objective:
     """The options of a run that change what is descended, with what they know of each training sample."""
 
     cal: Cal | None = None
-    text: Mapping[str, TextLogits] = field(default_factory=dict)
+    text: Mapping[tuple[str, Template | None], TextLogits] = field(default_factory=dict)
     style: "torch.Tensor | None" = None
     """(S, V) what is added to the logits of each source's samples."""
     sources: Mapping[str, Integers] = field(default_factory=dict)
@@ -75,13 +78,11 @@ class Objective:
         )
         return None if found == cls() else found
 
-    def levels_of(self, drawn: Drawn) -> "torch.Tensor | None":
+    def levels_of(self, drawn: Drawn) -> list[int] | None:
         """(n,) alignment levels of samples, for bridges with such."""
-        import torch
+        return None if self.levels is None else [int(self.levels[name][i]) for name, i in drawn]
 
-        return None if self.levels is None else torch.tensor([self.levels[name][i] for name, i in drawn])
-
-    def losses(self, bridge: "Bridge", heard: Heard, drawn: Drawn) -> Losses:
+    def losses(self, bridge: "Bridge", heard: Heard, drawn: Drawn, around: Around) -> Losses:
         """Losses of some samples' labels as they are descended."""
         import torch
 
@@ -90,31 +91,41 @@ class Objective:
             numbers = torch.tensor([self.sources[name][i] for name, i in drawn], device=logits.device)
             logits = logits + self.style[numbers[heard.samples]]
         values = torch.nn.functional.cross_entropy(logits, heard.labels, reduction="none")
-        return Losses(values, self._weights(heard, drawn), heard.samples, self._penalty(bridge, heard, drawn))
+        return Losses(values, self._weights(heard, drawn, around), heard.samples, self._penalty(bridge, heard, drawn))
 
-    def _weights(self, heard: Heard, drawn: Drawn) -> "torch.Tensor":
+    def _weights(self, heard: Heard, drawn: Drawn, around: Around) -> "torch.Tensor":
         import torch
 
         if self.cal is None:
             return torch.ones_like(heard.labels, dtype=heard.logits.dtype)
-        alone = np.concatenate([self.text[name].of(i) for name, i in drawn])
+        alone = np.concatenate([self.text[name, a].of(i) for (name, i), a in zip(drawn, around, strict=True)])
         with_image = heard.logits.detach().gather(1, heard.labels[:, None])[:, 0]
         return self.cal.weights(with_image, torch.from_numpy(alone).to(with_image.device), heard.samples)
 
     def _penalty(self, bridge: "Bridge", heard: Heard, drawn: Drawn) -> "torch.Tensor | None":
+        if heard.shown is None:
+            return None
         if self.concepts is None:
             return bridge.penalty
         part = bridge.parts[self.concepts.option.name]
-        outputs = heard.shown.tokens[:, 0 if self.levels is None else 1 :]
-        added = self.concepts.of_batch(part, outputs, heard.features, drawn)
+        pictured = [number for number, image in enumerate(heard.images.tolist()) if image >= 0]
+        which = heard.images[pictured]
+        outputs = heard.shown.tokens[which, 0 if self.levels is None else 1 :]
+        added = self.concepts.of_batch(part, outputs, heard.features[which], [drawn[number] for number in pictured])
         return added if bridge.penalty is None else added + bridge.penalty
 
 
-def _text(batches: Batches, card: ConnectorCard, cache: Path | None) -> dict[str, TextLogits]:
-    language, places, found = batches.frozen.language, card.places, {}
+def _text(batches: Batches, card: ConnectorCard, cache: Path | None) -> dict[tuple[str, Template | None], TextLogits]:
+    language, found = batches.frozen.language, {}
     for name, corpus in batches.corpora.items():
-        said = [language.said(corpus.caption(i), bool(corpus.whole[i]), 0) for i in range(len(corpus))]
-        found[name] = cached_text_logits(language, card.language_model, said, places, card.inject_layer, cache)
+        wordings: list[Template | None] = [None, *dict.fromkeys(language.templates)]
+        for around in wordings:
+            said = [
+                language.said(corpus.caption(i), bool(corpus.whole[i]), 0 if corpus.images[i] else None, around)
+                for i in range(len(corpus))
+            ]
+            kept = cached_text_logits(language, card.language_model, said, card.places, card.inject_layer, cache)
+            found[name, around] = kept
     return found
 
 

@@ -131,7 +131,8 @@ class Run:
             weights = self.replay.among(weights, self.sampler.names)
             drawn_from = self.sources.beside(REPLAY, self.replay.corpus)
         drawn = self.sampler.ids(weights)
-        losses = drawn_from.under(self.objective).losses(self.bridge, drawn)
+        turn = f"{self.belonging.schedule['seed']}/{done}"
+        losses = drawn_from.under(self.objective).at(turn).losses(self.bridge, drawn)
         loss, tokens = losses.mean(), len(losses)
         value = float(loss.detach())
         if not math.isfinite(value):

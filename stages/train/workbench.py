@@ -14,7 +14,7 @@ from stages.train.batches import Batches
 from stages.train.comparison import EVALUATION, TARGET, VERSION, Comparison, Job, refuse_short_context
 from stages.train.connector import save_connector
 from stages.train.continual import REPLAY, Replayed
-from stages.train.language_model import load_language_model
+from stages.train.language_model import language_of
 from stages.train.loop import Frozen, TrainResult, train, train_mixture
 from stages.train.metrics.evaluation import Evaluation, Judged, judge
 from stages.train.metrics.examination import Examination
@@ -36,7 +36,7 @@ class Workbench:
         """
         self.comparison = comparison
         settings = comparison.settings
-        language = load_language_model(settings.language_folder, comparison.device)
+        language = language_of(settings, comparison.device)
         self.frozen = Frozen(language, VisualTokens.open(comparison.tokens_folder))
         corpora = {
             name: corpus(draft, language.tokenize, self.frozen.visual.undecodable, settings.max_tokens)

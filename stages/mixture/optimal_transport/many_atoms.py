@@ -25,6 +25,7 @@ from stages.mixture.optimal_transport.problem import (
     thinned,
 )
 from stages.mixture.optimal_transport.smoothed import Arcs, Costs, Integers, Pull, Smoothed, State
+from stages.transport.exact import corner, value_on_arcs
 
 MANY = 2**24
 """Costs from which on this is faster than Newton's method."""
@@ -40,6 +41,7 @@ _SAMPLED = 512
 _EXACT = 1e-4
 """eps from which on single precision is too coarse."""
 _NEAR = 2.0
+_WORTH = 3e-3
 _KEPT = 8.0
 
 
@@ -187,11 +189,26 @@ def descend_many(problem: Problem, warm: Descent | None, tolerance: float) -> De
         slopes = slopes_at(problem, g)
         bound = max(bound, least(problem, slopes))
         value = rounded(part.problem, *plan)
+        if value < bound * (1 + _WORTH):  # what rounding adds is most of what is left
+            value = min(value, transported(part.problem, plan[0], g, found))
         if value < best.value:
             best = Descent(shares, value, np.inf, g, slopes, leg.epsilon)
         if best.value - bound <= tolerance * best.value:
             break
     return replace(best, gap=max(0.0, best.value - bound), potentials=g, slopes=slopes)
+
+
+def transported(problem: Problem, arcs: Arcs, g: Doubles, shares: Doubles) -> float:
+    """The objective at shares (S,), of the best plan on some arcs: an upper bound."""
+    mass = shares[problem.owners] * problem.weights
+    rows, width = np.flatnonzero(mass > 0), len(problem.target)
+    mass = mass[rows] / mass[rows].sum()
+    kept = arcs.rows[np.isin(arcs.rows, rows)], arcs.columns[np.isin(arcs.rows, rows)]
+    flat = np.union1d(np.searchsorted(rows, kept[0]) * width + kept[1], corner(mass, problem.target))
+    costs = problem.costs[rows[flat // width], flat % width].astype(np.float64)
+    f = (problem.costs[rows] - g.astype(problem.costs.dtype)).min(axis=1).astype(np.float64)
+    value = value_on_arcs(mass, problem.target, flat, costs, (f, g))
+    return value + (problem.strength and problem.strength * divergence(shares, problem.prior))
 
 
 def _walked(problem: Problem, g: Doubles, shares: Doubles, leg: Leg) -> tuple[Doubles, Doubles, tuple[Arcs, State]]:

@@ -1,4 +1,4 @@
-"""Our connector as ViP-LLaVA's projector: LayerNorm, Linear, activation, Linear."""
+"""Our connector as a projector: Linear, activation, Linear; for ViP-LLaVA with a LayerNorm before."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def projector_weights(connector: "nn.Module", norm: Any) -> "tuple[dict[str, torch.Tensor], str]":
+def projector_weights(connector: "nn.Module") -> "tuple[dict[str, torch.Tensor], str]":
     """The projector's weights, and the name of its activation.
 
     An MLP narrower than the language model gets zero rows and columns, which its activation keeps at zero; a linear
@@ -17,7 +17,6 @@ def projector_weights(connector: "nn.Module", norm: Any) -> "tuple[dict[str, tor
 
     Args:
         connector: `mlp` or `linear`.
-        norm: the tower's final LayerNorm.
 
     Raises:
         RecipeError: another connector, or one that is wider inside than the language model.
@@ -43,8 +42,6 @@ def projector_weights(connector: "nn.Module", norm: Any) -> "tuple[dict[str, tor
         )
     pad = torch.nn.functional.pad
     return {
-        "projector_layernorm.weight": norm.weight.clone(),
-        "projector_layernorm.bias": norm.bias.clone(),
         "linear_1.weight": pad(first.weight, (0, 0, 0, spare)),
         "linear_1.bias": pad(first.bias, (0, spare)),
         "linear_2.weight": pad(second, (0, spare)),

@@ -3,6 +3,8 @@
 import copy
 import os
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,7 @@ CHECKED = 4
 def write_llava(
     folder: Path, bridge: "Bridge", tower: "VisionTower", language: "LanguageModel", most: int
 ) -> dict[str, float]:
-    """Write a folder that `VipLlavaForConditionalGeneration` and `AutoProcessor` load.
+    """Write a folder that `AutoModelForImageTextToText` and `AutoProcessor` load.
 
     Args:
         folder: appears complete, or not at all; there must be nothing of that name yet.
@@ -60,6 +62,8 @@ def write_llava(
 def _refuse(folder: Path, bridge: "Bridge", tower: "VisionTower", language: "LanguageModel") -> None:
     if folder.exists():
         raise RecipeError(f"{folder} is there already; name a new folder or move it away")
+    if tower.kind != "patches":
+        raise RecipeError("the connector reads class tokens, and a LLaVA patches; choose `mlp` or `linear`")
     if bridge.layer or bridge.placement != "insert" or len(bridge.parts):
         parts = ", ".join(bridge.parts) or f"tokens that go in at layer {bridge.layer} ({bridge.placement})"
         raise RecipeError(f"the connector was trained with {parts}, which no LLaVA has; train it without")
@@ -76,35 +80,49 @@ def _refuse(folder: Path, bridge: "Bridge", tower: "VisionTower", language: "Lan
 
 def _save(folder: Path, bridge: "Bridge", tower: "VisionTower", language: "LanguageModel", most: int) -> None:
     import torch
-    from transformers import VipLlavaConfig, VipLlavaForConditionalGeneration
 
     visual: Any = tower.visual
     vision = clip_config(visual)
-    projector, activation = projector_weights(bridge.connector, visual.ln_post)
+    projector, activation = projector_weights(bridge.connector)
+    made, model_class, norm = _kind(tower)
     _, image_token = with_image_token(language.tokenizer)
     weights, text = _language(language, image_token)
     weights |= {f"model.vision_tower.{name}": value for name, value in clip_weights(visual.state_dict()).items()}
-    weights |= {f"model.multi_modal_projector.{name}": value for name, value in projector.items()}
-    config = VipLlavaConfig(
+    weights |= {f"model.multi_modal_projector.{name}": value for name, value in {**projector, **norm}.items()}
+    config = made(
         vision_config={"model_type": "clip_vision_model", **vision},
         text_config=text,
         image_token_index=image_token,
         image_seq_length=(vision["image_size"] // vision["patch_size"]) ** 2,
         projector_hidden_act=activation,
-        projector_layernorm_eps=visual.ln_post.eps,
-        vision_feature_layer=-1,
+        vision_feature_layer=tower.layer,
         tie_word_embeddings=text.tie_word_embeddings,
     )
     with torch.device("meta"):
-        model = VipLlavaForConditionalGeneration(config)
-    model.load_state_dict(
-        {name: value.detach().float().cpu().contiguous() for name, value in weights.items()}, assign=True
-    )
+        model = model_class(config)
+    plain = {name: value.detach().float().cpu().contiguous() for name, value in weights.items()}
+    model.load_state_dict(plain, assign=True)
     model.tie_weights()
     model.generation_config = _generation(language, image_token, most)
     model.save_pretrained(folder)
     for file in folder.iterdir():
         file.chmod(0o644)  # safetensors are written for their owner alone
+
+
+def _kind(tower: "VisionTower") -> "tuple[Callable[..., Any], Any, dict[str, torch.Tensor]]":
+    """Configuration, class, and the norm that its projector begins with."""
+    from transformers import (
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        VipLlavaConfig,
+        VipLlavaForConditionalGeneration,
+    )
+
+    norm: Any = tower.visual.ln_post
+    if tower.layer != -1:
+        return partial(LlavaConfig, vision_feature_select_strategy="default"), LlavaForConditionalGeneration, {}
+    weights = {f"projector_layernorm.{name}": value.clone() for name, value in norm.state_dict().items()}
+    return partial(VipLlavaConfig, projector_layernorm_eps=norm.eps), VipLlavaForConditionalGeneration, weights
 
 
 def _language(language: "LanguageModel", image_token: int) -> "tuple[dict[str, torch.Tensor], Any]":
@@ -142,9 +160,9 @@ def _generation(language: "LanguageModel", image_token: int, most: int) -> Any:
 
 def _compared(folder: Path, bridge: "Bridge", tower: "VisionTower", language: "LanguageModel") -> dict[str, float]:
     import torch
-    from transformers import VipLlavaForConditionalGeneration
+    from transformers import AutoModelForImageTextToText
 
-    theirs: Any = VipLlavaForConditionalGeneration.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    theirs: Any = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
     visual: Any = tower.visual
     side = int(visual.image_size[0])
     pixels = torch.randn(CHECKED, 3, side, side, generator=torch.Generator().manual_seed(0))
@@ -167,7 +185,7 @@ def own_logits(
     from stages.train.vision_tower import spatial_features
 
     with torch.inference_mode():
-        features = spatial_features(tower.visual, pixels.to(tower.device)).flatten(2).transpose(1, 2)
+        features = spatial_features(tower.visual, pixels.to(tower.device), tower.layer).flatten(2).transpose(1, 2)
         shown = language.show(bridge, features.to(language.device))
         said = [language.said(ids, False, image) for image, ids in enumerate(captions.tolist())]
         logits = language.label_logits(lay_out(said, shown.places), shown, bridge)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from stages.train.batches import Heard, hear
+from stages.train.batches import Heard, Sample, hear
 from stages.train.language_model import brier_scores
 from stages.train.loop import Frozen
 from stages.train.samples import Corpus
@@ -45,5 +45,5 @@ def _passes(
 ) -> Iterator[tuple[int, Heard]]:
     for start in range(0, len(corpus), batch):
         ids = range(start, min(start + batch, len(corpus)))
-        captions, whole = [corpus.caption(i) for i in ids], corpus.whole[list(ids)].tolist()
-        yield start, hear(bridge, frozen, captions, whole, [images[i] for i in ids])
+        samples = [Sample(corpus.caption(i), bool(corpus.whole[i]), images[i]) for i in ids]
+        yield start, hear(bridge, frozen, samples)

@@ -63,11 +63,6 @@ CONSTANTS = {
         lambda settings: "features: cached" if getattr(settings, "features", "cached") == "cached" else None,
         "set `features: online`, so that the tower runs in every step, or keep it as it is",
     ),
-    "shared_prefix": Constant(
-        "the places before a caption, which all captions of an image share",
-        lambda settings: "share_prefix: true" if getattr(settings, "share_prefix", False) else None,
-        "leave out `share_prefix`: captions of one image have levels of their own",
-    ),
     "inserted_places": Constant(
         "the places of an image's tokens, which are each one value",
         _replaces,
@@ -79,9 +74,7 @@ CHANGES = {
     "some norms of the language model": Change(_norms("fisher_topk"), frozenset({"text_logits", "text_states"})),
     "norms of the tower": Change(_norms("vision"), frozenset({"vision_features"})),
     "lora": Change(lambda settings: "lora" if settings.lora else None, frozenset({"text_logits", "text_states"})),
-    "levels": Change(
-        lambda settings: "levels" if settings.levels else None, frozenset({"shared_prefix", "inserted_places"})
-    ),
+    "levels": Change(lambda settings: "levels" if settings.levels else None, frozenset({"inserted_places"})),
     "moca": Change(lambda settings: "moca" if settings.moca else None, frozenset({"inserted_places"})),
     "token weights": Change(lambda settings: "token_weights: cal" if settings.token_weights else None),
     "logit correction": Change(

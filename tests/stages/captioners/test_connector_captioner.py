@@ -82,7 +82,7 @@ def test_a_language_model_without_a_begin_token_starts_from_its_end(
     from dataclasses import replace
 
     captioner = settings().open()
-    captioner.language = replace(captioner.language, bos=None)
+    captioner.language = replace(captioner.language, bos=None, templates=())
     scores = captioner.scores([draw(1)], [caption(1)])[0]
     assert not isinstance(scores, str) and len(scores.log_p_text) == len(scores.log_p_image)
 

@@ -1,6 +1,7 @@
 """A connector as a LLaVA folder: what transformers loads computes what was trained, and the rest is refused."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +44,20 @@ def pictures() -> list[Image.Image]:
     return [Image.open(io.BytesIO(draw(number, 50))).convert("RGB") for number in range(3)]
 
 
-@pytest.mark.parametrize("connector", [Mlp(), Mlp(hidden=20), Linear()])
+@pytest.mark.parametrize(
+    ("connector", "layer"), [(Mlp(), -1), (Mlp(hidden=20), -2), (Linear(), -1), (Mlp(), -2)], ids=str
+)
 def test_what_transformers_loads_computes_what_was_trained(
-    tower: VisionTower, language: LanguageModel, tmp_path: Path, connector: Any
+    tower: VisionTower, language: LanguageModel, tmp_path: Path, connector: Any, layer: int
 ) -> None:
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    trained = bridge(connector)
+    trained, tower = bridge(connector), replace(tower, layer=layer)
     told = write_llava(tmp_path / "llava", trained, tower, language, 7)
     assert told["largest_difference"] <= MOST_APART
     model = AutoModelForImageTextToText.from_pretrained(tmp_path / "llava").eval()
-    assert type(model).__name__ == "VipLlavaForConditionalGeneration"
+    kind = "VipLlavaForConditionalGeneration" if layer == -1 else "LlavaForConditionalGeneration"
+    assert type(model).__name__ == kind
     pixels = torch.stack([tower.preprocess(picture) for picture in pictures()])
     captions = torch.tensor(language.tokenize(["a red star", "the large table", "green circle on"])[0])[None].expand(
         3, -1
@@ -69,7 +73,7 @@ def test_what_transformers_loads_computes_what_was_trained(
     assert torch.allclose(inputs["pixel_values"], pixels, atol=1e-6)
     with torch.inference_mode():
         written = model.generate(**inputs)[:, CELLS + 1 :].tolist()
-        features = spatial_features(tower.visual, pixels).flatten(2).transpose(1, 2)
+        features = spatial_features(tower.visual, pixels, layer).flatten(2).transpose(1, 2)
         expected = language.generate(trained.show(features), 7, trained)
     ends = [row.index(language.eos) if language.eos in row else len(row) for row in written]
     assert [row[:end] for row, end in zip(written, ends, strict=True)] == expected

@@ -123,7 +123,7 @@ def test_a_model_without_a_begin_token_predicts_from_the_last_visual_token(bench
 
     import torch
 
-    language = dataclasses.replace(bench.frozen.language, bos=None)
+    language = dataclasses.replace(bench.frozen.language, bos=None, templates=())
     visual = torch.randn(2, 4, language.width, generator=torch.Generator().manual_seed(0))
     bridge, said = Bridge(torch.nn.Identity()), [language.said([5, 6, 7], True, 0), language.said([8], False, 1)]
     layout = lay_out(said, 4)

@@ -1,5 +1,7 @@
 """Experts, and what sends a token to them."""
 
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -42,6 +44,7 @@ class Experts(nn.Module):
         learned = settings.router == "learned"
         self.router = nn.Sequential(nn.LayerNorm(vision), nn.Linear(vision, count, bias=False)) if learned else None
         self.balance = LoadBalance(settings.scope)
+        self._stand_ins: torch.Tensor | None = None
         self.routes: torch.Tensor | None = None
         self.penalty: torch.Tensor | None = None
 
@@ -49,12 +52,26 @@ class Experts(nn.Module):
         """Tell it that an optimizer step begins: the forwards from here on are one global batch."""
         self.balance.begin_step()
 
+    @contextlib.contextmanager
+    def replacing(self, stand_ins: Mapping[int, int]) -> Iterator[None]:
+        """While the block runs, experts (keys) are answered for by others (values); gates stay what they were."""
+        numbers = torch.arange(len(self.experts))
+        for replaced, stand_in in stand_ins.items():
+            numbers[replaced] = stand_in
+        before, self._stand_ins = self._stand_ins, numbers
+        try:
+            yield
+        finally:
+            self._stand_ins = before
+
     def forward(self, features: torch.Tensor, sources: torch.Tensor | None = None) -> torch.Tensor:
         """Tokens; `sources` (n,) is each image's place among `settings.sources`, read by the reference router alone."""
         routing = self._routing(features, sources)
         self.routes, self.penalty = routing.chosen.detach(), None
         if routing.scores is not None and self.training and torch.is_grad_enabled():
             self.penalty = self._penalty(routing.chosen, routing.scores)
+        if self._stand_ins is not None:
+            routing = routing._replace(chosen=self._stand_ins.to(features.device)[routing.chosen])
         per_token = features.shape[1] if self.settings.route == "image" else 1
         chosen, gates = (part.repeat_interleave(per_token, dim=1).flatten(0, 1) for part in routing[:2])
         answers = self._answers(features.flatten(0, 1), chosen, gates)

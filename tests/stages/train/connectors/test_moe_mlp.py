@@ -130,7 +130,7 @@ def test_the_penalty_stands_only_where_a_router_learns() -> None:
     silent(features(3))
     assert silent.penalty is None
     module.train()(features(0))
-    assert module.penalty is not None and float(module.penalty) == 0.0
+    assert module.penalty is not None and module.penalty.item() == 0.0
 
 
 def test_an_expert_that_nothing_chose_gets_a_gradient_of_zero() -> None:
@@ -138,3 +138,12 @@ def test_an_expert_that_nothing_chose_gets_a_gradient_of_zero() -> None:
     torch.autograd.backward(module(features(2), torch.zeros(2, dtype=torch.long)).sum())
     assert all(value.grad is not None and not value.grad.any() for value in module.experts[1].parameters())
     assert all(value.grad is not None and value.grad.any() for value in module.experts[0].parameters())
+
+
+def test_another_expert_may_answer_for_a_while() -> None:
+    module, given = build(router="reference", sources=["a", "b"], experts=2), features(3)
+    first, second = (module(given, torch.full((3,), source)) for source in (0, 1))
+    with module.replacing({0: 1}):
+        assert torch.equal(module(given, torch.zeros(3, dtype=torch.long)), second)
+        assert torch.equal(module(given, torch.ones(3, dtype=torch.long)), second)
+    assert torch.equal(module(given, torch.zeros(3, dtype=torch.long)), first)

@@ -26,10 +26,9 @@ USED: dict[str, dict[str, Any]] = {
     "text_logits": {"token_weights": "cal"},
     "text_states": {"inject_layer": 1},
     "vision_features": {"features": "cached"},
-    "shared_prefix": {"share_prefix": True},
     "inserted_places": {"connector": SimpleNamespace(kind="ep_alm", placement="replace")},
 }
-NONE = {"inject_layer": 0, "features": "online", "share_prefix": False, "connector": None}
+NONE = {"inject_layer": 0, "features": "online", "connector": None}
 BROKEN = {
     ("norms of the language model", "text_logits"),
     ("norms of the language model", "text_states"),
@@ -38,7 +37,6 @@ BROKEN = {
     ("norms of the tower", "vision_features"),
     ("lora", "text_logits"),
     ("lora", "text_states"),
-    ("levels", "shared_prefix"),
     ("levels", "inserted_places"),
     ("moca", "inserted_places"),
 }

@@ -1,5 +1,6 @@
 """Every option in a whole run: what is trained, what stays frozen, saved, killed and gone on."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from schemas.errors import CuveeError, RecipeError
 from stages.train.batches import Batches
 from stages.train.connector import load_connector, save_connector
-from stages.train.language_model import LanguageModel
+from stages.train.language_model import LanguageModel, one_thread
 from stages.train.loop import Frozen, train_mixture
 from stages.train.options.settings import OptionSettings
 from stages.train.run import Run
@@ -56,6 +57,12 @@ class Killed(Exception):
     pass
 
 
+@pytest.fixture(autouse=True)
+def _steady() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
 @pytest.fixture(scope="module")
 def world(model: Any) -> Frozen:
     begin = 0 if model.config.model_type == "llama" else None
@@ -75,7 +82,7 @@ def sources() -> dict[str, Corpus]:
 
 
 def made(**changed: Any) -> TrainSettings:
-    return settings(budget={"steps": 6}, batch=6, checkpoint_steps=2, **changed)
+    return settings(budget={"steps": 5}, batch=4, checkpoint_steps=2, **changed)
 
 
 def started(option: str, world: Frozen, sources: dict[str, Corpus], cache: Path | None = None) -> Run:
@@ -103,57 +110,47 @@ def test_what_only_adds_parts_leaves_the_loss_alone(option: str, world: Frozen, 
     assert bool((values.weights == 1).all()) and values.penalty is None
 
 
-@pytest.mark.parametrize("option", OPTIONS)
-def test_it_learns_and_nothing_frozen_does(option: str, world: Frozen, sources: dict[str, Corpus]) -> None:
-    model = world.language.model
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    run = started(option, world, sources)
-    first = {name: value.clone() for name, value in run.bridge.state_dict().items()}
-    run.to_the_end(None, None)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert not any(value.requires_grad or value.grad is not None for value in model.parameters())
-    trained = {name for name, _ in run.bridge.named_parameters()}
-    assert {name for name in trained if torch.equal(run.bridge.state_dict()[name], first[name])} == set()
-    extra = {name.removeprefix("parts.") for name in trained if name.startswith("parts.")}
-    assert extra == PARTS.get(option, extra)
-    assert bool(extra) == bool(made(**OPTIONS[option]).parts)
-
-
-@pytest.mark.parametrize("killed_after", [1, 3, 4])
-@pytest.mark.parametrize("option", OPTIONS)
-def test_a_killed_run_continues_bit_for_bit(
-    option: str, killed_after: int, world: Frozen, sources: dict[str, Corpus], tmp_path: Path
-) -> None:
-    asked, checkpoint = made(**OPTIONS[option]), tmp_path / "checkpoint.safetensors"
-    whole = train_mixture(asked, world, sources, "7/0", WEIGHTS)
+def finished(option: str, world: Frozen, sources: dict[str, Corpus], checkpoint: Path, kill_after: int = 0) -> Any:
+    """A whole run, or one that is killed and goes on."""
 
     def kill(step: int, loss: float) -> None:
-        if step == killed_after:
+        if step == kill_after:
             raise Killed
 
-    with pytest.raises(Killed):
-        train_mixture(asked, world, sources, "7/0", WEIGHTS, checkpoint=checkpoint, on_step=kill)
-    resumed = train_mixture(asked, world, sources, "7/0", WEIGHTS, checkpoint=checkpoint)
-    assert resumed.curve == whole.curve
-    states = whole.bridge.state_dict(), resumed.bridge.state_dict()
-    assert list(states[0]) == list(states[1])
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    asked = made(**OPTIONS[option])
+    if kill_after:
+        with pytest.raises(Killed):
+            train_mixture(asked, world, sources, "7/0", WEIGHTS, checkpoint=checkpoint, on_step=kill)
+    return train_mixture(asked, world, sources, "7/0", WEIGHTS, checkpoint=checkpoint)
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_saved_and_loaded_it_has_the_same_loss(
-    option: str, world: Frozen, sources: dict[str, Corpus], tmp_path: Path
-) -> None:
-    asked = made(**OPTIONS[option])
-    trained = train_mixture(asked, world, sources, "7/0", WEIGHTS)
-    save_connector(trained.bridge, trained.card, tmp_path / "saved")
-    models = {"vision": asked.vision_identity, "language_model": asked.language_identity}
-    bridge, card = load_connector(tmp_path / "saved", **models, options=asked.recorded)
-    assert card == trained.card
+def test_a_run_of_it(option: str, world: Frozen, sources: dict[str, Corpus], tmp_path: Path) -> None:
+    """It trains what it names and nothing frozen; killed, it goes on bit for bit; loaded, it has the same losses."""
+    model = world.language.model
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    first = {name: value.clone() for name, value in started(option, world, sources).bridge.state_dict().items()}
+    whole = finished(option, world, sources, tmp_path / "checkpoint")
+
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(value.requires_grad or value.grad is not None for value in model.parameters())
+    state, trained = whole.bridge.state_dict(), {name for name, _ in whole.bridge.named_parameters()}
+    assert {name for name in trained if torch.equal(state[name], first[name])} == set()
+    extra = {name.removeprefix("parts.") for name in trained if name.startswith("parts.")}
+    assert extra == PARTS.get(option, extra) and bool(extra) == bool(made(**OPTIONS[option]).parts)
+
+    resumed = finished(option, world, sources, tmp_path / "checkpoint", kill_after=1 + len(option) % 4)
+    assert resumed.curve == whole.curve and list(resumed.bridge.state_dict()) == list(state)
+    assert all(torch.equal(value, state[name]) for name, value in resumed.bridge.state_dict().items())
+
+    save_connector(whole.bridge, whole.card, tmp_path / "saved")
+    models = {"vision": whole.card.vision, "language_model": whole.card.language_model}
+    loaded, card = load_connector(tmp_path / "saved", **models, options=made(**OPTIONS[option]).recorded)
     batches, drawn = Batches(world, sources), [("good", 1), ("more", 4)]
     with torch.no_grad():
-        assert torch.equal(batches.losses(bridge, drawn).values, batches.losses(trained.bridge, drawn).values)
-    if asked.recorded:
+        said = batches.losses(loaded, drawn).values
+        assert card == whole.card and torch.equal(said, batches.losses(whole.bridge, drawn).values)
+    if whole.card.options:
         with pytest.raises(CuveeError, match="options ="):
             load_connector(tmp_path / "saved", **models, options={})
 
