@@ -1,6 +1,6 @@
 """The proof of gain: the same connector trained on several sets of data, told apart only by the data."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,7 +165,7 @@ def train_arms(
     if not (reused := result.exists()):
         found = compare(
             chosen_settings,
-            [_fed(name, data, resolved) for name, data in arms.items()],
+            [_fed(name, data, resolved, chosen_settings.columns) for name, data in arms.items()],
             held_out_pairs(chosen),
             folder,
             seed=seed,
@@ -180,11 +180,11 @@ def train_arms(
     return read_json(result), reused
 
 
-def _fed(name: str, data: "Draws | Written", resolved: Resolved) -> Arm:
+def _fed(name: str, data: "Draws | Written", resolved: Resolved, columns: Sequence[str]) -> Arm:
     is_curated = name == CURATED
     if isinstance(data, Written):
         return Arm(name, data.tars, str(data.members) if is_curated else None, listed=str(data.members))
-    pairs = feed(data, resolved.workspace.arm(f"{name}-{data.address}"))
+    pairs = feed(data, resolved.workspace.arm(f"{name}-{data.address}"), columns)
     return Arm(name, members=pairs.listed if is_curated else None, pairs=pairs, listed=pairs.listed)
 
 

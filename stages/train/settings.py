@@ -110,6 +110,11 @@ class TrainSettings(OptionSettings):
     def _fitting_connector(self) -> "TrainSettings":
         if self.hidden is not None and not isinstance(self.connector, TwoLayers):
             raise ValueError(f"`hidden` is the width inside an mlp; {self.connector.kind!r} has no such layer")
+        if getattr(self.connector, "router", None) == "reference":
+            raise ValueError(
+                "the reference router sends an image to its source's expert, and held-out images have no source; it is "
+                "a yardstick for `bench/experts.py`: choose `router: learned`"
+            )
         if self.connector.reads_prompt and not self.inject_layer:
             raise ValueError(
                 f"connector {self.connector.kind!r} reads the prompt's states at the layer where its tokens go "

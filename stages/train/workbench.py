@@ -21,9 +21,6 @@ from stages.train.metrics.examination import Examination
 from stages.train.samples import Corpus, corpus
 from stages.train.vision_features import VisualTokens
 
-CAPTIONS = 12
-"""Generated captions that a result keeps."""
-
 
 class Workbench:
     """The models loaded and the samples tokenised: does one job after another. Opened when all tokens are there."""
@@ -123,7 +120,7 @@ class Workbench:
         return result
 
     def _captions(self, judged: Judged) -> list[dict[str, Any]]:
-        """The first captions that were generated, with the true ones: samples by hash, not by how well they went."""
+        """What was generated, with the true captions: samples in the order of a hash, not of how well they went."""
         asked, spell = self.asked.corpus, self.frozen.language.tokenizer.decode
         return [
             {
@@ -133,7 +130,7 @@ class Workbench:
                 "true": spell(asked.caption(each.sample), skip_special_tokens=True),
                 "distance": each.distance,
             }
-            for each in judged.written[:CAPTIONS]
+            for each in judged.written
         ]
 
     def _is_steered(self, job: Job) -> bool:
