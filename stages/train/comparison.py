@@ -59,7 +59,11 @@ class Comparison:
     device: str = "cpu"
     steered: tuple[str, str] | None = None
     """The arm whose sources a schedule weighs, and its members.parquet, which names the source of every key."""
+    listed: Mapping[str, str] = field(default_factory=dict)
+    """Arm to a Parquet file that names the source of its samples (`exported_key`, `source`), where there is one."""
     drafts: dict[str, Draft] = field(default_factory=dict)
+    held_sources: dict[str, str] = field(default_factory=dict)
+    """Key to source of the held-out pairs, where their table says it."""
 
     @property
     def tokens_folder(self) -> Path:
@@ -74,12 +78,15 @@ class Comparison:
         """Read all samples once and compute this worker's share of the missing visual tokens.
 
         Args:
-            evaluation: held-out (key, image, caption).
+            evaluation: held-out (key, image, caption), and their source if it is known.
             part: this worker's number, from 0.
             parts: workers.
             target: (key, image, caption) that a schedule aims at.
         """
         tables = {EVALUATION: evaluation} | ({} if target is None else {TARGET: target})
+        if "source" in evaluation.column_names and not evaluation["source"].null_count:
+            keys, sources = (evaluation[name].to_pylist() for name in ("key", "source"))
+            self.held_sources = dict(zip(keys, sources, strict=True))
         self.drafts = {name: Draft(columns=self.settings.columns) for name in (*tables, *self._samples())}
         add_missing(self.tokens_folder, self._distinct(tables), self._tower, part, parts)
 
@@ -119,15 +126,22 @@ class Comparison:
 
 
 def refuse_short_context(settings: TrainSettings, frozen: Frozen) -> None:
-    """Refuse captions that do not fit behind the visual tokens.
+    """Refuse captions that do not fit behind the visual tokens, or samples that do not fit a row.
 
     Raises:
         CuveeError: with both numbers.
     """
     longest = getattr(frozen.language.model.config, "max_position_embeddings", None)
-    needed = frozen.visual.parts[0].shape[1] + settings.max_tokens + 2
+    around = max(
+        len(template.before + template.between) for template in frozen.language.templates or (frozen.language.template,)
+    )
+    needed = settings.connector.tokens(frozen.visual.grid) + max(around, 1) + settings.max_tokens + 1
+    if settings.pack is not None and needed > settings.pack.length:
+        raise CuveeError(
+            f"a sample can take up {needed} places, but rows are packed to {settings.pack.length}; raise `pack.length`"
+        )
     if longest is not None and needed > longest:
         raise CuveeError(
-            f"{needed} tokens (visual, begin, caption, end) do not fit the language model's {longest} positions; "
+            f"{needed} tokens (visual, text around, caption, end) do not fit the language model's {longest} positions; "
             "lower `visual_tokens` or `max_tokens`"
         )

@@ -13,6 +13,7 @@ from stages.schedule import Schedule, schedule_of
 from stages.train.connectors.contract import Connector, TwoLayers, connector_of
 from stages.train.connectors.mlp import Mlp
 from stages.train.continual import Infinite, Replay
+from stages.train.metrics.on_demand import OnDemand
 from stages.train.model_files import folder_identity, local_folder
 from stages.train.options.settings import OPTION_SETTINGS, OptionSettings
 from stages.train.packing import Pack
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 RARE = (
     "schedule", "replay", "start", "infinite", "inject_layer", "vision_layer", "templates", "pack", "share_prefix",
-    *OPTION_SETTINGS,
+    "metrics", *OPTION_SETTINGS,
 )  # fmt: skip
 """Settings that stand at their default in most runs."""
 
@@ -86,6 +87,8 @@ class TrainSettings(OptionSettings):
     """Captions of one image in a batch share its visual tokens."""
     generated: int = Field(64, ge=0)
     """Held-out samples for which a caption is generated."""
+    metrics: tuple[OnDemand, ...] = ()
+    """Beside the usual ones: `mir`, `ima`, `mutual_knn` (per layer), `groups`, `style_leakage`."""
     checkpoint_steps: int = Field(500, gt=0)
     """Steps between checkpoints of an unfinished run."""
     schedule: Annotated[SerializeAsAny[Schedule], BeforeValidator(schedule_of)] | None = None
@@ -107,6 +110,11 @@ class TrainSettings(OptionSettings):
     def _fitting_connector(self) -> "TrainSettings":
         if self.hidden is not None and not isinstance(self.connector, TwoLayers):
             raise ValueError(f"`hidden` is the width inside an mlp; {self.connector.kind!r} has no such layer")
+        if getattr(self.connector, "router", None) == "reference":
+            raise ValueError(
+                "the reference router sends an image to its source's expert, and held-out images have no source; it is "
+                "a yardstick for `bench/experts.py`: choose `router: learned`"
+            )
         if self.connector.reads_prompt and not self.inject_layer:
             raise ValueError(
                 f"connector {self.connector.kind!r} reads the prompt's states at the layer where its tokens go "

@@ -15,13 +15,14 @@ EOS, FIRST = 1, 2
 """Token of a caption's end; token of class 0."""
 
 
-def language() -> LanguageModel:
+def language(layers: int = 1) -> LanguageModel:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        vocab_size=FIRST + CLASSES, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=16, initializer_range=0.4, bos_token_id=0, eos_token_id=EOS,
+        vocab_size=FIRST + CLASSES, hidden_size=16, intermediate_size=32, num_hidden_layers=layers,
+        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=16, initializer_range=0.4,
+        bos_token_id=0, eos_token_id=EOS,
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)

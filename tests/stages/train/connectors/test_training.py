@@ -1,0 +1,80 @@
+"""Every connector is trained between real, tiny models: the loss falls, a killed run goes on, nothing frozen moves."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from stages.train.bridge import Bridge
+from stages.train.loop import Frozen, train
+from stages.train.metrics.nll import sample_losses
+from tests.stages.train import generated
+
+KINDS: dict[str, dict[str, Any]] = {
+    "linear": {},
+    "mlp": {},
+    "pooled_mlp": {},
+    "perceiver": {"latents": 2, "depth": 1, "heads": 2},
+    "qformer": {"queries": 2, "layers": 2, "width": 8, "heads": 2},
+    "grounded_qformer": {"queries": 2, "layers": 2, "width": 8, "heads": 2},
+    "ep_alm": {"layers": 2, "soft_prompt": 1},
+    "moe_mlp": {"experts": 2, "top_k": 2, "scope": "micro_batch"},
+}
+STEPS = 24
+
+
+class Killed(Exception):
+    """Ends a run in the middle."""
+
+
+@pytest.fixture(scope="module")
+def world() -> Frozen:
+    return replace(generated.frozen(["a"], 48), language=generated.language(layers=3))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_learns_goes_on_after_a_kill_and_leaves_the_models_alone(kind: str, world: Frozen, tmp_path: Path) -> None:
+    layer = 1 if kind in ("grounded_qformer", "pooled_mlp") else 0
+    told = {"hidden": None, "connector": {"kind": kind, **KINDS[kind]}, "inject_layer": layer}
+    settings = generated.settings(**told, budget={"steps": STEPS}, learning_rate=3e-2)
+    samples, losses = generated.corpus("a", range(48)), {}
+    before = {name: value.clone() for name, value in world.language.model.state_dict().items()}
+    trained = train(settings, world, samples, "7", on_step=losses.__setitem__)
+    assert sum(losses[step] for step in range(STEPS - 5, STEPS + 1)) < 6 * losses[1]
+    after = world.language.model.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+    def kill(step: int, loss: float) -> None:
+        if step == 7:
+            raise Killed
+
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(Killed):
+        train(settings, world, samples, "7", checkpoint=checkpoint, on_step=kill)
+    again = train(settings, world, samples, "7", checkpoint=checkpoint).bridge.state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in trained.bridge.state_dict().items())
+    _is_read(trained.bridge, world, samples)
+
+
+def _is_read(bridge: Bridge, world: Frozen, samples: Any) -> None:
+    """Losses and captions depend on the image."""
+    images = list(samples.images)
+    with torch.inference_mode():
+        own = sample_losses(bridge, world, samples, images, 12)
+        other = sample_losses(bridge, world, samples, images[1:] + images[:1], 12)
+        assert own.mean() < other.mean()
+        shown = world.language.show(bridge, world.embeddings(images[:4]))
+        assert len(world.language.generate(shown, 3, bridge)) == 4
+
+
+def test_a_connector_that_does_not_fit_the_run_is_refused() -> None:
+    for told, said in (
+        ({"connector": "grounded_qformer"}, "set `inject_layer`"),
+        ({"connector": "perceiver", "hidden": 8}, "no such layer"),
+        ({"connector": {"kind": "moe_mlp", "router": "reference", "sources": ["a"]}}, "choose `router: learned`"),
+    ):
+        with pytest.raises(ValidationError, match=said):
+            generated.settings(**{"hidden": None, **told})
