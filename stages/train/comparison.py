@@ -119,9 +119,9 @@ def refuse_short_context(settings: TrainSettings, frozen: Frozen) -> None:
         CuveeError: with both numbers.
     """
     longest = getattr(frozen.language.model.config, "max_position_embeddings", None)
-    needed = frozen.visual.parts[0].shape[1] + settings.max_tokens + 2
+    needed = settings.connector.places(frozen.visual.grid) + settings.max_tokens + 2
     if longest is not None and needed > longest:
         raise CuveeError(
             f"{needed} tokens (visual, begin, caption, end) do not fit the language model's {longest} positions; "
-            "lower `visual_tokens` or `max_tokens`"
+            "lower `visual_tokens`, `max_tokens` or what the connector makes of an image"
         )

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsA
 from schemas.errors import ContractError, RecipeError
 from stages.file_identity import Located
 from stages.schedule import Schedule, schedule_of
-from stages.train.connectors.contract import Connector, TwoLayers, connector_of
+from stages.train.connectors.contract import Connector, connector_of
 from stages.train.connectors.mlp import Mlp
 from stages.train.continual import Infinite, Replay
 from stages.train.model_files import folder_identity, local_folder
@@ -105,18 +105,9 @@ class TrainSettings(OptionSettings):
 
     @model_validator(mode="after")
     def _fitting_connector(self) -> "TrainSettings":
-        if self.hidden is not None and not isinstance(self.connector, TwoLayers):
-            raise ValueError(f"`hidden` is the width inside an mlp; {self.connector.kind!r} has no such layer")
-        if getattr(self.connector, "router", None) == "reference":
-            raise ValueError(
-                "the reference router sends an image to its source's expert, and held-out images have no source; it is "
-                "a yardstick for `bench/experts.py`: choose `router: learned`"
-            )
-        if self.connector.reads_prompt and not self.inject_layer:
-            raise ValueError(
-                f"connector {self.connector.kind!r} reads the prompt's states at the layer where its tokens go "
-                "in, and at layer 0 these are mere embeddings; set `inject_layer`, a quarter of the depth for instance"
-            )
+        refusal = self.connector.refusal(self.hidden, self.inject_layer, self.vision_layer)
+        if refusal is not None:
+            raise ValueError(refusal)
         return self
 
     @property

@@ -21,7 +21,8 @@ def language(layers: int = 1) -> LanguageModel:
 
     config = LlamaConfig(
         vocab_size=FIRST + CLASSES, hidden_size=16, intermediate_size=32, num_hidden_layers=layers,
-        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=16, initializer_range=0.4, bos_token_id=0, eos_token_id=EOS,
+        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=16, initializer_range=0.4,
+        bos_token_id=0, eos_token_id=EOS,
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)

@@ -74,6 +74,7 @@ def test_a_connector_that_does_not_fit_the_run_is_refused() -> None:
     for told, said in (
         ({"connector": "grounded_qformer"}, "set `inject_layer`"),
         ({"connector": "perceiver", "hidden": 8}, "no such layer"),
+        ({"connector": "ep_alm", "vision_layer": -2}, "one vector of each last layer"),
         ({"connector": {"kind": "moe_mlp", "router": "reference", "sources": ["a"]}}, "choose `router: learned`"),
     ):
         with pytest.raises(ValidationError, match=said):
