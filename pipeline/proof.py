@@ -1,6 +1,6 @@
 """The proof of gain: the same connector trained on several sets of data, told apart only by the data."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,7 +165,7 @@ def train_arms(
     if not (reused := result.exists()):
         found = compare(
             chosen_settings,
-            [_fed(name, data, resolved) for name, data in arms.items()],
+            [_fed(name, data, resolved, chosen_settings.columns) for name, data in arms.items()],
             held_out_pairs(chosen),
             folder,
             seed=seed,
@@ -180,12 +180,12 @@ def train_arms(
     return read_json(result), reused
 
 
-def _fed(name: str, data: "Draws | Written", resolved: Resolved) -> Arm:
+def _fed(name: str, data: "Draws | Written", resolved: Resolved, columns: Sequence[str]) -> Arm:
     is_curated = name == CURATED
     if isinstance(data, Written):
-        return Arm(name, data.tars, str(data.members) if is_curated else None)
-    pairs = feed(data, resolved.workspace.arm(f"{name}-{data.address}"))
-    return Arm(name, members=pairs.listed if is_curated else None, pairs=pairs)
+        return Arm(name, data.tars, str(data.members) if is_curated else None, listed=str(data.members))
+    pairs = feed(data, resolved.workspace.arm(f"{name}-{data.address}"), columns)
+    return Arm(name, members=pairs.listed if is_curated else None, pairs=pairs, listed=pairs.listed)
 
 
 def _usable(chosen: Selected) -> pl.DataFrame:
@@ -214,18 +214,19 @@ def _tars(folder: Path, manifest: dict[str, Any]) -> tuple[str, ...]:
 
 
 def held_out_pairs(chosen: Selected) -> pa.Table:
-    """(key, image, caption) of the held-out samples, in uid order; the uid is the key."""
+    """(key, image, caption, source) of the held-out samples, in uid order; the uid is the key."""
     return pairs_of(chosen, chosen.held)
 
 
 def pairs_of(chosen: Selected, uids: pl.DataFrame) -> pa.Table:
-    """(key, image, caption) of some samples (uid), in uid order; the uid is the key."""
+    """(key, image, caption, source) of some samples (uid), in uid order; the uid is the key."""
     rows = sorted(_pairs(chosen, chosen.table.samples.join(uids, on="uid", how="semi")))
-    keys, images, captions = zip(*rows, strict=True) if rows else ((), (), ())
-    return pa.table({"key": keys, "image": pa.array(images, pa.large_binary()), "caption": captions})
+    keys, images, captions, sources = zip(*rows, strict=True) if rows else ((), (), (), ())
+    image = pa.array(images, pa.large_binary())
+    return pa.table({"key": keys, "image": image, "caption": captions, "source": sources})
 
 
-def _pairs(chosen: Selected, held: pl.DataFrame) -> Iterator[tuple[str, bytes, str]]:
+def _pairs(chosen: Selected, held: pl.DataFrame) -> Iterator[tuple[str, bytes, str, str]]:
     table = chosen.table
     for (shard_path, role), part in held.partition_by("shard", "role", as_dict=True).items():
         shard = next(s for s in table.shards if (s.input.container.path, s.input.role) == (shard_path, role))
@@ -233,6 +234,7 @@ def _pairs(chosen: Selected, held: pl.DataFrame) -> Iterator[tuple[str, bytes, s
         path = table.resolved.workspace.sidecar(shard.input.index_address, str(shard.digest))
         lines = read_table(path).take(pa.array(part["row"].to_numpy()))
         images = read_images(shard.input.container, lines).to_pylist()
-        for uid, image, caption in zip(part["uid"], images, lines["caption"].to_pylist(), strict=True):
+        captions = lines["caption"].to_pylist()
+        for uid, image, caption, source in zip(part["uid"], images, captions, part["source"], strict=True):
             if image is not None and caption:
-                yield uid, image, caption
+                yield uid, image, caption, source

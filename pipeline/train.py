@@ -32,7 +32,9 @@ from stages.train.workbench import Workbench
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, jobs done and jobs in all."""
-PAIRS = pa.schema([("key", pa.string()), ("image", pa.large_binary()), ("caption", pa.string())])
+PAIRS = pa.schema(
+    [("key", pa.string()), ("image", pa.large_binary()), ("caption", pa.string()), ("source", pa.string())]
+)
 ATTEMPTS = 3
 """Worker groups started before lost workers fail the run; what is finished is kept between them."""
 
@@ -57,6 +59,8 @@ class Arm:
     """Its members.parquet, by which a schedule knows the source of every sample; None: the arm has no schedule."""
     pairs: Callable[[], Iterator[Pair]] | None = None
     """Reads its samples, in place of tars; it is sent to the workers."""
+    listed: str | None = None
+    """A Parquet file that names the source of every sample, for metrics that ask for it; None: nobody knows."""
 
     @property
     def samples(self) -> Samples:
@@ -82,7 +86,7 @@ def compare(
     Args:
         settings: models, budget, rates, number of seeds.
         arms: the data sets; the last one is held against each of the others, unless `against` names an arm.
-        evaluation: held-out (key, image, caption).
+        evaluation: held-out (key, image, caption), and their source if it is known.
         folder: for finished jobs, checkpoints and connectors; what it holds already is not repeated.
         seed: of the comparison; initial weights and sample order follow from it and the seed's number.
         cluster: where to train; None: in this process.
@@ -110,9 +114,10 @@ def compare(
     elif steered is None:
         raise CuveeError("`train.schedule` steers the curated arm, and here is none; leave it out")
     comparison = Comparison(settings, samples, folder, features or folder / "features", seed, steered=steered)
-    pairs = {"evaluation": evaluation.select(PAIRS.names).cast(PAIRS)}
+    comparison.listed = {arm.name: os.path.abspath(arm.listed) for arm in arms if arm.listed}
+    pairs = {"evaluation": _as_pairs(evaluation)}
     if target is not None and steered is not None:
-        pairs["target"] = target.select(PAIRS.names).cast(PAIRS)
+        pairs["target"] = _as_pairs(target)
     start = perf_counter()
     with _watched(comparison, progress):
         workers = _train_here(comparison, pairs) if cluster is None else _train_on(cluster.ray, comparison, pairs)
@@ -126,6 +131,12 @@ def compare(
         "workers": workers,
         "seconds": perf_counter() - start,
     }
+
+
+def _as_pairs(table: pa.Table) -> pa.Table:
+    if "source" not in table.column_names:
+        table = table.append_column("source", pa.nulls(len(table), pa.string()))
+    return table.select(PAIRS.names).cast(PAIRS)
 
 
 def _train_here(comparison: Comparison, pairs: dict[str, pa.Table]) -> int:
@@ -154,6 +165,7 @@ def _train_on(ray: Any, comparison: Comparison, pairs: dict[str, pa.Table]) -> i
         "seed": comparison.seed,
         "device": "cuda" if gpus else "cpu",
         "steered": comparison.steered,
+        "listed": dict(comparison.listed),
         "pairs": {name: str(path.resolve()) for name, path in written.items()},
     }
     for attempt in range(1, ATTEMPTS + 1):
@@ -211,6 +223,7 @@ def _work(task: dict[str, Any]) -> None:
     folder, features = Path(task["folder"]), Path(task["features"])
     steered = task["steered"] and tuple(task["steered"])
     comparison = Comparison(settings, task["arms"], folder, features, task["seed"], task["device"], steered)
+    comparison.listed = task["listed"]
     comparison.read(part=rank, parts=ranks, **{name: _table(path) for name, path in task["pairs"].items()})
     barrier()  # every rank's visual tokens are there
     bench = Workbench(comparison)

@@ -9,10 +9,12 @@ import polars as pl
 from pipeline.cluster import Cluster
 from pipeline.demo.corpus import write_corpus
 from pipeline.demo.recipe import demo_recipe
+from pipeline.demo.spoken import named
 from pipeline.demo.truth import compare_with_truth
 from pipeline.fingerprints import rounded
 from pipeline.lock import holding
 from pipeline.present import present
+from pipeline.proof import CURATED
 from pipeline.report.view import Check
 from pipeline.resolve import resolve
 from pipeline.run import Outcome, finish, run
@@ -21,6 +23,9 @@ from pipeline.sidecars import write_json
 from schemas.tables import POOL_ROLE
 
 SEED = 0
+SECONDS = 60
+LEAST = {"numbers": 0.5, "colours": 0.8}
+"""Of what a held-out picture shows; a number by chance is right in a third of all cases, a colour in a seventh."""
 
 
 def show(folder: Path, pairs: int, plants: bool, workers: int | None, progress: Progress) -> Outcome:
@@ -45,7 +50,7 @@ def _checks(outcome: Outcome, truth: Path, plants: bool) -> list[Check]:
     """Hold the run against the planted truth; the run's record gets the comparison."""
     scores = outcome.chosen.table.scores(POOL_ROLE, ["clip_score"]).collect()
     found = compare_with_truth(outcome.ledger, scores, pl.read_parquet(truth))
-    checks = [*(_planted(found) if plants else ()), *_gain(outcome.training, plants)]
+    checks = [*(_planted(found) if plants else ()), *_gain(outcome.training, plants), *_spoken(outcome.training)]
     outcome.record["truth"] = rounded(found)
     outcome.record["checks"] = [vars(check) for check in checks]
     write_json(rounded(outcome.record), outcome.folder / "run.json")
@@ -79,3 +84,18 @@ def _gain(training: dict[str, Any] | None, plants: bool) -> Iterable[Check]:
         claimed = plants and line["right"] == "raw"
         name = f"NLL on held-out pairs, {line['left']} - {line['right']}"
         yield Check(name, text, "below 0" if claimed else "not claimed", line["high"] < 0 if claimed else None)
+
+
+def _spoken(training: dict[str, Any] | None) -> Iterable[Check]:
+    """What the curated connector of the first seed says about held-out pictures, and how long one takes to train."""
+    if training is None:
+        return
+    arms = training["arms"].values()
+    seconds = training["seconds"] * training["workers"] / sum(len(arm["runs"]) for arm in arms)
+    name = "seconds to train and judge one connector on one core, mean"
+    yield Check(name, f"{seconds:.1f}", f"< {SECONDS}", seconds < SECONDS)
+    lines = training["arms"][CURATED].get("captions", [])
+    for part, share in named(lines).items():
+        least = LEAST.get(part)
+        name = f"{part} named in {len(lines)} generated captions, curated"
+        yield Check(name, f"{share:.3f}", f">= {least}" if least else "", share >= least if least else None)

@@ -38,8 +38,6 @@ HERE = Path(__file__).parent
 CARDS, CARDS_PER_GROUP, GROUPS = 240, 16, 40
 """Pictures in the gallery: in all, in one group at most, and the number of groups shown."""
 DUPLICATE_GROUPS, DUPLICATES_PER_GROUP = 16, 3
-CAPTIONS = 12
-"""Generated captions shown."""
 SOURCE_TONES = 7
 """Colours in the style sheet; more sources begin again."""
 
@@ -172,7 +170,7 @@ def _training(training: TrainingView | None) -> dict[str, Any]:
         "curves": curves_chart(training.arms),
         "differences": _differences(metrics, training.differences, "difference"),
         "metrics": metrics,
-        "captions": [(shown, thumbnail(shown.image)) for shown in training.captions[:CAPTIONS]],
+        "captions": [(shown, thumbnail(shown.image)) for shown in training.captions],
         "costs": any(arm.cost for arm in training.arms),
         "money": any(arm.cost and arm.cost.money for arm in training.arms),
         "rows": [(arm, [_spread(arm.metrics.get(metric.name, ())) for metric in metrics]) for arm in training.arms],

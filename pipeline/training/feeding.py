@@ -5,7 +5,7 @@ ranges, row groups or paths, as the export reads it; a compressed archive takes 
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from pipeline.shards.ranges import changed
 from pipeline.shards.records import Member
 from pipeline.shards.rows import content_hash
 from pipeline.sidecars import Workspace, read_table, write_table
+from schemas.tables import POOL_ROLE
 from stages.train.samples import Pair, as_pair
 
 FEED = "feed.parquet"
@@ -47,14 +48,16 @@ class Feed:
         """
         lines = pl.read_parquet(self.listed).filter(pl.col("place").is_in(list(self.places)))
         lines = lines.sort("place", "row", "exported_key")
+        told = [name for name in lines.columns if name == "source" or name not in COLUMNS]
         for (place,), part in lines.partition_by("place", as_dict=True, maintain_order=True).items():
-            keys = part.group_by("row", maintain_order=True).agg("exported_key")
+            keys = part.group_by("row", maintain_order=True).agg("exported_key", pl.col(told).first())
             container, index = self._rows(str(place), keys["row"].to_arrow())
             samples = zip(read_members(container, index), index["content_hash"].to_pylist(), strict=True)
-            for names, (members, expected) in zip(keys["exported_key"], samples, strict=True):
+            values = keys.select(told).to_dicts()
+            for names, (members, expected), columns in zip(keys["exported_key"], samples, values, strict=True):
                 _check(members, expected, container)
                 sample = {suffix[1:].lower(): content for suffix, content in members}
-                yield from (as_pair({"__key__": name, **sample}) for name in names)
+                yield from (replace(as_pair({"__key__": name, **sample}), columns=columns) for name in names)
 
     def parts(self) -> "tuple[Feed, ...]":
         """The same, container by container."""
@@ -66,16 +69,34 @@ class Feed:
         return Container(**facts["container"]), index.take(rows)
 
 
-def feed(draws: Draws, folder: Path) -> Feed:
-    """What reads the drawn samples; the list of them is written to `folder`."""
-    samples = ordered(draws, "{folder}{number:05d}")
-    return feed_of(samples, places_of(draws), draws.table.resolved.workspace, folder / FEED)
+def feed(draws: Draws, folder: Path, columns: Sequence[str] = ()) -> Feed:
+    """What reads the drawn samples; the list of them is written to `folder`.
+
+    Args:
+        draws: the samples.
+        folder: of the list.
+        columns: scores that go along with each sample, as in an export with them; one that no stage writes is left out.
+    """
+    samples, table = ordered(draws, "{folder}{number:05d}"), draws.table
+    written = {field.name for stage in table.resolved.stages for field in stage.writes}
+    scores = [name for name in columns if name in written]
+    if scores:
+        values = table.scores(POOL_ROLE, scores).drop("source").collect()
+        samples = samples.join(values, on="uid", how="left", validate="m:1", maintain_order="left")
+    listed = folder / f"{'-'.join(['feed', *scores])}.parquet"
+    return feed_of(samples, places_of(draws), table.resolved.workspace, listed, scores)
 
 
-def feed_of(samples: pl.DataFrame, known: Mapping[str, Mapping[str, Any]], workspace: Workspace, listed: Path) -> Feed:
-    """The same of samples by (exported_key, uid, source, place, row) and what is known of their places."""
+def feed_of(
+    samples: pl.DataFrame,
+    known: Mapping[str, Mapping[str, Any]],
+    workspace: Workspace,
+    listed: Path,
+    scores: Sequence[str] = (),
+) -> Feed:
+    """The same of samples by (exported_key, uid, source, place, row, *scores) and what is known of their places."""
     if not listed.exists():
-        write_table(samples.select(COLUMNS).to_arrow(), listed)
+        write_table(samples.select(*COLUMNS, *scores).to_arrow(), listed)
     used = {place: _absolute(known[place]) for place in samples["place"].unique().sort().to_list()}
     return Feed(str(workspace.root), str(listed), used)
 

@@ -57,7 +57,7 @@ def export_llava(place: Path, out: Path, arm: str = "curated", seed: int = 0) ->
     )
     kind, layer = card.connector.features, card.vision_layer
     tower = load_tower(given.vision_model, given.vision_pretrained, given.visual_tokens, kind=kind, layer=layer)
-    language = load_language_model(given.language_folder)
+    language = load_language_model(given.language_folder).addressed((card.template,))
     apart = write_llava(out, bridge, tower, language, given.max_tokens)
     (out / README).write_text(_card(folder, apart))
     return {"folder": str(out), "connector": str(folder), "run": record["run"], **apart}

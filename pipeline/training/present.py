@@ -18,6 +18,8 @@ ARMS = {
     "random": "a random part of the pool, as many samples as the curated set has distinct ones",
     "curated": "the exported shards",
 }
+CAPTIONS = 12
+"""Held-out pictures shown with what is written about them."""
 JUDGED = "Selections are held against the first one named; samples that show a held-out image are in no arm."
 
 
@@ -27,8 +29,8 @@ def training_view(training: dict[str, Any], images: Mapping[str, bytes | None]) 
 
 
 def captioned(training: Mapping[str, Any]) -> list[str]:
-    """Keys of the held-out samples whose generated captions are kept."""
-    return [line["key"] for arm in list(training["arms"].values())[:1] for line in arm.get("captions", ())]
+    """Keys of the held-out samples whose generated captions are shown."""
+    return [line["key"] for arm in list(training["arms"].values())[:1] for line in arm.get("captions", ())[:CAPTIONS]]
 
 
 def contest_view(told: Mapping[str, Any], images: Mapping[str, bytes | None]) -> ContestView:
@@ -76,7 +78,7 @@ def _view(
 
 def _captions(training: Mapping[str, Any], images: Mapping[str, bytes | None]) -> Iterable[CaptionView]:
     """Every arm was asked about the same samples, in the same order."""
-    lines = {name: arm["captions"] for name, arm in training["arms"].items() if arm.get("captions")}
+    lines = {name: arm["captions"][:CAPTIONS] for name, arm in training["arms"].items() if arm.get("captions")}
     for together in zip(*lines.values(), strict=True):
         said = {name: (line["written"], line["distance"]) for name, line in zip(lines, together, strict=True)}
         yield CaptionView(images.get(together[0]["key"]), together[0]["true"], said)

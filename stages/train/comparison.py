@@ -14,6 +14,8 @@ import pyarrow as pa
 from schemas.errors import CuveeError
 from stages.train.continual import REPLAY
 from stages.train.loop import Frozen
+from stages.train.members import with_sources
+from stages.train.options.concepts import SOURCE
 from stages.train.samples import Draft, Pair, read_pairs
 from stages.train.settings import TrainSettings
 from stages.train.vision_features import add_missing
@@ -57,7 +59,11 @@ class Comparison:
     device: str = "cpu"
     steered: tuple[str, str] | None = None
     """The arm whose sources a schedule weighs, and its members.parquet, which names the source of every key."""
+    listed: Mapping[str, str] = field(default_factory=dict)
+    """Arm to a Parquet file that names the source of its samples (`exported_key`, `source`), where there is one."""
     drafts: dict[str, Draft] = field(default_factory=dict)
+    held_sources: dict[str, str] = field(default_factory=dict)
+    """Key to source of the held-out pairs, where their table says it."""
 
     @property
     def tokens_folder(self) -> Path:
@@ -72,12 +78,15 @@ class Comparison:
         """Read all samples once and compute this worker's share of the missing visual tokens.
 
         Args:
-            evaluation: held-out (key, image, caption).
+            evaluation: held-out (key, image, caption), and their source if it is known.
             part: this worker's number, from 0.
             parts: workers.
             target: (key, image, caption) that a schedule aims at.
         """
         tables = {EVALUATION: evaluation} | ({} if target is None else {TARGET: target})
+        if "source" in evaluation.column_names and not evaluation["source"].null_count:
+            keys, sources = (evaluation[name].to_pylist() for name in ("key", "source"))
+            self.held_sources = dict(zip(keys, sources, strict=True))
         self.drafts = {name: Draft(columns=self.settings.columns) for name in (*tables, *self._samples())}
         add_missing(self.tokens_folder, self._distinct(tables), self._tower, part, parts)
 
@@ -105,7 +114,11 @@ class Comparison:
         for name, table in tables.items():
             yield name, (Pair(row["key"], row["image"], row["caption"]) for row in table.to_pylist())
         for name, samples in self._samples().items():
-            yield name, samples() if callable(samples) else read_pairs(sorted(samples))
+            yield name, samples() if callable(samples) else self._read(sorted(samples))
+
+    def _read(self, tars: Sequence[str]) -> Iterator[Pair]:
+        pairs = read_pairs(tars)
+        return with_sources(pairs, tars) if SOURCE in self.settings.columns else pairs
 
     def job_file(self, job: Job) -> Path:
         """Where a finished job's result lies."""
@@ -113,15 +126,22 @@ class Comparison:
 
 
 def refuse_short_context(settings: TrainSettings, frozen: Frozen) -> None:
-    """Refuse captions that do not fit behind the visual tokens.
+    """Refuse captions that do not fit behind the visual tokens, or samples that do not fit a row.
 
     Raises:
         CuveeError: with both numbers.
     """
     longest = getattr(frozen.language.model.config, "max_position_embeddings", None)
-    needed = settings.connector.places(frozen.visual.grid) + settings.max_tokens + 2
+    around = max(
+        len(template.before + template.between) for template in frozen.language.templates or (frozen.language.template,)
+    )
+    needed = settings.connector.places(frozen.visual.grid) + max(around, 1) + settings.max_tokens + 1
+    if settings.pack is not None and needed > settings.pack.length:
+        raise CuveeError(
+            f"a sample can take up {needed} places, but rows are packed to {settings.pack.length}; raise `pack.length`"
+        )
     if longest is not None and needed > longest:
         raise CuveeError(
-            f"{needed} tokens (visual, begin, caption, end) do not fit the language model's {longest} positions; "
-            "lower `visual_tokens`, `max_tokens` or what the connector makes of an image"
+            f"{needed} tokens (visual, text around, caption, end) do not fit the language model's {longest} positions; "
+            "lower `visual_tokens` or `max_tokens`"
         )

@@ -43,7 +43,7 @@ def fit_logistic(
         return loss + penalty / 2 * float(np.square(weights).sum()), slope
 
     start = np.zeros(classes * width + classes)
-    options = {"maxiter": STEPS, "maxcor": 20, "ftol": 1e-14, "gtol": TOLERANCE * max(rows, 1)}
+    options = {"maxiter": STEPS, "maxcor": 20, "ftol": 1e-12, "gtol": TOLERANCE * max(rows, 1)}
     found = minimize(value, start, jac=True, method="L-BFGS-B", options=options)
     if not np.isfinite(found.fun) or found.nit >= STEPS:
         raise CuveeError(f"a linear classifier of {rows} rows did not settle in {found.nit} steps; scale its features")

@@ -8,7 +8,6 @@ connector asks for are penalties. Without options it is the mean over label toke
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,7 +55,6 @@ class Objective:
         batches: Batches,
         bridge: "Bridge",
         card: ConnectorCard,
-        cache: Path | None = None,
     ) -> "Objective | None":
         """What a run's settings ask for; None for the plain loss.
 
@@ -65,14 +63,13 @@ class Objective:
             batches: all training samples.
             bridge: what is trained.
             card: of the connector.
-            cache: folder of what is computed once per corpus.
 
         Raises:
             RecipeError: samples that lack what an option asks for.
         """
         found = cls(
             cal=settings.token_weights,
-            text=_text(batches, card, cache) if settings.token_weights else {},
+            text=_text(batches, card) if settings.token_weights else {},
             **_corrections(settings.logit_correction, batches),
             levels=_levels(bridge, batches) if settings.levels else None,
         )
@@ -115,8 +112,8 @@ class Objective:
         return added if bridge.penalty is None else added + bridge.penalty
 
 
-def _text(batches: Batches, card: ConnectorCard, cache: Path | None) -> dict[tuple[str, Template | None], TextLogits]:
-    language, found = batches.frozen.language, {}
+def _text(batches: Batches, card: ConnectorCard) -> dict[tuple[str, Template | None], TextLogits]:
+    language, folder, found = batches.frozen.language, batches.frozen.visual.folder, {}
     for name, corpus in batches.corpora.items():
         wordings: list[Template | None] = [None, *dict.fromkeys(language.templates)]
         for around in wordings:
@@ -124,7 +121,7 @@ def _text(batches: Batches, card: ConnectorCard, cache: Path | None) -> dict[tup
                 language.said(corpus.caption(i), bool(corpus.whole[i]), 0 if corpus.images[i] else None, around)
                 for i in range(len(corpus))
             ]
-            kept = cached_text_logits(language, card.language_model, said, card.places, card.inject_layer, cache)
+            kept = cached_text_logits(language, card.language_model, said, card.places, card.inject_layer, folder)
             found[name, around] = kept
     return found
 

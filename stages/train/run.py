@@ -70,7 +70,6 @@ class Run:
         seed: str,
         steering: Fixed | Steered,
         replay: Replayed | None = None,
-        cache: Path | None = None,
     ) -> "Run":
         """Before the first step, with the weights and the order that `seed` decides."""
         import torch
@@ -81,7 +80,7 @@ class Run:
         if settings.start is not None:
             bridge, card = load_alike(Path(settings.start), card)
         bridge = bridge.to(sources.frozen.language.device)
-        objective = Objective.of(settings, every, bridge, card, cache)
+        objective = Objective.of(settings, every, bridge, card)
         decay, peak = settings.weight_decay, settings.learning_rate
         optimizer = torch.optim.AdamW(bridge.parameters(), lr=peak, betas=(0.9, 0.95), weight_decay=decay)
         keys = {name: corpus.keys for name, corpus in sources.corpora.items()}

@@ -56,6 +56,7 @@ def as_pair(sample: Mapping[str, Any]) -> Pair:
     text = sample.get("txt")
     caption = text.decode("utf-8", "replace") if text is not None else None
     columns = json.loads(sample.get("cuvee.json") or b"{}")
+    columns = columns if isinstance(columns, dict) else {}
     return Pair(str(sample["__key__"]), sample[suffix] if suffix else None, caption, columns)
 
 

@@ -13,6 +13,7 @@ from stages.schedule import Schedule, schedule_of
 from stages.train.connectors.contract import Connector, connector_of
 from stages.train.connectors.mlp import Mlp
 from stages.train.continual import Infinite, Replay
+from stages.train.metrics.on_demand import OnDemand
 from stages.train.model_files import folder_identity, local_folder
 from stages.train.options.settings import OPTION_SETTINGS, OptionSettings
 from stages.train.packing import Pack
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 RARE = (
     "schedule", "replay", "start", "infinite", "inject_layer", "vision_layer", "templates", "pack", "share_prefix",
-    *OPTION_SETTINGS,
+    "metrics", *OPTION_SETTINGS,
 )  # fmt: skip
 """Settings that stand at their default in most runs."""
 
@@ -86,6 +87,8 @@ class TrainSettings(OptionSettings):
     """Captions of one image in a batch share its visual tokens."""
     generated: int = Field(64, ge=0)
     """Held-out samples for which a caption is generated."""
+    metrics: tuple[OnDemand, ...] = ()
+    """Beside the usual ones: `mir`, `ima`, `mutual_knn` (per layer), `groups`, `style_leakage`."""
     checkpoint_steps: int = Field(500, gt=0)
     """Steps between checkpoints of an unfinished run."""
     schedule: Annotated[SerializeAsAny[Schedule], BeforeValidator(schedule_of)] | None = None

@@ -60,11 +60,13 @@ class VisualTokens:
     """Image hash to the reason it gives no tokens."""
     stands: Grid | None = None
     """How the tokens of an image stand; None: in one row."""
+    folder: Path | None = None
+    """Where they lie, and where other constants of training may."""
 
     @classmethod
     def open(cls, folder: Path) -> "VisualTokens":
         """Everything complete in the folder."""
-        found = cls()
+        found = cls(folder=folder)
         for card in sorted(folder.glob("*.json")):
             found._add(json.loads(card.read_text()), card.with_suffix(".npy"))
         return found

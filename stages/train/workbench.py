@@ -17,11 +17,9 @@ from stages.train.continual import REPLAY, Replayed
 from stages.train.language_model import language_of
 from stages.train.loop import Frozen, TrainResult, train, train_mixture
 from stages.train.metrics.evaluation import Evaluation, Judged, judge
+from stages.train.metrics.examination import Examination
 from stages.train.samples import Corpus, corpus
 from stages.train.vision_features import VisualTokens
-
-CAPTIONS = 12
-"""Generated captions that a result keeps."""
 
 
 class Workbench:
@@ -41,7 +39,9 @@ class Workbench:
             name: corpus(draft, language.tokenize, self.frozen.visual.undecodable, settings.max_tokens)
             for name, draft in comparison.drafts.items()
         }
-        self.asked = Evaluation.over(corpora.pop(EVALUATION), settings.generated, comparison.seed)
+        self.asked = Evaluation.over(
+            corpora.pop(EVALUATION), settings.generated, comparison.seed, comparison.held_sources
+        )
         self.target = corpora.pop(TARGET, None)
         self.replay = Replayed(corpora.pop(REPLAY), settings.replay.share) if settings.replay else None
         self.corpora: dict[str, Corpus] = corpora
@@ -70,6 +70,8 @@ class Workbench:
     def fingerprint(self, job: Job) -> str:
         """What a job's result depends on, as 16 hex digits."""
         facts = {**self._common, "data": self.corpora[job.arm].fingerprint, "number": job.seed}
+        if "groups" in self.comparison.settings.metrics:
+            facts |= {"held_sources": self.asked.sources}
         if self._is_steered(job):
             facts |= {"sources": Batches(self.frozen, self.sources).fingerprint}
             facts |= {"target": self.target.fingerprint if self.target else None}
@@ -105,6 +107,10 @@ class Workbench:
             "exact_captions": judged.exact,
             "captions": self._captions(judged),
         }
+        if wanted := comparison.settings.metrics:
+            found = self._examination(job.arm, trained).found(wanted)
+            result["metrics"] |= found.pop("metrics", {})
+            result["examined"] = found
         if self._is_steered(job):
             said = {"weights": dict(trained.weights), "drawn": dict(trained.drawn), "updates": list(trained.updates)}
             result["schedule"] = said
@@ -114,7 +120,7 @@ class Workbench:
         return result
 
     def _captions(self, judged: Judged) -> list[dict[str, Any]]:
-        """The first captions that were generated, with the true ones: samples by hash, not by how well they went."""
+        """What was generated, with the true captions: samples in the order of a hash, not of how well they went."""
         asked, spell = self.asked.corpus, self.frozen.language.tokenizer.decode
         return [
             {
@@ -124,7 +130,7 @@ class Workbench:
                 "true": spell(asked.caption(each.sample), skip_special_tokens=True),
                 "distance": each.distance,
             }
-            for each in judged.written[:CAPTIONS]
+            for each in judged.written
         ]
 
     def _is_steered(self, job: Job) -> bool:
@@ -139,12 +145,21 @@ class Workbench:
         """
         assert self.comparison.steered is not None
         arm, members = self.comparison.steered
+        return self.corpora[arm].parts(self._named(arm, members))
+
+    def _named(self, arm: str, members: str) -> list[str]:
+        """The source of each of an arm's samples."""
         table = pq.read_table(members, columns=["exported_key", "source"])
         source = dict(zip(table["exported_key"].to_pylist(), table["source"].to_pylist(), strict=True))
         samples = self.corpora[arm]
         if missing := [key for key in samples.keys if key not in source]:
             raise CuveeError(f"{members} does not name sample {missing[0]!r} of arm {arm!r}; export it again")
-        return samples.parts([source[key] for key in samples.keys])
+        return [source[key] for key in samples.keys]
+
+    def _examination(self, arm: str, trained: TrainResult) -> Examination:
+        listed, batch = self.comparison.listed.get(arm), self.comparison.settings.batch
+        sources = self._named(arm, listed) if listed else []
+        return Examination(trained.bridge, self.frozen, self.asked, self.corpora[arm], sources, batch)
 
     def _trained(self, job: Job, seed: str, checkpoint: Path) -> TrainResult:
         settings = self.comparison.settings

@@ -74,9 +74,7 @@ class Connector(BaseModel):
         if hidden is not None and "hidden" not in type(self).model_fields:
             return f"`hidden` is the width inside an mlp; {self.kind!r} has no such layer"
         if self.features != "patches" and vision_layer != -1:
-            return (
-                f"`vision_layer` says whose patches are read; {self.kind!r} reads one vector of each of the last layers"
-            )
+            return f"`vision_layer` says whose patches are read; {self.kind!r} reads one vector of each last layer"
         if self.reads_prompt and not inject_layer:
             return (
                 f"connector {self.kind!r} reads the prompt's states at the layer where its tokens go in, and at layer "

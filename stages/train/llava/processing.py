@@ -1,6 +1,7 @@
 """What stands beside the weights: tokenizer with an image token, image preprocessing, prompt."""
 
 import copy
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,10 @@ if TYPE_CHECKING:
 IMAGE_TOKEN = "<image>"
 RESAMPLING = {"bicubic": 3, "bilinear": 2}
 PROMPT = (
-    "{% for message in messages %}{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}" + IMAGE_TOKEN + "{% endif %}{% endfor %}{% endfor %}{{ bos_token or '' }}"
+    "{{% for message in messages %}}{{% for part in message['content'] %}}"
+    "{{% if part['type'] == 'image' %}}{}{{% endif %}}{{% endfor %}}{{% endfor %}}"
 )
-"""The image, then the begin token where there is one: what stands before a caption in training."""
+"""Of a chat that shows one image: what stands before a caption in training."""
 
 
 def with_image_token(tokenizer: Any) -> tuple[Any, int]:
@@ -59,8 +60,7 @@ def write_processor(folder: Path, language: "LanguageModel", visual: Any) -> Non
     from transformers import LlavaProcessor
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-    tokenizer, _ = with_image_token(language.tokenizer)
-    tokenizer.bos_token = language.tokenizer.bos_token if language.bos is not None else None
+    tokenizer, image_token = with_image_token(language.tokenizer)
     processor = LlavaProcessor(  # type: ignore[no-untyped-call]
         image_processor=CLIPImageProcessorPil(**image_settings(visual.preprocess_cfg)),
         tokenizer=tokenizer,
@@ -68,6 +68,20 @@ def write_processor(folder: Path, language: "LanguageModel", visual: Any) -> Non
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
         image_token=IMAGE_TOKEN,
-        chat_template=PROMPT,
+        chat_template=PROMPT.format(f"{{{{ {json.dumps(_prompt(language, tokenizer, image_token))} }}}}"),
     )
     processor.save_pretrained(folder)
+
+
+def _prompt(language: "LanguageModel", tokenizer: Any, image_token: int) -> str:
+    """The template's words around one image token.
+
+    Raises:
+        RecipeError: they do not become the template's tokens again.
+    """
+    template = language.template
+    ids = [*template.before, image_token, *template.between]
+    text = str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+    if (again := tokenizer(text, add_special_tokens=False)["input_ids"]) != ids:
+        raise RecipeError(f"the prompt {text!r} of tokens {ids} is read as {again}; train with `templates: [plain]`")
+    return text

@@ -200,8 +200,8 @@ def llava_logits(
 
     n, count = captions.shape
     cells = int(model.config.image_seq_length)
-    begin = [] if language.bos is None else [language.bos]
-    before = torch.tensor([*[model.config.image_token_id] * cells, *begin]).expand(n, -1)
+    around, shown = language.template, [model.config.image_token_id] * cells
+    before = torch.tensor([*around.before, *shown, *around.between]).expand(n, -1)
     with torch.inference_mode():
         ids = torch.cat([before, captions[:, :-1]], dim=1)
         logits: torch.Tensor = model(input_ids=ids, pixel_values=pixels, use_cache=False).logits[:, -count:]

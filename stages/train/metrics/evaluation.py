@@ -36,10 +36,18 @@ class Evaluation:
     shown: tuple[int, ...]
     """Samples for which a caption is generated."""
     seed: int
+    sources: tuple[str, ...] = ()
+    """Per sample, where it comes from; empty where nobody knows."""
 
     @classmethod
-    def over(cls, corpus: Corpus, generated: int, seed: int) -> "Evaluation":
+    def over(cls, corpus: Corpus, generated: int, seed: int, sources: Mapping[str, str] | None = None) -> "Evaluation":
         """Fix images and samples once, so that every arm and seed is asked the same.
+
+        Args:
+            corpus: the held-out samples.
+            generated: for how many captions are generated.
+            seed: decides for which ones, and which other image each is shown with.
+            sources: key to source.
 
         Raises:
             CuveeError: fewer than two distinct images.
@@ -52,7 +60,8 @@ class Evaluation:
         follows = dict(zip(cycle, [*cycle[1:], cycle[0]], strict=True))
         order = np.argsort(uniform_noise(corpus.keys, seed, "generated caption"), kind="stable")
         others = tuple(follows[image] for image in corpus.images)
-        return cls(corpus, others, tuple(order[:generated].tolist()), seed)
+        named = tuple(sources[key] for key in corpus.keys) if sources else ()
+        return cls(corpus, others, tuple(order[:generated].tolist()), seed, named)
 
     @property
     def facts(self) -> dict[str, int]:

@@ -13,6 +13,7 @@ cross term out, so values of that mode are no values of this one. Standard devia
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,39 +21,48 @@ import numpy.typing as npt
 from schemas.errors import CuveeError
 
 Doubles = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating[Any]]
 DEVIATIONS = 3
 
 
-def mir(layers: Sequence[tuple[Doubles, Doubles]]) -> float:
+def mir(layers: Sequence[tuple[Floats, Floats]]) -> float:
     """MIR of (r, d) visual and (s, d) text states per layer, pooled over pairs; lower is better.
 
     Raises:
         CuveeError: no layer, fewer than two states in one, states that are not finite, or modalities without any
             difference at all, whose logarithm does not exist.
     """
-    if not layers:
+    return mir_of_distances([layer_distance(visual, text) for visual, text in layers])
+
+
+def mir_of_distances(distances: Sequence[float]) -> float:
+    """log10 of the sum of FID_k, layer by layer.
+
+    Raises:
+        CuveeError: no layer, or no distance in any.
+    """
+    if not distances:
         raise CuveeError("MIR needs at least one layer that holds visual and text states; found none")
-    total = math.fsum(layer_distance(visual, text) for visual, text in layers)
-    if total <= 0:
+    if (total := math.fsum(distances)) <= 0:
         raise CuveeError("visual and text states are the same in every layer, so MIR has no value")
     return math.log10(total)
 
 
-def layer_distance(visual: Doubles, text: Doubles) -> float:
+def layer_distance(visual: Floats, text: Floats) -> float:
     """FID_k of one layer's (r, d) visual and (s, d) text states, scaled and without outliers; >= 0.
 
     Raises:
         CuveeError: fewer than two states, states that are not finite, or text states that are all zero.
     """
-    visual, text = np.asarray(visual, np.float64), np.asarray(text, np.float64)
-    if min(len(visual), len(text)) < 2:
-        raise CuveeError(f"found {len(visual)} visual and {len(text)} text states in a layer, expected 2 or more each")
-    if not (np.isfinite(visual).all() and np.isfinite(text).all()):
+    seen, said = visual.astype(np.float64), text.astype(np.float64)
+    if min(len(seen), len(said)) < 2:
+        raise CuveeError(f"found {len(seen)} visual and {len(said)} text states in a layer, expected 2 or more each")
+    if not (np.isfinite(seen).all() and np.isfinite(said).all()):
         raise CuveeError("a layer's states are not finite; train in another precision or at a lower rate")
-    mean_norm = float(np.linalg.norm(text, axis=1).mean())
+    mean_norm = float(np.linalg.norm(said, axis=1).mean())
     if mean_norm == 0:
         raise CuveeError("every text state of a layer is zero, so nothing can be scaled by them")
-    return frechet_distance(without_outliers(visual / mean_norm), without_outliers(text / mean_norm))
+    return frechet_distance(without_outliers(seen / mean_norm), without_outliers(said / mean_norm))
 
 
 def without_outliers(states: Doubles) -> Doubles:

@@ -20,6 +20,7 @@ from pipeline.run import Clock, begin, run
 from pipeline.train import Arm, compare
 from pipeline.training.feeding import feed
 from schemas.errors import RecipeError, ShardError
+from stages.train.members import with_sources
 from stages.train.samples import read_pairs
 from stages.train.settings import TrainSettings
 from tests.pools import picture
@@ -79,6 +80,15 @@ def test_a_feed_gives_what_tars_would_hold(pool, tmp_path: Path, ray_cluster: ob
     fed = told(reads())
     assert fed == told(read_pairs(tars)) and len(fed) == draws.samples > 31
     assert not list((tmp_path / "fed").glob("*.tar"))
+    described = {pair.key: pair.columns for pair in feed(draws, tmp_path / "fed", ("min_side_px", "nothing"))()}
+    sources = {pair.key: pair.columns["source"] for pair in with_sources(read_pairs(tars), tars)}
+    assert {key: columns["source"] for key, columns in described.items()} == sources
+    sides = draws.table.scores("pool", ["min_side_px"]).collect().select("uid", "min_side_px").iter_rows()
+    known = dict(sides)
+    assert all(
+        columns == {"source": sources[key], "min_side_px": known[key.split("-")[0]]}
+        for key, columns in described.items()
+    )
     (Path(draws.table.resolved.folder) / "pool" / "files" / "0.jpg").write_bytes(b"changed")
     with pytest.raises(ShardError, match="not what it was when it was scored"):
         told(reads())

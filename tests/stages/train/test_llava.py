@@ -18,6 +18,7 @@ from stages.train.language_model import LanguageModel, load_language_model
 from stages.train.llava import MOST_APART, write_llava
 from stages.train.llava.tower import clip_config, clip_weights
 from stages.train.llava.write import llava_logits, own_logits
+from stages.train.templates import Template
 from stages.train.vision_tower import VisionTower, load_tower, spatial_features
 from tests.stages.train.conftest import draw
 
@@ -53,6 +54,9 @@ def test_what_transformers_loads_computes_what_was_trained(
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     trained, tower = bridge(connector), replace(tower, layer=layer)
+    if layer == -2:
+        words = language.tokenize(["the table", "a red star"])
+        language = replace(language, templates=(Template(tuple(words[0]), (language.bos or 0, *words[1])),))
     told = write_llava(tmp_path / "llava", trained, tower, language, 7)
     assert told["largest_difference"] <= MOST_APART
     model = AutoModelForImageTextToText.from_pretrained(tmp_path / "llava").eval()
@@ -69,10 +73,12 @@ def test_what_transformers_loads_computes_what_was_trained(
     asked = processor.apply_chat_template([{"role": "user", "content": [{"type": "image"}]}])
     asked = [asked] * 3
     inputs = processor(images=pictures(), text=asked, add_special_tokens=False, return_tensors="pt")
-    assert inputs["input_ids"].tolist() == [[model.config.image_token_id] * CELLS + [language.bos]] * 3
+    around = language.template
+    prompt = [*around.before, *[model.config.image_token_id] * CELLS, *around.between]
+    assert inputs["input_ids"].tolist() == [prompt] * 3
     assert torch.allclose(inputs["pixel_values"], pixels, atol=1e-6)
     with torch.inference_mode():
-        written = model.generate(**inputs)[:, CELLS + 1 :].tolist()
+        written = model.generate(**inputs)[:, len(prompt) :].tolist()
         features = spatial_features(tower.visual, pixels, layer).flatten(2).transpose(1, 2)
         expected = language.generate(trained.show(features), 7, trained)
     ends = [row.index(language.eos) if language.eos in row else len(row) for row in written]

@@ -22,20 +22,23 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 @given(st.integers(0, 30), st.integers(2, 9))
 def test_ima_against_every_pair(seed: int, n: int) -> None:
     visual, text = rows(n, 4, seed), rows(n, 4, seed + 1) + 1
-    found = ima(visual, text)
+    other_visual, other_text = rows(n, 4, seed + 2), rows(n, 4, seed + 3)
+    found = ima((visual, text), (other_visual, other_text))
     cosines = np.array([[cosine(v, t) for t in text] for v in visual])
-    off = cosines[~np.eye(n, dtype=bool)]
+    mismatched = np.mean([cosine(v, t) for v, t in zip(other_visual, other_text, strict=True)])
     assert found.matched == pytest.approx(np.diag(cosines).mean())
-    assert found.mismatched == pytest.approx(off.mean())
-    assert found.gap == pytest.approx(np.diag(cosines).mean() - off.mean())
+    assert found.mismatched == pytest.approx(mismatched)
+    assert found.gap == pytest.approx(np.diag(cosines).mean() - mismatched)
+    assert found.crossed == pytest.approx(cosines[~np.eye(n, dtype=bool)].mean())
     assert found.of_means == pytest.approx(cosine(visual.mean(0), text.mean(0)))
 
 
-def test_a_narrow_cone_lifts_the_cosine_and_not_the_gap() -> None:
-    visual, text = rows(40, 8, 0), rows(40, 8, 1)
-    cone = ima(visual + 30, text + 30)
-    assert cone.matched > 0.99 and abs(cone.gap) < 1e-3
-    assert ima(visual, visual).gap > 0.9
+def test_a_narrow_cone_and_what_any_image_does_to_text_lift_the_cosine_and_not_the_gap() -> None:
+    visual, text, others = rows(40, 8, 0), rows(40, 8, 1), rows(40, 8, 2)
+    cone = ima((visual + 30, text + 30), (others + 30, text + 30))
+    assert cone.matched > 0.99 and abs(cone.gap) < 1e-2
+    mixed = ima((visual, text + visual), (others, text + others))
+    assert mixed.matched - mixed.crossed > 0.5 and abs(mixed.gap) < 0.1
 
 
 def brute_neighbours(x: np.ndarray, i: int, k: int) -> set[int]:
@@ -110,4 +113,4 @@ def test_too_few_rows_are_refused() -> None:
     with pytest.raises(CuveeError, match="no direction"):
         cka(np.zeros((5, 2)), rows(5, 2, 0))
     with pytest.raises(CuveeError, match="two equal ones"):
-        ima(rows(3, 2, 0), rows(4, 2, 0))
+        ima((rows(3, 2, 0), rows(4, 2, 0)), (rows(3, 2, 0), rows(3, 2, 1)))

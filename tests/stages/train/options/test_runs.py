@@ -85,8 +85,8 @@ def made(**changed: Any) -> TrainSettings:
     return settings(budget={"steps": 5}, batch=4, checkpoint_steps=2, **changed)
 
 
-def started(option: str, world: Frozen, sources: dict[str, Corpus], cache: Path | None = None) -> Run:
-    return Run.start(made(**OPTIONS[option]), Batches(world, sources), "7/0", Fixed(WEIGHTS, 2), cache=cache)
+def started(option: str, world: Frozen, sources: dict[str, Corpus]) -> Run:
+    return Run.start(made(**OPTIONS[option]), Batches(world, sources), "7/0", Fixed(WEIGHTS, 2))
 
 
 def loss_of(run: Run, under: bool) -> float:
