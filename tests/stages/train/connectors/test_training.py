@@ -4,12 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 
 from stages.train.bridge import Bridge
 from stages.train.loop import Frozen, train
+from stages.train.metrics.expert_report import expert_report
 from stages.train.metrics.nll import sample_losses
 from tests.stages.train import generated
 
@@ -79,3 +81,20 @@ def test_a_connector_that_does_not_fit_the_run_is_refused() -> None:
     ):
         with pytest.raises(ValidationError, match=said):
             generated.settings(**{"hidden": None, **told})
+
+
+def test_a_mixture_of_experts_is_examined_by_source(world: Frozen) -> None:
+    told = {"hidden": None, "connector": {"kind": "moe_mlp", "experts": 2, "balance": 0.1}}
+    samples = generated.corpus("a", range(48))
+    sources = ["few" if i % generated.CLASSES < 3 else "many" for i in range(48)]
+    trained = train(generated.settings(**told, learning_rate=3e-2), world, samples, "7").bridge
+    plain = train(generated.settings(budget={"steps": 1}), world, samples, "7").bridge
+    with torch.inference_mode():
+        found = expert_report(trained, world, samples, sources, 12, seed=1)
+        assert isinstance(found, dict) and found["sources"] == ["few", "many"]
+        assert np.array(found["counts"]).sum(axis=1).tolist() == [24 * generated.VISUAL] * 2 and 0 <= found["nmi"] <= 1
+        assert np.diag(found["swap_costs"]).tolist() == [0, 0]
+        assert found["swap_cost"] > 0, "each expert has learned what the other has not"
+        assert "one source" in str(expert_report(trained, world, samples, ["few"] * 48, 12, seed=1))
+        assert "one source" in str(expert_report(trained, world, samples, (), 12, seed=1))
+        assert "no router" in str(expert_report(plain, world, samples, sources, 12, seed=1))
