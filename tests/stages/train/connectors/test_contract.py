@@ -85,7 +85,7 @@ def test_weights_follow_from_the_seed_and_every_one_gets_a_gradient(kind: str) -
 @pytest.mark.parametrize("kind", SMALL)
 def test_a_saved_one_comes_back_and_only_where_it_belongs(kind: str, tmp_path: Path) -> None:
     connector = made(kind)
-    places: dict[str, Any] = {"vision": "tower", "language_model": "lm", "inject_layer": 1, "options": {"norms": "llm"}}
+    places: dict[str, Any] = {"vision": "tower", "language_model": "lm", "inject_layer": 1, "options": {}}
     card = ConnectorCard(
         connector=connector, vision_width=VISION, language_width=LANGUAGE, visual_tokens=15, grid=GRID, init_seed=3,
         **places,
@@ -106,7 +106,7 @@ def test_a_saved_one_comes_back_and_only_where_it_belongs(kind: str, tmp_path: P
         ({"language_model": "other"}, "language_model = 'lm'"),
         ({"vision_layer": -2}, "vision_layer = -1, but this run has -2"),
         ({"inject_layer": 2}, "inject_layer = 1, but this run has 2"),
-        ({"options": {}}, r"options = \{'norms': 'llm'\}, but this run has \{\}"),
+        ({"options": {"tune_norms": "llm"}}, r"options = \{\}, but this run has \{'tune_norms': 'llm'\}"),
     ):
         with pytest.raises(CuveeError, match=said):
             load_connector(tmp_path / "saved", **{**places, **changed})
