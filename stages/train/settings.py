@@ -88,7 +88,7 @@ class TrainSettings(OptionSettings):
     generated: int = Field(64, ge=0)
     """Held-out samples for which a caption is generated."""
     metrics: tuple[OnDemand, ...] = ()
-    """Beside the usual ones: `mir`, `ima`, `mutual_knn` (per layer), `groups`, `style_leakage`."""
+    """Beside the usual ones: `mir`, `ima`, `mutual_knn` (per layer), `groups`, `style_leakage`, `experts`."""
     checkpoint_steps: int = Field(500, gt=0)
     """Steps between checkpoints of an unfinished run."""
     schedule: Annotated[SerializeAsAny[Schedule], BeforeValidator(schedule_of)] | None = None

@@ -21,7 +21,7 @@ SAMPLES = 128
 def expert_report(
     bridge: "Bridge", frozen: "Frozen", corpus: Corpus, sources: Sequence[str], batch: int, seed: int
 ) -> dict[str, Any] | str:
-    """`nmi`, `agreement`, `utilisation` and so on by source, `swap_costs` in nats per token; or why there is none of it.
+    """`nmi`, `agreement`, `utilisation` and so on by source, `swap_costs` in nats per token; or why there are none.
 
     Args:
         bridge: with a connector that was trained.

@@ -2,4 +2,4 @@
 
 from typing import Literal
 
-OnDemand = Literal["mir", "ima", "mutual_knn", "groups", "style_leakage"]
+OnDemand = Literal["mir", "ima", "mutual_knn", "groups", "style_leakage", "experts"]

@@ -11,6 +11,8 @@ from pydantic import ValidationError
 
 from stages.train.bridge import Bridge
 from stages.train.loop import Frozen, train
+from stages.train.metrics.evaluation import Evaluation
+from stages.train.metrics.examination import Examination
 from stages.train.metrics.expert_report import expert_report
 from stages.train.metrics.nll import sample_losses
 from tests.stages.train import generated
@@ -95,6 +97,10 @@ def test_a_mixture_of_experts_is_examined_by_source(world: Frozen) -> None:
         assert np.array(found["counts"]).sum(axis=1).tolist() == [24 * generated.VISUAL] * 2 and 0 <= found["nmi"] <= 1
         assert np.diag(found["swap_costs"]).tolist() == [0, 0]
         assert found["swap_cost"] > 0, "each expert has learned what the other has not"
+        asked = Evaluation.over(samples, 0, 1, dict(zip(samples.keys, sources, strict=True)))
+        examined = Examination(trained, world, asked, samples, sources, 12).found(["experts"])
+        assert examined["experts"] == found and examined["metrics"]["expert_nmi"] == found["nmi"]
+        left_out = Examination(plain, world, asked, samples, sources, 12).found(["experts"])["left_out"]
+        assert "no router" in left_out["experts"]
         assert "one source" in str(expert_report(trained, world, samples, ["few"] * 48, 12, seed=1))
         assert "one source" in str(expert_report(trained, world, samples, (), 12, seed=1))
-        assert "no router" in str(expert_report(plain, world, samples, sources, 12, seed=1))
