@@ -31,8 +31,6 @@ class Execution(BaseModel):
     """Compile the language model's layers."""
     workers_per_run: int = Field(1, gt=0)
     """Workers that share one run, each with its part of every batch."""
-    features: Literal["cached", "online"] = "cached"
-    """`online`: images are decoded and go through the tower while training, and no visual tokens are kept."""
 
 
 EXECUTION_SETTINGS = tuple(Execution.model_fields)

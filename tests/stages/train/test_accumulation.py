@@ -1,6 +1,7 @@
 """Micro batches, ranks and precision do not change what is descended."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from schemas.errors import CuveeError
+from stages.train import watch
 from stages.train.accumulation import Accumulation, Passed
 from stages.train.batches import Batches
 from stages.train.language_model import one_thread
@@ -101,3 +103,28 @@ def test_what_is_not_finite_is_named_with_its_shard(sources: Batches) -> None:
         next(bridge.parameters()).fill_(float("inf"))
     with pytest.raises(CuveeError, match="step 0: the loss is"):
         train_mixture(made, broken, corpora, "0", np.array([0.5, 0.5]))
+
+
+@pytest.mark.parametrize("micro", [None, 3])
+def test_layers_that_are_computed_twice_give_the_same_gradient(sources: Batches, micro: int | None) -> None:
+    again = replace(sources, frozen=replace(sources.frozen, language=replace(sources.frozen.language, recompute=True)))
+    whole, gradients = passed(sources, generated.settings(), Accumulation(micro=micro))
+    found, twice = passed(again, generated.settings(), Accumulation(micro=micro))
+    assert found.loss == whole.loss
+    assert all(torch.equal(twice[name], gradient) for name, gradient in gradients.items())
+
+
+def test_a_run_names_the_samples_of_a_spike_with_their_shards(
+    sources: Batches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That a spike is seen is tested beside the detector; here every step behind a window of 4 is one."""
+    monkeypatch.setattr(watch, "WINDOW", 4)
+    monkeypatch.setattr(watch, "DEVIATIONS", -1e9)
+    corpus = generated.located(sources.corpora["web"], "exports/web/00007.tar")
+    log = train(generated.settings(budget={"steps": 6}), sources.frozen, corpus, "0").log
+    assert log["spikes"] == 2 and [spike["step"] for spike in log["spiked"]] == [4, 5]
+    named = log["spiked"][0]["samples"]
+    assert {sample["shard"] for sample in named} == {"web/00007.tar"}
+    assert {sample["key"] for sample in named} == set(corpus.keys), "12 samples, 12 in a batch"
+    losses = [sample["loss"] for sample in named]
+    assert losses == sorted(losses, reverse=True)

@@ -1,5 +1,7 @@
 """Killed at any step, a run goes on bit for bit; what is frozen is not touched, whatever happens."""
 
+import itertools
+import json
 import random
 import signal
 from pathlib import Path
@@ -96,3 +98,33 @@ def test_the_journal_says_what_was_drawn_and_how_fast() -> None:
     assert trained.log["spikes"] == 0 and len(windows) <= 21
     assert 0 <= trained.speed["data_wait"] < 1 and trained.speed["samples_per_s"] > 0
     assert trained.speed["visual_per_s"] == pytest.approx(2 * trained.speed["samples_per_s"])
+
+
+class Struck(Exception):
+    pass
+
+
+def test_reference_time_ends_at_the_floor_also_on_a_device_that_is_slower_since_it_went_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"model": "llama-hidden16-vocabulary8", "layers": 1, "seq": 35, "batch": 12, "kind": "train", "seconds": 0.5}
+    (tmp_path / "table.json").write_text(json.dumps({"machine": "reference", "rows": [row]}))
+    frozen, corpus, checkpoint = generated.frozen(("web",), 12), generated.corpus("web", range(12)), tmp_path / "c"
+    made = generated.settings(
+        budget={"reference_seconds": 5}, reference_table=str(tmp_path / "table.json"), floor=0.1, checkpoint_steps=1
+    )
+    straight = train(made, frozen, corpus, "0")
+
+    def strike(step: int, loss: float) -> None:
+        if step == 4:
+            raise Struck
+
+    with pytest.raises(Struck):
+        train(made, frozen, corpus, "0", checkpoint=checkpoint, on_step=strike)
+    ticks = itertools.count(0, 1000)
+    monkeypatch.setattr("stages.train.run.perf_counter", lambda: next(ticks))
+    slower = train(made, frozen, corpus, "0", checkpoint=checkpoint)
+    assert slower.speed["seconds"] >= 6 * 1000, "the device is slow now"
+    assert slower.log == straight.log and slower.curve == straight.curve and slower.log["steps"] == 10
+    last = slower.log["windows"][-1]
+    assert last["budget_used"] == 1.0 and last["rate"] == pytest.approx(0.1 * made.learning_rate)
