@@ -40,7 +40,7 @@ from stages.train.vision_features import VisualTokens
 HELD_OUT = 0.2
 """Share of each source's images that no proxy is trained on."""
 SPLIT = Trials(count=2, budgets=(1, 2), held_out=HELD_OUT)
-LEFT_OUT = ("schedule", "replay", "start", "seeds", "generated")
+LEFT_OUT = ("schedule", "replay", "text_only", "start", "seeds", "generated")
 """Settings under `train` that are the final connector's alone."""
 
 
@@ -56,7 +56,7 @@ class ConnectorProxy:
     def settings(self) -> TrainSettings:
         """Those of `train`, without what is the final connector's."""
         given = settings(self.chosen.table.resolved).located()
-        alone: dict[str, Any] = {"schedule": None, "replay": None, "start": None}
+        alone: dict[str, Any] = {"schedule": None, "replay": None, "text_only": None, "start": None}
         return given.model_copy(update=alone)
 
     @property

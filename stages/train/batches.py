@@ -221,9 +221,9 @@ class Batches:
         """The same samples, each with the template that is drawn for it."""
         return replace(self, turn=turn)
 
-    def beside(self, name: str, corpus: Corpus) -> "Batches":
-        """These and another source."""
-        return replace(self, corpora={**self.corpora, name: corpus})
+    def beside(self, corpora: Mapping[str, Corpus]) -> "Batches":
+        """These and other sources."""
+        return replace(self, corpora={**self.corpora, **corpora})
 
     def under(self, objective: "Objective | None") -> "Batches":
         """The same samples with another objective."""

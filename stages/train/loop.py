@@ -19,7 +19,7 @@ from schemas.errors import CuveeError
 from stages.schedule import Schedule
 from stages.train.batches import ONLY, Batches, Manner
 from stages.train.connector import ConnectorCard
-from stages.train.continual import Replayed
+from stages.train.continual import Beside, Replayed
 from stages.train.journal import Clock
 from stages.train.language_model import LanguageModel, one_thread
 from stages.train.layer_modes import layer_modes
@@ -84,6 +84,7 @@ def train(
     *,
     checkpoint: Path | None = None,
     replay: Replayed | None = None,
+    text: Replayed | None = None,
     ranks: Ranks = ALONE,
     on_step: Callable[[int, float], None] | None = None,
 ) -> TrainResult:
@@ -96,7 +97,8 @@ def train(
         raise CuveeError("there is no sample to train on; every one lacks a decodable image or a caption")
     one = np.ones(1)
     corpora = {ONLY: corpus}
-    more: dict[str, Any] = {"replay": replay, "checkpoint": checkpoint, "ranks": ranks, "on_step": on_step}
+    more: dict[str, Any] = {"replay": replay, "text": text, "checkpoint": checkpoint, "ranks": ranks}
+    more |= {"on_step": on_step}
     return train_mixture(settings, frozen, corpora, seed, one, **more)
 
 
@@ -109,6 +111,7 @@ def train_mixture(
     *,
     targets: Mapping[str, Corpus] | None = None,
     replay: Replayed | None = None,
+    text: Replayed | None = None,
     checkpoint: Path | None = None,
     ranks: Ranks = ALONE,
     on_step: Callable[[int, float], None] | None = None,
@@ -124,6 +127,7 @@ def train_mixture(
             on the way. One that compares with a reference connector has it trained before, on as many steps.
         targets: what a schedule should make the connector good at, if it aims at a target; default: the sources.
         replay: old samples that take their share of every batch beside the sources.
+        text: texts without images that do so, too.
         checkpoint: continued from when it exists, rewritten every `settings.checkpoint_steps` steps, removed at the
             end; a reference's stand beside it. A continued run equals an uninterrupted one bit for bit on a CPU, and to
             rounding where another number of ranks goes on.
@@ -143,7 +147,7 @@ def train_mixture(
             steering: Fixed | Steered = Steered.start(weights, sources, rows, settings.steps, seed, reference)
         else:
             steering = Fixed(weights, len(corpora))
-        run = Run.start(settings, sources, seed, steering, replay, ranks=ranks)
+        run = Run.start(settings, sources, seed, steering, Beside.of(replay, text), ranks=ranks)
         run.to_the_end(checkpoint, on_step)
     if checkpoint is not None and ranks.is_first:
         for finished in (checkpoint, _beside(checkpoint)):

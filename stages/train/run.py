@@ -16,7 +16,7 @@ from stages.train.batches import Batches
 from stages.train.budget import Meter, Stand
 from stages.train.checkpoint import Belonging, Progress, load_checkpoint, save_checkpoint
 from stages.train.connector import ConnectorCard, load_alike
-from stages.train.continual import REPLAY, Replayed
+from stages.train.continual import Beside
 from stages.train.effort import Effort
 from stages.train.journal import WINDOWS
 from stages.train.objective import Objective
@@ -37,9 +37,10 @@ if TYPE_CHECKING:
     from stages.train.bridge import Bridge
     from stages.train.loop import Frozen
 
+NOTHING = Beside()
 DECIDING = (
     "learning_rate", "warmup", "floor", "weight_decay", "batch", "max_tokens", "infinite", "rate", "optimizer", "betas",
-    "precision", "micro_batch", "compile",
+    "precision", "micro_batch", "compile", "templates", "pack", "share_prefix",
 )  # fmt: skip
 """Settings that a checkpoint can only be continued with."""
 
@@ -90,7 +91,7 @@ class Run:
     optimizer: "torch.optim.Optimizer"
     sampler: MixtureSampler
     steering: Fixed | Steered
-    replay: Replayed | None
+    beside: Beside
     belonging: Belonging
     progress: Progress
     meter: Meter
@@ -106,27 +107,24 @@ class Run:
         sources: Batches,
         seed: str,
         steering: Fixed | Steered,
-        replay: Replayed | None = None,
+        beside: Beside = NOTHING,
         ranks: Ranks = ALONE,
     ) -> "Run":
         """Before the first step, with the weights and the order that `seed` decides."""
         frozen = sources.frozen
         card = connector_card(settings, frozen, seed)
-        every = sources if replay is None else sources.beside(REPLAY, replay.corpus)
+        every = sources.beside(beside.corpora)
         bridge = started_bridge(settings, card, every)
         if settings.start is not None:
             bridge, card = load_alike(Path(settings.start), card)
         bridge = bridge.to(frozen.language.device)
         objective = Objective.of(settings, every, bridge, card)
         optimizer = optimizer_of(settings, bridge.parameters())
-        keys = {name: corpus.keys for name, corpus in sources.corpora.items()}
-        if replay is not None:
-            keys[REPLAY] = replay.corpus.keys
+        keys = {name: corpus.keys for name, corpus in every.corpora.items()}
         sampler = MixtureSampler(keys, settings.batch, seed)
         meter = meter_of(settings, frozen)
         facts: dict[str, Any] = {"seed": seed, "weights": steering.identity, "budget": vars(meter)}
-        if replay is not None:
-            facts["replay"] = [replay.share, replay.corpus.fingerprint]
+        facts |= beside.identity
         facts |= settings.model_dump(mode="json", include={*DECIDING, *settings.chosen})
         belonging = Belonging(card, sources.fingerprint, facts)
         return cls(
@@ -136,7 +134,7 @@ class Run:
             optimizer,
             sampler,
             steering,
-            replay,
+            beside,
             belonging,
             progress=Progress(sampler.state, steering.state),
             meter=meter,
@@ -203,10 +201,8 @@ class Run:
         weights = self.steering.before(self.bridge, self.optimizer, self.progress.step, rate_now)
         if isinstance(self.steering, Steered):  # what was measured may differ between ranks in its last bits
             weights = np.asarray(self.ranks.from_first(weights))
-        drawn_from = self.sources
-        if self.replay is not None:
-            weights = self.replay.among(weights, self.sampler.names)
-            drawn_from = self.sources.beside(REPLAY, self.replay.corpus)
+        weights = self.beside.among(weights, self.sampler.names)
+        drawn_from = self.sources.beside(self.beside.corpora)
         turn = f"{self.belonging.schedule['seed']}/{self.progress.step}"
         return drawn_from.under(self.objective).at(turn), self.sampler.ids(weights)
 

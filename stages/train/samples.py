@@ -70,16 +70,19 @@ class Draft:
     unusable: Counter[str] = field(default_factory=Counter)
     columns: tuple[str, ...] = ()
     """Exported values that training asks for; they stand in a line as JSON."""
+    text_only: bool = False
+    """Captions are taken whether there is an image or not, and without it."""
 
     def add(self, pair: Pair, image_hash: str) -> None:
         """Take a sample, or count why it cannot be trained on."""
-        if pair.image is None:
+        if pair.image is None and not self.text_only:
             self.unusable["no_image"] += 1
         elif not (pair.caption or "").strip():
             self.unusable["no_caption"] += 1
         else:
             asked = json.dumps([pair.columns.get(name) for name in self.columns])
-            self.lines.append((pair.key, image_hash, str(pair.caption), asked, pair.shard))
+            shown = "" if self.text_only else image_hash
+            self.lines.append((pair.key, shown, str(pair.caption), asked, pair.shard))
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class Corpus:
 
     keys: tuple[str, ...]
     images: tuple[str, ...]
-    """Image hash per sample."""
+    """Image hash per sample; empty: text without an image."""
     tokens: npt.NDArray[np.int32]
     """Caption tokens of all samples, end to end."""
     offsets: npt.NDArray[np.int64]

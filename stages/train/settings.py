@@ -22,6 +22,7 @@ from stages.train.options.settings import OPTION_SETTINGS, OptionSettings
 from stages.train.packing import Pack
 from stages.train.preprocessing import preprocessing_identity
 from stages.train.templates import Plain, Wording
+from stages.train.text_only import TextOnly
 
 if TYPE_CHECKING:
     from stages.train.vision_features import FeatureKey
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 RARE = (
     "schedule", "replay", "start", "infinite", "inject_layer", "vision_layer", "templates", "pack", "share_prefix",
-    "metrics", *OPTION_SETTINGS, *EXECUTION_SETTINGS,
+    "text_only", "metrics", *OPTION_SETTINGS, *EXECUTION_SETTINGS,
 )  # fmt: skip
 """Settings that stand at their default in most runs."""
 
@@ -81,6 +82,8 @@ class TrainSettings(OptionSettings, Execution):
     """Steers the weights of the sources in the curated arm."""
     replay: Replay | None = None
     """Old samples in every arm's batches."""
+    text_only: TextOnly | None = None
+    """Texts without images in every arm's batches; they train options inside the language model alone."""
     start: Located | None = None
     """Folder of a connector that every arm goes on from; default: new weights from the seed."""
     infinite: Infinite | None = None
@@ -122,6 +125,19 @@ class TrainSettings(OptionSettings, Execution):
                 f"connector {self.connector.kind!r} reads the prompt's states at the layer where its tokens go "
                 "in, and at layer 0 these are mere embeddings; set `inject_layer`, a quarter of the depth for instance"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _texts_that_train(self) -> "TrainSettings":
+        if self.text_only is None:
+            return self
+        if self.lora is None and (self.tune_norms is None or getattr(self.tune_norms, "of", "llm") == "vision"):
+            raise ValueError(
+                "`text_only` is seen by the language model alone, and nothing in it is trained, so the share would be "
+                "wasted; leave it out, or set `lora` or `tune_norms: llm`"
+            )
+        if self.replay is not None and self.replay.share + self.text_only.share >= 1:
+            raise ValueError("`replay` and `text_only` leave nothing of a batch to the arm's own samples")
         return self
 
     @property
@@ -205,6 +221,8 @@ class TrainSettings(OptionSettings, Execution):
             facts["schedule"]["version"] = self.schedule.version
         if self.replay is not None:
             facts["replay"] = {"share": self.replay.share}
+        if self.text_only is not None:
+            facts["text_only"] = {"share": self.text_only.share}
         if self.start is not None:
             facts["start"] = folder_identity(Path(self.start))
         if self.reference_table is not None:

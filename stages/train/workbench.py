@@ -20,6 +20,7 @@ from stages.train.metrics.evaluation import Evaluation, Judged, judge
 from stages.train.metrics.examination import Examination
 from stages.train.ranks import ALONE, Ranks
 from stages.train.samples import Corpus, corpus
+from stages.train.text_only import TEXT
 from stages.train.vision_features import VisualTokens
 
 
@@ -45,11 +46,14 @@ class Workbench:
         )
         self.target = corpora.pop(TARGET, None)
         self.replay = Replayed(corpora.pop(REPLAY), settings.replay.share) if settings.replay else None
+        self.text = Replayed(corpora.pop(TEXT), settings.text_only.share, TEXT) if settings.text_only else None
         self.corpora: dict[str, Corpus] = corpora
         if self.target is not None and not len(self.target):
             raise CuveeError("the target has no sample with a decodable image and a caption; set `aim: sources`")
         if self.replay is not None and not len(self.replay.corpus):
             raise CuveeError("`replay.shards` hold no sample with a decodable image and a caption; name other tars")
+        if self.text is not None and not len(self.text.corpus):
+            raise CuveeError("`text_only.shards` hold no sample with a caption; name other tars")
         if empty := sorted(name for name, samples in corpora.items() if not len(samples)):
             unusable = dict(corpora[empty[0]].unusable)
             raise CuveeError(f"arm {empty[0]!r} has no sample with a decodable image and a caption; found {unusable}")
@@ -60,6 +64,7 @@ class Workbench:
         comparison = self.comparison
         asked = self.asked.corpus.fingerprint
         replayed = {"replay": self.replay.corpus.fingerprint} if self.replay else {}
+        replayed |= {"text_only": self.text.corpus.fingerprint} if self.text else {}
         return {
             "version": VERSION,
             "settings": comparison.settings.identity(),
@@ -124,6 +129,8 @@ class Workbench:
             result["schedule"] = said
         if self.replay is not None:
             result["replay"] = self.replay.facts(trained.drawn)
+        if self.text is not None:
+            result["text_only"] = self.text.facts(trained.drawn)
         _write_whole(json.dumps(dict(trained.speed)), comparison.speed_file(job))
         _write_whole(json.dumps(result), comparison.job_file(job))
         return result
@@ -173,7 +180,12 @@ class Workbench:
     def _trained(self, job: Job, seed: str, checkpoint: Path, ranks: Ranks) -> TrainResult:
         settings = self.comparison.settings
         if not self._is_steered(job):
-            shared: dict[str, Any] = {"replay": self.replay, "checkpoint": checkpoint, "ranks": ranks}
+            shared: dict[str, Any] = {
+                "replay": self.replay,
+                "text": self.text,
+                "checkpoint": checkpoint,
+                "ranks": ranks,
+            }
             return train(settings, self.frozen, self.corpora[job.arm], seed, **shared)
         assert settings.schedule is not None
         return train_mixture(
@@ -184,6 +196,7 @@ class Workbench:
             settings.schedule,
             targets={"target": self.target} if self.target else None,
             replay=self.replay,
+            text=self.text,
             checkpoint=checkpoint,
             ranks=ranks,
         )
