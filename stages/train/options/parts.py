@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from schemas.errors import RecipeError
 from stages.noise import uniform_noise
 from stages.train.options.alignment_levels import AlignmentLevels
 from stages.train.options.concepts import Concepts
@@ -61,6 +62,11 @@ def _started(option: Option, sources: "Batches", inject_layer: int, seed: int) -
     language, visual = sources.frozen.language, sources.frozen.visual
     if isinstance(option, AlignmentLevels):
         return option.start(language.width, seed, option.cuts(*option.scores(sources.corpora)))
+    if isinstance(option, TunedNorms) and option.of == "vision":
+        raise RecipeError(
+            "`tune_norms: vision` trains the image tower, whose features this run takes as they are; use "
+            "`tune_norms: llm`, or `TunedNorms(of='vision')` around a tower of your own loop"
+        )
     if isinstance(option, TunedNorms | FisherNorms):
         return option.start(language.model)
     if isinstance(option, Lora):

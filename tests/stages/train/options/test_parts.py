@@ -2,6 +2,7 @@
 
 import copy
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -192,6 +193,21 @@ def test_fisher_information_is_the_mean_square_of_one_gradient_a_sample(model: A
     assert set(made.chosen.tolist()) == set(found.topk(5).indices.tolist())
     flat = torch.cat([value.flatten() for value in norm_parameters(model).values()])
     assert torch.equal(made.values, flat[made.chosen])
+
+
+def test_the_norms_of_an_image_tower_are_tuned_alike(vision_folder: Path) -> None:
+    """The tower's own pass, with the part's values in it, and gradients for these alone."""
+    import open_clip
+
+    tower = open_clip.create_model(f"local-dir:{vision_folder}").visual.train(False).requires_grad_(False)
+    pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    plain, made = tower(pixels), TunedNorms(of="vision").start(tower)
+    with made.inside(tower):
+        assert torch.equal(tower(pixels), plain)
+        tower(pixels).square().sum().backward()
+    assert len(list(made.parameters())) == 2 * sum(isinstance(one, torch.nn.LayerNorm) for one in tower.modules())
+    assert all(value.grad is not None for value in made.parameters())
+    assert torch.equal(tower(pixels), plain) and not any(value.requires_grad for value in tower.parameters())
 
 
 def test_of_equal_values_the_first_are_chosen() -> None:
