@@ -205,6 +205,7 @@ class TrainSettings(OptionSettings):
             facts["replay"] = {"share": self.replay.share}
         if self.start is not None:
             facts["start"] = folder_identity(Path(self.start))
+        facts |= self.chosen
         facts["budget"] = {name: value for name, value in facts["budget"].items() if name != "epochs" or value}
         usual = {name: type(self).model_fields[name].default for name in RARE}
         return {name: value for name, value in facts.items() if name not in usual or value != usual[name]}
@@ -246,4 +247,6 @@ class TrainSettings(OptionSettings):
                 f"image tower {self.vision_model!r} comes without `pretrained`: its weights would be random; "
                 "name a tag or a local folder"
             )
+        for option in self.parts.values():
+            option.check()
         self.identity()
