@@ -92,6 +92,8 @@ def settings(resolved: Resolved) -> TrainSettings:
     given = rooted(TrainSettings, train.settings(), resolved.folder)
     if isinstance(given.get("replay"), dict):
         given["replay"] = replayed(given["replay"], resolved.folder)
+    if isinstance(given.get("text_only"), dict):
+        given["text_only"] = replayed(given["text_only"], resolved.folder, "train.text_only")
     made: TrainSettings = validated(TrainSettings, {**given, **vision}, "train")
     made.check()
     return made
@@ -158,7 +160,8 @@ def train_arms(
     held = chosen.held["uid"].sort().to_list()
     aimed = chosen_settings.schedule is not None and resolved.recipe.target is not None
     aim = [chosen.target["uid"].sort().to_list()] if aimed else []
-    old = [[file_identity(Path(tar)) for tar in chosen_settings.replay.shards]] if chosen_settings.replay else []
+    beside = [asked.shards for asked in (chosen_settings.replay, chosen_settings.text_only) if asked]
+    old = [[file_identity(Path(tar)) for tar in shards] for shards in beside]
     facts = [addresses, chosen_settings.identity(), held, seed, *([against] if against else []), *aim, *old]
     folder = resolved.workspace.fit(f"train-{fingerprint(facts)}")
     result = folder / "result.json"

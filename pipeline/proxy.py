@@ -28,18 +28,19 @@ from schemas.errors import CuveeError
 from schemas.recipe import Trials
 from stages.noise import uniform_noise
 from stages.schedule import Doubles, Rehearsal, Schedule
+from stages.train.budget import Budget
 from stages.train.comparison import VERSION, refuse_short_context
 from stages.train.language_model import language_of
 from stages.train.loop import Frozen, train_mixture
 from stages.train.metrics.evaluation import evaluate_sources
 from stages.train.samples import Corpus, Draft, Pair, corpus
-from stages.train.settings import Budget, TrainSettings
+from stages.train.settings import TrainSettings
 from stages.train.vision_features import VisualTokens
 
 HELD_OUT = 0.2
 """Share of each source's images that no proxy is trained on."""
 SPLIT = Trials(count=2, budgets=(1, 2), held_out=HELD_OUT)
-LEFT_OUT = ("schedule", "replay", "start", "seeds", "generated")
+LEFT_OUT = ("schedule", "replay", "text_only", "start", "seeds", "generated")
 """Settings under `train` that are the final connector's alone."""
 
 
@@ -55,7 +56,7 @@ class ConnectorProxy:
     def settings(self) -> TrainSettings:
         """Those of `train`, without what is the final connector's."""
         given = settings(self.chosen.table.resolved).located()
-        alone: dict[str, Any] = {"schedule": None, "replay": None, "start": None}
+        alone: dict[str, Any] = {"schedule": None, "replay": None, "text_only": None, "start": None}
         return given.model_copy(update=alone)
 
     @property

@@ -12,24 +12,25 @@ from schemas.errors import RecipeError
 from schemas.recipe import TRAIN_SPLIT
 
 
-def replayed(given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def replayed(given: Mapping[str, Any], folder: Path, setting: str = "train.replay") -> dict[str, Any]:
     """The setting with every tar by its absolute path.
 
     Args:
         given: `share`, and one of `shards` (paths, globs) and `manifest` (of an export of tars).
         folder: what relative paths are relative to.
+        setting: what names them.
 
     Raises:
         RecipeError: neither or both of them, tars that are not there, or an export without tars.
     """
     if ("shards" in given) == ("manifest" in given):
-        raise RecipeError("`train.replay` names one of `shards` and `manifest`: where the old samples lie")
+        raise RecipeError(f"`{setting}` names one of `shards` and `manifest`: where its samples lie")
     rest = {name: value for name, value in given.items() if name not in ("shards", "manifest")}
     if "manifest" in given:
-        return {**rest, "shards": tars_of(Path(os.path.normpath(folder / str(given["manifest"]))))}
+        return {**rest, "shards": tars_of(Path(os.path.normpath(folder / str(given["manifest"]))), f"`{setting}`")}
     named = [given["shards"]] if isinstance(given["shards"], str) else list(given["shards"])
     if far := [path for path in named if is_url(path)]:
-        raise RecipeError(f"`train.replay` names {far[0]!r}; expected tars in a file system that every worker sees")
+        raise RecipeError(f"`{setting}` names {far[0]!r}; expected tars in a file system that every worker sees")
     return {**rest, "shards": expand(tuple(os.path.normpath(folder / path) for path in named))}
 
 

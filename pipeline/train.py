@@ -1,7 +1,8 @@
 """Trains every arm of a comparison with every seed, in one Ray Train worker group or in this process.
 
-Ray's part is small: ranks share the missing visual tokens, then take whole jobs in turns. A job fits one worker and
-nothing is exchanged between jobs, so results do not depend on the number of ranks.
+Ray's part is small: ranks share the missing visual tokens, then take whole jobs in turns, and nothing is exchanged
+between jobs, so results do not depend on the number of ranks. A job too long for one worker is shared by
+`train.workers_per_run` of them, which exchange the connector's gradients (`stages.train.ranks`).
 
 Why `TRAIN_ENVIRONMENT`: an empty `TorchTrainer.fit()` of Ray 2.60 takes 15-23 s on two cores, and 35-90 s where the
 libraries have no compiled bytecode. Nothing waits on purpose: it starts seven processes one after another (controller,
@@ -26,6 +27,7 @@ from pipeline.sidecars import read_json
 from schemas.errors import CuveeError
 from stages.train.comparison import Comparison, Samples
 from stages.train.differences import summary
+from stages.train.ranks import ALONE, Ranks
 from stages.train.samples import Pair
 from stages.train.settings import TrainSettings
 from stages.train.workbench import Workbench
@@ -97,8 +99,8 @@ def compare(
 
     Returns:
         JSON values: per arm the runs (curve, metrics) and means; paired differences with 95 % t-intervals; the
-        held-out set's size; models, steps and seconds. Everything but `seconds` and `workers` repeats bit for bit on
-        one kind of processor.
+        held-out set's size; models, steps and seconds. Everything but `seconds`, `speed` and `workers` repeats bit for
+        bit on one kind of processor. Where the budget is in tokens, `steps` are those of the longest run.
 
     Raises:
         CuveeError: unreadable or empty arms, models that do not load, a loss that is not finite, lost workers.
@@ -122,14 +124,18 @@ def compare(
     with _watched(comparison, progress):
         workers = _train_here(comparison, pairs) if cluster is None else _train_on(cluster.ray, comparison, pairs)
     results = [read_json(comparison.job_file(job)) for job in comparison.jobs()]
+    steps = max(result["log"]["steps"] for result in results)
     return {
         **summary(results, [arm.name for arm in arms], against),
         "settings": settings.identity(),
-        "steps": settings.steps,
-        "samples_per_run": settings.steps * settings.batch,
+        "steps": steps,
+        "samples_per_run": steps * settings.batch,
         "device": sorted({result["device"] for result in results}),
         "workers": workers,
         "seconds": perf_counter() - start,
+        "speed": {
+            job.name: read_json(path) for job in comparison.jobs() if (path := comparison.speed_file(job)).exists()
+        },
     }
 
 
@@ -140,6 +146,8 @@ def _as_pairs(table: pa.Table) -> pa.Table:
 
 
 def _train_here(comparison: Comparison, pairs: dict[str, pa.Table]) -> int:
+    if (together := comparison.settings.workers_per_run) > 1:
+        raise CuveeError(f"`workers_per_run` is {together}, and this process is one; train on a cluster")
     comparison.read(**pairs)
     bench = Workbench(comparison)
     for job in bench.pending():
@@ -156,7 +164,10 @@ def _train_on(ray: Any, comparison: Comparison, pairs: dict[str, pa.Table]) -> i
     resources = ray.cluster_resources()
     unfinished = sum(not comparison.job_file(job).exists() for job in comparison.jobs())
     gpus = int(resources.get("GPU", 0))
-    workers = max(1, min(gpus or int(resources.get("CPU", 1)), unfinished))
+    together, there = comparison.settings.workers_per_run, gpus or int(resources.get("CPU", 1))
+    if together > there:
+        raise CuveeError(f"`workers_per_run` is {together}, but the cluster has {there} workers; lower it or add nodes")
+    workers = together * max(1, min(there // together, unfinished))
     task = {
         "settings": comparison.settings.model_dump(mode="json"),
         "arms": dict(comparison.arms),
@@ -181,10 +192,17 @@ def _fit(ray: Any, task: dict[str, Any], workers: int, *, last: bool) -> bool:
     from ray.train import RunConfig, ScalingConfig, WorkerGroupError
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-    # Not TorchTrainer: no gradient crosses ranks, and its process group makes driver and controller import torch too.
-    trainer = DataParallelTrainer(
+    kind: Any = DataParallelTrainer
+    more: dict[str, Any] = {}
+    if task["settings"]["workers_per_run"] > 1:
+        # Its process group makes driver and controller import torch too, so only where gradients cross ranks.
+        from ray.train.torch import TorchConfig, TorchTrainer
+
+        kind, more = TorchTrainer, {"torch_config": TorchConfig(backend="nccl" if task["device"] == "cuda" else "gloo")}
+    trainer = kind(
         _work,
         train_loop_config=task,
+        **more,
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=task["device"] == "cuda"),
         run_config=RunConfig(storage_path=str(Path(task["folder"]) / "ray")),
     )
@@ -229,12 +247,24 @@ def _work(task: dict[str, Any]) -> None:
     bench = Workbench(comparison)
     pending = bench.pending()
     barrier()  # nobody finishes a job before all have listed what is pending
-    for first in range(0, len(pending), ranks):
-        mine = pending[first + rank : first + rank + 1]
+    team, teams, together = _teams(rank, ranks, settings.workers_per_run)
+    for first in range(0, len(pending), teams):
+        mine = pending[first + team : first + team + 1]
         for job in mine:
-            bench.do(job)
+            bench.do(job, together)
         # Every rank reports once per round: Ray Train waits for all of them.
         ray.train.report({"jobs": [job.name for job in mine]})
+
+
+def _teams(rank: int, ranks: int, size: int) -> tuple[int, int, Ranks]:
+    """This rank's team, how many there are, and its place in it; a team shares one run."""
+    if size == 1:
+        return rank, ranks, ALONE
+    import torch.distributed as dist
+
+    groups = [dist.new_group(list(range(first, first + size))) for first in range(0, ranks, size)]
+    team, place = divmod(rank, size)
+    return team, len(groups), Ranks(place, size, groups[team])
 
 
 def _table(path: str) -> pa.Table:

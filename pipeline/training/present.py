@@ -13,6 +13,16 @@ METRICS = (
     Metric("token_edit_distance", "token edit distance", "lower", "generated against true caption, 0 to 1"),
     Metric("visual_use_gap", "visual-use gap", "higher", "NLL with another image minus with the true one"),
 )
+ON_DEMAND = (
+    Metric("mir", "MIR", "lower", "log10 of the distances of visual and text states, summed over layers"),
+    Metric("ima_gap", "IMA gap", "higher", "cosine of visual and text states, less that behind other images"),
+    Metric("mutual_knn", "mutual neighbours", "higher", "of connector outputs and captions, at the best layer, 0 to 1"),
+    Metric("group_balanced_nll", "group-balanced NLL", "lower", "mean over groups of source and concept"),
+    Metric("worst_group_nll", "worst-group NLL", "lower", "of the group of source and concept with the highest"),
+    Metric("spurious_strength", "spurious strength", "lower", "what a source says about the concept, 0 to 1"),
+    Metric("style_leakage", "style leakage", "lower", "accuracy of naming the source from outputs, above chance"),
+)
+"""Shown where `train.metrics` asked for them."""
 ARMS = {
     "raw": "the decodable pool in natural shares",
     "random": "a random part of the pool, as many samples as the curated set has distinct ones",
@@ -73,7 +83,10 @@ def _view(
     facts |= {
         name: training["settings"][name] for name in ("batch", "learning_rate", "seeds", "vision", "language_model")
     }
-    return TrainingView(arms, METRICS, tuple(_differences(training)), facts, tuple(_captions(training, images)), read)
+    asked = tuple(metric for metric in ON_DEMAND if any(metric.name in arm.metrics for arm in arms))
+    return TrainingView(
+        arms, (*METRICS, *asked), tuple(_differences(training)), facts, tuple(_captions(training, images)), read
+    )
 
 
 def _captions(training: Mapping[str, Any], images: Mapping[str, bytes | None]) -> Iterable[CaptionView]:
@@ -99,6 +112,6 @@ def _arm(name: str, facts: Mapping[str, Any], meaning: str, cost: CostView | Non
         )
         for run in runs
     )
-    names = [metric.name for metric in METRICS if metric.name in facts["mean"]]
+    names = [metric.name for metric in (*METRICS, *ON_DEMAND) if metric.name in facts["mean"]]
     values = {metric: tuple(run["metrics"][metric] for run in runs) for metric in names}
     return ArmView(name, tuple(curves), values, f"{meaning} ({facts['samples']} samples)", cost)

@@ -16,12 +16,13 @@ from pipeline.trials.split import Split
 from pipeline.trials.visual_tokens import compute_tokens
 from schemas.columns import CAPTION
 from schemas.errors import CuveeError
+from stages.train.budget import Budget
 from stages.train.comparison import VERSION, refuse_short_context
 from stages.train.language_model import language_of
 from stages.train.loop import Frozen, train_mixture
 from stages.train.metrics.evaluation import evaluate_sources
 from stages.train.samples import Corpus, Draft, Pair, corpus
-from stages.train.settings import Budget, TrainSettings
+from stages.train.settings import TrainSettings
 from stages.train.vision_features import VisualTokens
 
 DRAWN, HELD = "drawn", "held"
@@ -62,7 +63,7 @@ class ConnectorPilot:
 
 
 def _with(settings: TrainSettings, budget: int) -> TrainSettings:
-    return settings.model_copy(update={"budget": Budget(samples=budget, steps=None)})
+    return settings.model_copy(update={"budget": Budget.model_validate({"samples": budget})})
 
 
 @dataclass(frozen=True)

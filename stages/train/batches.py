@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from stages.train.layout import Layout, lay_out
+from stages.train.layout import NONE, PADDING, Layout, lay_out
 from stages.train.samples import Corpus
 from stages.train.templates import Template, drawn_templates
 
@@ -26,6 +27,25 @@ ONLY = ""
 """Name of the source where a single corpus is trained on."""
 
 
+class Counts(NamedTuple):
+    """Places of a forward pass by what stands there."""
+
+    visual: int
+    text: int
+    label: int
+    """Labels predicted."""
+    pad: int
+
+    @classmethod
+    def of(cls, layout: Layout) -> "Counts":
+        """Of a layout."""
+        visual, empty = int((layout.visual != NONE).sum()), int((layout.documents == PADDING).sum())
+        return cls(visual, layout.tokens.size - visual - empty, len(layout.labels), empty)
+
+
+NOTHING = Counts(0, 0, 0, 0)
+
+
 @dataclass(frozen=True)
 class Losses:
     """Losses of some samples' label tokens."""
@@ -38,6 +58,8 @@ class Losses:
     """(L,) number of the sample, among those asked for."""
     penalty: "torch.Tensor | None" = None
     """Added to the mean."""
+    counts: Counts = NOTHING
+    """Of the forward pass."""
 
     def mean(self) -> "torch.Tensor":
         """What is descended: sum w_l x_l / sum w_l, and the penalty."""
@@ -173,11 +195,13 @@ class Batches:
 
         samples = self.samples(drawn)
         heard = hear(bridge, self.frozen, samples, self.manner)
+        counts = Counts.of(heard.layout)
         if self.objective is not None:
-            return self.objective.losses(bridge, heard, drawn, [sample.template for sample in samples])
+            found = self.objective.losses(bridge, heard, drawn, [sample.template for sample in samples])
+            return replace(found, counts=counts)
         values = heard.cross_entropies()
         penalty = None if heard.shown is None else bridge.penalty
-        return Losses(values, torch.ones_like(values), heard.samples, penalty)
+        return Losses(values, torch.ones_like(values), heard.samples, penalty, counts)
 
     def samples(self, drawn: Sequence[tuple[str, int]]) -> list[Sample]:
         """Some samples, with the template and the level that each has."""
@@ -197,9 +221,9 @@ class Batches:
         """The same samples, each with the template that is drawn for it."""
         return replace(self, turn=turn)
 
-    def beside(self, name: str, corpus: Corpus) -> "Batches":
-        """These and another source."""
-        return replace(self, corpora={**self.corpora, name: corpus})
+    def beside(self, corpora: Mapping[str, Corpus]) -> "Batches":
+        """These and other sources."""
+        return replace(self, corpora={**self.corpora, **corpora})
 
     def under(self, objective: "Objective | None") -> "Batches":
         """The same samples with another objective."""
@@ -208,6 +232,15 @@ class Batches:
     def keys(self, drawn: Sequence[tuple[str, int]]) -> list[str]:
         """What some samples are called."""
         return [self.corpora[name].keys[i] for name, i in drawn]
+
+    def told(self, drawn: Sequence[tuple[str, int]]) -> list[dict[str, str]]:
+        """Where some samples are to be found: source, shard and key."""
+        found = []
+        for name, i in drawn:
+            corpus = self.corpora[name]
+            shard = "/".join(Path(corpus.shard(i)).parts[-2:])
+            found.append({"source": name, "shard": shard, "key": corpus.keys[i]})
+        return found
 
     @property
     def names(self) -> tuple[str, ...]:

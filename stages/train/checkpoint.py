@@ -1,7 +1,8 @@
-"""An unfinished training run in one file: connector, optimizer, step, curve, RNG, and what it belongs to.
+"""An unfinished training run in one file: what is trained, optimizer, progress, RNGs, and what it belongs to.
 
 One safetensors file, its header carrying the facts as JSON; written under another name and renamed, so that a kill
-leaves the old checkpoint or the new one. The frozen models are never stored, only their identities.
+leaves the old checkpoint or the new one. The frozen models are never stored, only their identities. It may be continued
+by another number of ranks: each step draws the same samples, and its loss is the same to rounding.
 """
 
 import json
@@ -11,15 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import CuveeError
+from stages.train.budget import CURVE_POINTS, Stand
 from stages.train.connector import ConnectorCard
+from stages.train.journal import Journal
+from stages.train.ranks import ALONE, Ranks
+from stages.train.watch import Watch
 
 if TYPE_CHECKING:
     import torch
 
+    from stages.train.bridge import Bridge
     from stages.train.options.averaging import Averaged
-
-CURVE_POINTS = 100
-"""Most points of a loss curve; each is the mean over the label tokens since the one before."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Belonging:
     data: str
     """Fingerprint of the training samples."""
     schedule: dict[str, Any]
-    """Every setting that decides a step: budget, batch, rates, seed."""
+    """Every setting that decides a step: budget, batch, rates, optimizer, precision, seed."""
 
     def refuse_other(self, facts: dict[str, Any], where: Path) -> None:
         """Compare with the facts of a checkpoint.
@@ -51,47 +54,66 @@ class Belonging:
 class Progress:
     """How far a run is."""
 
-    step: int
-    """Steps done."""
-    curve: list[tuple[int, float]]
-    pending: list[float]
-    """(loss sum, label tokens) since the curve's last point."""
     sampler: dict[str, list[int]]
     """The state of the sampler behind the steps done."""
     steering: dict[str, Any] = field(default_factory=dict)
     """The state of the schedule behind the steps done; empty under fixed weights."""
+    step: int = 0
+    """Steps done."""
+    used: int = 0
+    """Of the budget, in its units."""
+    curve: list[tuple[int, float]] = field(default_factory=list)
+    """(steps done, mean loss over the label tokens since the point before)."""
+    pending: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    """(loss sum, label tokens) since the curve's last point."""
+    watch: Watch = field(default_factory=Watch)
+    journal: Journal = field(default_factory=Journal)
 
-    def record(self, loss_sum: float, tokens: int, steps: int) -> None:
-        """Count a finished step; the curve gets a point at equal distances and at the end."""
-        self.step += 1
+    def record(self, loss_sum: float, tokens: float, stand: Stand) -> None:
+        """Count a finished step."""
+        self.step, self.used = self.step + 1, stand.begun + stand.cost
         self.pending = [self.pending[0] + loss_sum, self.pending[1] + tokens]
-        if self.step % -(-steps // CURVE_POINTS) == 0 or self.step == steps:
+        if stand.marks(CURVE_POINTS):
             self.curve.append((self.step, self.pending[0] / self.pending[1]))
             self.pending = [0.0, 0.0]
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {**vars(self), "watch": vars(self.watch), "journal": vars(self.journal)}
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> "Progress":
+        """From JSON values."""
+        curve = [(step, loss) for step, loss in plain["curve"]]
+        read = {"curve": curve, "watch": Watch(**plain["watch"]), "journal": Journal(**plain["journal"])}
+        return cls(**{**plain, **read})
 
 
 def save_checkpoint(
     path: Path,
-    module: "torch.nn.Module",
+    bridge: "Bridge",
     optimizer: "torch.optim.Optimizer",
     progress: Progress,
     of: Belonging,
     average: "Averaged | None" = None,
+    ranks: Ranks = ALONE,
 ) -> None:
-    """Write everything needed to continue bit for bit."""
+    """Write everything needed to continue bit for bit; all ranks call it, the first one writes."""
     import torch
     from safetensors.torch import save_file
 
-    tensors = {f"connector/{name}": value for name, value in module.state_dict().items()}
+    noise = ranks.all(_noise())
+    if not ranks.is_first:
+        return
+    tensors = {f"trained/{name}": value for name, value in bridge.state_dict().items()}
     for number, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{number}/{name}": value for name, value in state.items()}
     tensors |= {f"average/{name}": value for name, value in (average.tensors if average else {}).items()}
-    tensors["rng"] = torch.get_rng_state()
-    # A long schedule's record outgrows the header, which holds 100 MB.
-    steering = bytearray(json.dumps(progress.steering, allow_nan=False).encode())
-    tensors["steering"] = torch.frombuffer(steering, dtype=torch.uint8)
-    small = {name: value for name, value in vars(progress).items() if name != "steering"}
-    facts = {"card": of.card.model_dump(), "data": of.data, "schedule": of.schedule, "progress": small}
+    tensors |= {f"noise/{rank}/{name}": value for rank, each in enumerate(noise) for name, value in each.items()}
+    # A long run's record outgrows the header, which holds 100 MB.
+    record = bytearray(json.dumps(progress.plain(), allow_nan=False).encode())
+    tensors["progress"] = torch.frombuffer(record, dtype=torch.uint8)
+    facts = {"card": of.card.model_dump(mode="json"), "data": of.data, "schedule": of.schedule}
     temporary = path.with_name(f".writing-{path.name}-{os.getpid()}")
     path.parent.mkdir(parents=True, exist_ok=True)
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
@@ -101,37 +123,55 @@ def save_checkpoint(
 
 def load_checkpoint(
     path: Path,
-    module: "torch.nn.Module",
+    bridge: "Bridge",
     optimizer: "torch.optim.Optimizer",
     of: Belonging,
     average: "Averaged | None" = None,
+    ranks: Ranks = ALONE,
 ) -> Progress:
-    """Put a saved run's state into `module`, `optimizer`, `average` and torch's RNG.
+    """Put a saved run's state into what is trained, the optimizer, `average` and torch's RNGs.
 
     Raises:
         CuveeError: it belongs to other models, samples or settings, or the file is damaged.
     """
-    import torch
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as file:
             facts = json.loads(file.metadata()["facts"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, TypeError) as error:
+            progress = Progress.of(json.loads(tensors["progress"].numpy().tobytes()))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise CuveeError(f"checkpoint {path} is damaged: {error}; remove it to train anew") from error
     of.refuse_other(facts, path)
-    module.load_state_dict({name[10:]: value for name, value in tensors.items() if name.startswith("connector/")})
+    bridge.load_state_dict(_under("trained/", tensors))
     state: dict[int, dict[str, torch.Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer/"):
-            _, number, field = name.split("/")
-            state.setdefault(int(number), {})[field] = value
+    for name, value in _under("optimizer/", tensors).items():
+        number, part = name.split("/")
+        state.setdefault(int(number), {})[part] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    torch.set_rng_state(tensors["rng"])
     if average is not None:
-        average.tensors = {name[8:]: value for name, value in tensors.items() if name.startswith("average/")}
-    saved = facts["progress"]
-    curve = [(step, loss) for step, loss in saved["curve"]]
-    steering = json.loads(tensors["steering"].numpy().tobytes())
-    return Progress(saved["step"], curve, saved["pending"], saved["sampler"], steering)
+        average.tensors = _under("average/", tensors)
+    saved = 1 + max(int(name.split("/")[0]) for name in _under("noise/", tensors))
+    _hear_noise(_under(f"noise/{ranks.number % saved}/", tensors))
+    return progress
+
+
+def _under(prefix: str, tensors: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _noise() -> "dict[str, torch.Tensor]":
+    """The states of this rank's random number generators."""
+    import torch
+
+    here = {"cpu": torch.get_rng_state()}
+    return here | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+
+
+def _hear_noise(states: "dict[str, torch.Tensor]") -> None:
+    import torch
+
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])

@@ -18,11 +18,12 @@ from stages.train.members import with_sources
 from stages.train.options.concepts import SOURCE
 from stages.train.samples import Draft, Pair, read_pairs
 from stages.train.settings import TrainSettings
+from stages.train.text_only import TEXT
 from stages.train.vision_features import add_missing
 
 EVALUATION, TARGET = "", "/target"
 """Names of the held-out pairs, and of what a schedule aims at, among the drafts; no arm may have them."""
-VERSION = 1
+VERSION = 2
 """Raise it when the same settings and samples give other results."""
 
 
@@ -87,12 +88,13 @@ class Comparison:
         if "source" in evaluation.column_names and not evaluation["source"].null_count:
             keys, sources = (evaluation[name].to_pylist() for name in ("key", "source"))
             self.held_sources = dict(zip(keys, sources, strict=True))
-        self.drafts = {name: Draft(columns=self.settings.columns) for name in (*tables, *self._samples())}
+        columns = self.settings.columns
+        self.drafts = {name: Draft(columns=columns, text_only=name == TEXT) for name in (*tables, *self._samples())}
         add_missing(self.tokens_folder, self._distinct(tables), self._tower, part, parts)
 
     def _samples(self) -> dict[str, Samples]:
-        replay = self.settings.replay
-        return dict(sorted(self.arms.items())) | ({REPLAY: replay.shards} if replay else {})
+        beside = {REPLAY: self.settings.replay, TEXT: self.settings.text_only}
+        return dict(sorted(self.arms.items())) | {name: asked.shards for name, asked in beside.items() if asked}
 
     def _tower(self) -> Any:
         from stages.train.language_model import one_thread
@@ -105,8 +107,9 @@ class Comparison:
         for name, pairs in self._sources(tables):
             for pair in pairs:
                 image_hash = pair.image_hash
-                self.drafts[name].add(pair, image_hash)
-                if pair.image is not None and image_hash not in seen:
+                draft = self.drafts[name]
+                draft.add(pair, image_hash)
+                if pair.image is not None and image_hash not in seen and not draft.text_only:
                     seen.add(image_hash)
                     yield image_hash, pair.image
 
@@ -124,6 +127,10 @@ class Comparison:
         """Where a finished job's result lies."""
         return self.folder / "jobs" / f"{job.name}.json"
 
+    def speed_file(self, job: Job) -> Path:
+        """Where it lies how fast the job went; no two runs agree on that, so it is no part of the result."""
+        return self.folder / "speeds" / f"{job.name}.json"
+
 
 def refuse_short_context(settings: TrainSettings, frozen: Frozen) -> None:
     """Refuse captions that do not fit behind the visual tokens, or samples that do not fit a row.
@@ -135,7 +142,7 @@ def refuse_short_context(settings: TrainSettings, frozen: Frozen) -> None:
     around = max(
         len(template.before + template.between) for template in frozen.language.templates or (frozen.language.template,)
     )
-    needed = settings.connector.tokens(frozen.visual.grid) + max(around, 1) + settings.max_tokens + 1
+    needed = settings.connector.places(frozen.visual.grid) + max(around, 1) + settings.max_tokens + 1
     if settings.pack is not None and needed > settings.pack.length:
         raise CuveeError(
             f"a sample can take up {needed} places, but rows are packed to {settings.pack.length}; raise `pack.length`"

@@ -45,16 +45,41 @@ class Infinite(BaseModel):
 
 @dataclass(frozen=True)
 class Replayed:
-    """Old samples, and their share of every batch."""
+    """Samples beside the sources, and their share of every batch."""
 
     corpus: Corpus
     share: float
-
-    def among(self, weights: Doubles, names: tuple[str, ...]) -> Doubles:
-        """(S + 1,) shares of all that is drawn from; `weights` (S,) are those of the sources without the replay."""
-        found = dict(zip([name for name in names if name != REPLAY], (1 - self.share) * weights, strict=True))
-        return np.array([{**found, REPLAY: self.share}[name] for name in names])
+    name: str = REPLAY
 
     def facts(self, drawn: Mapping[str, int]) -> dict[str, Any]:
         """For the record."""
-        return {"samples": len(self.corpus), "share": self.share, "drawn": drawn[REPLAY]}
+        return {"samples": len(self.corpus), "share": self.share, "drawn": drawn[self.name]}
+
+
+@dataclass(frozen=True)
+class Beside:
+    """All that stands in every batch beside the sources."""
+
+    parts: tuple[Replayed, ...] = ()
+
+    @classmethod
+    def of(cls, *parts: Replayed | None) -> "Beside":
+        """What there is of it."""
+        return cls(tuple(part for part in parts if part is not None))
+
+    @property
+    def corpora(self) -> dict[str, Corpus]:
+        """The samples by name."""
+        return {part.name: part.corpus for part in self.parts}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a run depends on."""
+        return {part.name.removeprefix("/"): [part.share, part.corpus.fingerprint] for part in self.parts}
+
+    def among(self, weights: Doubles, names: tuple[str, ...]) -> Doubles:
+        """(S + B,) shares of all that is drawn from; `weights` (S,) are those of the sources alone."""
+        shares = {part.name: part.share for part in self.parts}
+        left = 1 - sum(shares.values())
+        found = dict(zip([name for name in names if name not in shares], left * weights, strict=True))
+        return np.array([{**found, **shares}[name] for name in names])

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from stages.train.metrics.evaluation import METRICS
+from stages.train.metrics.on_demand import COMPARED
 
 
 def paired(left: Sequence[float], right: Sequence[float]) -> dict[str, Any]:
@@ -37,22 +38,25 @@ def summary(results: Sequence[dict[str, Any]], arms: Sequence[str], against: str
         "arms": {arm: _arm(runs) for arm, runs in by_arm.items()},
         "differences": [
             {"metric": metric, "left": left, "right": right, **paired(values, _values(by_arm[right], metric))}
-            for metric in METRICS
+            for metric in (*METRICS, *COMPARED)
             for left, right in pairs
-            if (values := _values(by_arm[left], metric))
+            if (values := _values(by_arm[left], metric)) and _values(by_arm[right], metric)
         ],
         "evaluation": results[0]["evaluation"],
     }
 
 
 def _values(runs: Sequence[dict[str, Any]], metric: str) -> list[float]:
-    return [run["metrics"][metric] for run in runs if metric in run["metrics"]]
+    """Of every run; none where a run has no value, e.g. a connector whose groups are all too small to be the worst."""
+    found = [run["metrics"][metric] for run in runs if metric in run["metrics"]]
+    return found if len(found) == len(runs) else []
 
 
 def _arm(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     facts = {name: runs[0][name] for name in ("samples", "distinct_images", "unusable")}
-    first = {name: runs[0][name] for name in ("captions",) if name in runs[0]}
-    rare = ("schedule", "replay", "exact_captions", "examined")
+    told: tuple[str, ...] = ("captions", "feature_bytes")
+    first = {name: runs[0][name] for name in told if name in runs[0]}
+    rare = ("log", "schedule", "replay", "exact_captions", "examined")
     kept = ("seed", "curve", "metrics", *(name for name in rare if name in runs[0]))
-    means = {metric: float(np.mean(_values(runs, metric))) for metric in METRICS if _values(runs, metric)}
+    means = {metric: float(np.mean(_values(runs, metric))) for metric in (*METRICS, *COMPARED) if _values(runs, metric)}
     return {**facts, **first, "mean": means, "runs": [{name: run[name] for name in kept} for run in runs]}

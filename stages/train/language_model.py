@@ -12,6 +12,7 @@ from stages.train.injection import Halves, halves, layers_of
 from stages.train.label_head import label_head
 from stages.train.layout import NONE, Layout, Said, lay_out
 from stages.train.passes import entrance, last_states, next_states, rows_can_be_shared, states_at
+from stages.train.precision import frozen_dtype
 from stages.train.recomputation import recomputed
 from stages.train.templates import Chat, Plain, Template
 
@@ -221,7 +222,8 @@ def language_of(settings: "TrainSettings", device: str) -> LanguageModel:
     Raises:
         CuveeError: it does not load, or its tokenizer lacks what a template needs.
     """
-    return load_language_model(settings.language_folder, device).addressed(settings.templates)
+    language = load_language_model(settings.language_folder, device, frozen_dtype(settings.precision))
+    return replace(language.addressed(settings.templates), recompute=settings.gradient_checkpointing)
 
 
 def _inside(bridge: "Bridge | None", model: Any, seen: "torch.Tensor | None") -> contextlib.AbstractContextManager[Any]:
@@ -240,8 +242,8 @@ def brier_scores(logits: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tenso
     return scores.masked_fill(labels < 0, 0.0)
 
 
-def load_language_model(folder: Path, device: str = "cpu") -> LanguageModel:
-    """A causal language model from a folder, frozen, in fp32 and eval mode; nothing is fetched, no code of it is run.
+def load_language_model(folder: Path, device: str = "cpu", dtype: "torch.dtype | None" = None) -> LanguageModel:
+    """A causal language model from a folder, frozen, fp32 or `dtype`, in eval mode; nothing is fetched or run of it.
 
     Raises:
         CuveeError: transformers cannot load it, or it has no end token.
@@ -253,7 +255,7 @@ def load_language_model(folder: Path, device: str = "cpu") -> LanguageModel:
     disable_progress_bar()  # type: ignore[no-untyped-call]
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=dtype or torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise CuveeError(f"language model {folder} does not load: {error}") from error

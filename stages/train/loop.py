@@ -3,12 +3,13 @@
 One corpus, or several in given shares of every batch (`stages.train.sampler`).
 
 Loss: cross entropy over caption tokens, averaged over the batch's label tokens; the visual prefix has none.
-The optimizer is AdamW; its rate stands in `stages.train.rates`.
+Optimizers stand in `stages.train.optimizers`, their rate in `stages.train.rates`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +19,11 @@ from schemas.errors import CuveeError
 from stages.schedule import Schedule
 from stages.train.batches import ONLY, Batches, Manner
 from stages.train.connector import ConnectorCard
-from stages.train.continual import Replayed
+from stages.train.continual import Beside, Replayed
+from stages.train.journal import Clock
 from stages.train.language_model import LanguageModel, one_thread
+from stages.train.layer_modes import layer_modes
+from stages.train.ranks import ALONE, Ranks
 from stages.train.run import Run
 from stages.train.samples import Corpus
 from stages.train.settings import TrainSettings
@@ -40,12 +44,16 @@ class Frozen:
 
     language: LanguageModel
     visual: VisualTokens
+    clock: Clock = field(default_factory=Clock, compare=False)
 
     def embeddings(self, images: list[str]) -> "torch.Tensor":
         """(n, tokens, width) visual tokens of images by hash, in fp32 on the language model's device."""
         import torch
 
-        return torch.from_numpy(self.visual.gather(images)).to(self.language.device).float()
+        began = perf_counter()
+        found = torch.from_numpy(self.visual.gather(images))
+        self.clock.waited += perf_counter() - began
+        return found.to(self.language.device).float()
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,10 @@ class TrainResult:
     """Share per source: the given one, or what the schedule recommends for a run of fixed weights."""
     updates: tuple[dict[str, Any], ...] = ()
     """Of a schedule, what was measured and answered, update by update."""
+    log: Mapping[str, Any] = field(default_factory=dict)
+    """What was drawn and lost window by window, loss spikes and gradients' surprises; the same for the same run."""
+    speed: Mapping[str, Any] = field(default_factory=dict)
+    """Seconds, rates, share of the time spent waiting for data; on a GPU also MFU and memory. No two runs agree."""
 
 
 def train(
@@ -72,6 +84,8 @@ def train(
     *,
     checkpoint: Path | None = None,
     replay: Replayed | None = None,
+    text: Replayed | None = None,
+    ranks: Ranks = ALONE,
     on_step: Callable[[int, float], None] | None = None,
 ) -> TrainResult:
     """Train one connector on one corpus: `train_mixture` with a single source.
@@ -83,7 +97,9 @@ def train(
         raise CuveeError("there is no sample to train on; every one lacks a decodable image or a caption")
     one = np.ones(1)
     corpora = {ONLY: corpus}
-    return train_mixture(settings, frozen, corpora, seed, one, replay=replay, checkpoint=checkpoint, on_step=on_step)
+    more: dict[str, Any] = {"replay": replay, "text": text, "checkpoint": checkpoint, "ranks": ranks}
+    more |= {"on_step": on_step}
+    return train_mixture(settings, frozen, corpora, seed, one, **more)
 
 
 def train_mixture(
@@ -95,7 +111,9 @@ def train_mixture(
     *,
     targets: Mapping[str, Corpus] | None = None,
     replay: Replayed | None = None,
+    text: Replayed | None = None,
     checkpoint: Path | None = None,
+    ranks: Ranks = ALONE,
     on_step: Callable[[int, float], None] | None = None,
 ) -> TrainResult:
     """Train one connector on several corpora, each batch mixed by the weights.
@@ -109,8 +127,11 @@ def train_mixture(
             on the way. One that compares with a reference connector has it trained before, on as many steps.
         targets: what a schedule should make the connector good at, if it aims at a target; default: the sources.
         replay: old samples that take their share of every batch beside the sources.
+        text: texts without images that do so, too.
         checkpoint: continued from when it exists, rewritten every `settings.checkpoint_steps` steps, removed at the
-            end; a reference's stand beside it. A continued run equals an uninterrupted one bit for bit on a CPU.
+            end; a reference's stand beside it. A continued run equals an uninterrupted one bit for bit on a CPU, and to
+            rounding where another number of ranks goes on.
+        ranks: the processes that share this run; each of them calls this function with the same arguments.
         on_step: called with (steps done, loss in nats per label token).
 
     Raises:
@@ -119,21 +140,24 @@ def train_mixture(
     """
     manner = Manner.of(settings, frozen.language)
     sources = Batches(frozen, corpora, manner=manner)
-    with one_thread():
+    with one_thread(), layer_modes(settings, frozen.language) as modes:
         if isinstance(weights, Schedule):
-            reference = _reference(weights, settings, sources, seed, checkpoint)
+            reference = _reference(weights, settings, sources, seed, checkpoint, ranks)
             rows = Batches(frozen, targets, manner=manner) if targets and weights.aim == "target" else None
             steering: Fixed | Steered = Steered.start(weights, sources, rows, settings.steps, seed, reference)
         else:
             steering = Fixed(weights, len(corpora))
-        run = Run.start(settings, sources, seed, steering, replay)
+        run = Run.start(settings, sources, seed, steering, Beside.of(replay, text), ranks=ranks)
         run.to_the_end(checkpoint, on_step)
-    if checkpoint is not None:
+    if checkpoint is not None and ranks.is_first:
         for finished in (checkpoint, _beside(checkpoint)):
             finished.unlink(missing_ok=True)
     final = dict(zip(sources.names, steering.final.tolist(), strict=True))
-    curve = tuple(run.progress.curve)
-    return TrainResult(run.bridge, run.belonging.card, curve, run.sampler.drawn, final, steering.updates)
+    progress, bridge, card = run.progress, run.bridge, run.belonging.card
+    log = {"steps": progress.step, "windows": progress.journal.windows, **progress.watch.facts}
+    speed = {**progress.journal.speed, **modes}
+    curve, drawn = tuple(progress.curve), run.sampler.drawn
+    return TrainResult(bridge, card, curve, drawn, final, steering.updates, log, speed)
 
 
 def _beside(checkpoint: Path) -> Path:
@@ -142,13 +166,13 @@ def _beside(checkpoint: Path) -> Path:
 
 
 def _reference(
-    schedule: Schedule, settings: TrainSettings, sources: Batches, seed: str, checkpoint: Path | None
+    schedule: Schedule, settings: TrainSettings, sources: Batches, seed: str, checkpoint: Path | None, ranks: Ranks
 ) -> "Bridge | None":
     """The finished connector of fixed weights that excess losses are measured against; None where none is asked for."""
     if (which := schedule.wants().excess) is None:
         return None
     count = len(sources.names)
     weights = sources.natural if which == "natural" else np.full(count, 1 / count)
-    run = Run.start(settings, sources, seed, Fixed(weights, count))
+    run = Run.start(settings, sources, seed, Fixed(weights, count), ranks=ranks)
     run.to_the_end(_beside(checkpoint) if checkpoint else None, None)
     return run.bridge.requires_grad_(False)

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ class Pair:
     caption: str | None
     columns: Mapping[str, Any] = field(default_factory=dict)
     """What was exported with it: the values of KEY.cuvee.json."""
+    shard: str = ""
+    """The tar it was read from; empty: unknown."""
 
     @property
     def image_hash(self) -> str:
@@ -45,7 +47,7 @@ def read_pairs(shards: Sequence[str]) -> Iterator[Pair]:
         # One shard a time, unsplit: each process reads all of them and takes its share later, by image.
         samples = wds.WebDataset([shard], shardshuffle=False, nodesplitter=None, workersplitter=None, empty_check=False)
         try:
-            yield from (as_pair(sample) for sample in samples)
+            yield from (replace(as_pair(sample), shard=shard) for sample in samples)
         except (OSError, ValueError, EOFError) as error:
             raise CuveeError(f"training shard {shard} cannot be read: {error}; export it again") from error
 
@@ -62,22 +64,25 @@ def as_pair(sample: Mapping[str, Any]) -> Pair:
 
 @dataclass
 class Draft:
-    """What is known of an arm's samples before captions are tokens: (key, image hash, caption, columns) lines."""
+    """What is known of samples before captions are tokens: (key, image hash, caption, columns, shard) lines."""
 
-    lines: list[tuple[str, str, str, str]] = field(default_factory=list)
+    lines: list[tuple[str, str, str, str, str]] = field(default_factory=list)
     unusable: Counter[str] = field(default_factory=Counter)
     columns: tuple[str, ...] = ()
     """Exported values that training asks for; they stand in a line as JSON."""
+    text_only: bool = False
+    """Captions are taken whether there is an image or not, and without it."""
 
     def add(self, pair: Pair, image_hash: str) -> None:
         """Take a sample, or count why it cannot be trained on."""
-        if pair.image is None:
+        if pair.image is None and not self.text_only:
             self.unusable["no_image"] += 1
         elif not (pair.caption or "").strip():
             self.unusable["no_caption"] += 1
         else:
             asked = json.dumps([pair.columns.get(name) for name in self.columns])
-            self.lines.append((pair.key, image_hash, str(pair.caption), asked))
+            shown = "" if self.text_only else image_hash
+            self.lines.append((pair.key, shown, str(pair.caption), asked, pair.shard))
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class Corpus:
 
     keys: tuple[str, ...]
     images: tuple[str, ...]
-    """Image hash per sample."""
+    """Image hash per sample; empty: text without an image."""
     tokens: npt.NDArray[np.int32]
     """Caption tokens of all samples, end to end."""
     offsets: npt.NDArray[np.int64]
@@ -94,8 +99,14 @@ class Corpus:
     whole: npt.NDArray[np.bool_]
     """(n,) False where the caption was cut at `max_tokens`."""
     unusable: Mapping[str, int]
+    shards: tuple[str, ...] = ()
+    """Where each sample was read from, for messages; empty: unknown."""
     columns: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     """(n,) per exported value that training asks for; None where a sample has none."""
+
+    def shard(self, sample: int) -> str:
+        """The tar of one sample; empty: unknown."""
+        return self.shards[sample] if self.shards else ""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -122,6 +133,7 @@ class Corpus:
                 offsets=np.cumsum([0, *(len(caption) for caption in captions)], dtype=np.int64),
                 whole=self.whole[ids],
                 unusable={},
+                shards=tuple(self.shards[i] for i in ids) if self.shards else (),
                 columns={name: tuple(values[i] for i in ids) for name, values in self.columns.items()},
             )
         return found
@@ -162,5 +174,6 @@ def corpus(draft: Draft, tokenize: Tokenize, undecodable: Mapping[str, str], max
         offsets=np.cumsum([0, *(len(ids) for ids in cut)], dtype=np.int64),
         whole=np.array([len(ids) <= max_tokens for _, ids in kept], np.bool_),
         unusable=dict(sorted((+unusable).items())),
+        shards=tuple(line[4] for line, _ in kept),
         columns={name: tuple(row[place] for row in values) for place, name in enumerate(draft.columns)},
     )

@@ -2,23 +2,27 @@
 
 import os
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
 
 from schemas.errors import ContractError, RecipeError
 from stages.file_identity import Located
 from stages.schedule import Schedule, schedule_of
-from stages.train.connectors.contract import Connector, TwoLayers, connector_of
+from stages.train.budget import Budget
+from stages.train.connectors.contract import Connector, connector_of
 from stages.train.connectors.mlp import Mlp
 from stages.train.continual import Infinite, Replay
+from stages.train.execution import EXECUTION_SETTINGS, Execution
 from stages.train.metrics.on_demand import OnDemand
 from stages.train.model_files import folder_identity, local_folder
 from stages.train.options.settings import OPTION_SETTINGS, OptionSettings
 from stages.train.packing import Pack
 from stages.train.preprocessing import preprocessing_identity
 from stages.train.templates import Plain, Wording
+from stages.train.text_only import TextOnly
 
 if TYPE_CHECKING:
     from stages.train.vision_features import FeatureKey
@@ -26,29 +30,12 @@ if TYPE_CHECKING:
 
 RARE = (
     "schedule", "replay", "start", "infinite", "inject_layer", "vision_layer", "templates", "pack", "share_prefix",
-    "metrics", *OPTION_SETTINGS,
+    "text_only", "metrics", *OPTION_SETTINGS, *EXECUTION_SETTINGS,
 )  # fmt: skip
 """Settings that stand at their default in most runs."""
 
 
-class Budget(BaseModel):
-    """How long to train: samples drawn (repeats counted), optimizer steps or epochs; every arm gets the same."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    samples: int | None = Field(None, gt=0)
-    steps: int | None = Field(None, gt=0)
-    epochs: Annotated[float, Field(gt=0)] | None = None
-    """Times that the curated samples are gone through."""
-
-    @model_validator(mode="after")
-    def _one_unit(self) -> "Budget":
-        if [self.samples, self.steps, self.epochs].count(None) != 2:
-            raise ValueError("name exactly one of `samples`, `steps` and `epochs`")
-        return self
-
-
-class TrainSettings(OptionSettings):
+class TrainSettings(OptionSettings, Execution):
     """One comparison's settings, the same for every arm and seed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -88,13 +75,15 @@ class TrainSettings(OptionSettings):
     generated: int = Field(64, ge=0)
     """Held-out samples for which a caption is generated."""
     metrics: tuple[OnDemand, ...] = ()
-    """Beside the usual ones: `mir`, `ima`, `mutual_knn` (per layer), `groups`, `style_leakage`."""
+    """Beside the usual ones: `mir`, `ima`, `mutual_knn` (per layer), `groups`, `style_leakage`, `experts`."""
     checkpoint_steps: int = Field(500, gt=0)
     """Steps between checkpoints of an unfinished run."""
     schedule: Annotated[SerializeAsAny[Schedule], BeforeValidator(schedule_of)] | None = None
     """Steers the weights of the sources in the curated arm."""
     replay: Replay | None = None
     """Old samples in every arm's batches."""
+    text_only: TextOnly | None = None
+    """Texts without images in every arm's batches; they train options inside the language model alone."""
     start: Located | None = None
     """Folder of a connector that every arm goes on from; default: new weights from the seed."""
     infinite: Infinite | None = None
@@ -107,19 +96,39 @@ class TrainSettings(OptionSettings):
         return self
 
     @model_validator(mode="after")
+    def _budgeted(self) -> "TrainSettings":
+        if self.schedule is not None and not self.budget.is_whole_steps:
+            raise ValueError("`schedule` must know how many steps there are; give `budget` in steps, samples or epochs")
+        if self.infinite is not None and self.rate == "one_cycle":
+            raise ValueError("`infinite` and `rate: one_cycle` are two shapes of one rate; leave one of them out")
+        if self.budget.reference_seconds is not None and self.reference_table is None:
+            raise ValueError("a budget in `reference_seconds` needs `reference_table`, e.g. bench/rst_table.json")
+        if self.compile and self.gradient_checkpointing:
+            raise ValueError("`compile` keeps what it needs by itself; leave out `gradient_checkpointing`")
+        if self.batch % self.workers_per_run:
+            raise ValueError(
+                f"a batch of {self.batch} does not part evenly among {self.workers_per_run} `workers_per_run`"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _fitting_connector(self) -> "TrainSettings":
-        if self.hidden is not None and not isinstance(self.connector, TwoLayers):
-            raise ValueError(f"`hidden` is the width inside an mlp; {self.connector.kind!r} has no such layer")
-        if getattr(self.connector, "router", None) == "reference":
+        refusal = self.connector.refusal(self.hidden, self.inject_layer, self.vision_layer)
+        if refusal is not None:
+            raise ValueError(refusal)
+        return self
+
+    @model_validator(mode="after")
+    def _texts_that_train(self) -> "TrainSettings":
+        if self.text_only is None:
+            return self
+        if self.lora is None and (self.tune_norms is None or getattr(self.tune_norms, "of", "llm") == "vision"):
             raise ValueError(
-                "the reference router sends an image to its source's expert, and held-out images have no source; it is "
-                "a yardstick for `bench/experts.py`: choose `router: learned`"
+                "`text_only` is seen by the language model alone, and nothing in it is trained, so the share would be "
+                "wasted; leave it out, or set `lora` or `tune_norms: llm`"
             )
-        if self.connector.reads_prompt and not self.inject_layer:
-            raise ValueError(
-                f"connector {self.connector.kind!r} reads the prompt's states at the layer where its tokens go "
-                "in, and at layer 0 these are mere embeddings; set `inject_layer`, a quarter of the depth for instance"
-            )
+        if self.replay is not None and self.replay.share + self.text_only.share >= 1:
+            raise ValueError("`replay` and `text_only` leave nothing of a batch to the arm's own samples")
         return self
 
     @property
@@ -128,7 +137,7 @@ class TrainSettings(OptionSettings):
         if self.budget.steps is not None:
             return self.budget.steps
         if self.budget.samples is None:
-            raise ContractError("a budget in epochs has no steps before it is known how many samples there are")
+            raise ContractError(f"a budget like {self.budget!r} has no steps before its samples are known")
         return -(-self.budget.samples // self.batch)
 
     def sized(self, samples: int) -> "TrainSettings":
@@ -203,12 +212,18 @@ class TrainSettings(OptionSettings):
             facts["schedule"]["version"] = self.schedule.version
         if self.replay is not None:
             facts["replay"] = {"share": self.replay.share}
+        if self.text_only is not None:
+            facts["text_only"] = {"share": self.text_only.share}
         if self.start is not None:
             facts["start"] = folder_identity(Path(self.start))
         facts |= self.chosen
-        facts["budget"] = {name: value for name, value in facts["budget"].items() if name != "epochs" or value}
+        if self.reference_table is not None:
+            facts["reference_table"] = sha256(Path(self.reference_table).read_bytes()).hexdigest()
+        facts["budget"] = {
+            name: value for name, value in facts["budget"].items() if value or name in ("samples", "steps")
+        }
         usual = {name: type(self).model_fields[name].default for name in RARE}
-        return {name: value for name, value in facts.items() if name not in usual or value != usual[name]}
+        return {name: value for name, value in facts.items() if name not in usual or getattr(self, name) != usual[name]}
 
     def _connector_facts(self) -> dict[str, Any]:
         """An MLP is told by its name and `hidden`, wherever that was said; any other connector by its settings."""
@@ -224,8 +239,9 @@ class TrainSettings(OptionSettings):
             folders["vision_model"] = os.path.abspath(self.vision_folder)
         if self.vision_pretrained and os.path.isfile(self.vision_pretrained):
             folders["vision_pretrained"] = os.path.abspath(self.vision_pretrained)
-        if self.start is not None:
-            folders["start"] = os.path.abspath(self.start)
+        folders |= {
+            name: os.path.abspath(path) for name in ("start", "reference_table") if (path := getattr(self, name))
+        }
         folders["connector"] = self.connector.located()
         return TrainSettings.model_validate({**self.model_dump(), **folders})
 

@@ -18,7 +18,9 @@ from stages.train.language_model import language_of
 from stages.train.loop import Frozen, TrainResult, train, train_mixture
 from stages.train.metrics.evaluation import Evaluation, Judged, judge
 from stages.train.metrics.examination import Examination
+from stages.train.ranks import ALONE, Ranks
 from stages.train.samples import Corpus, corpus
+from stages.train.text_only import TEXT
 from stages.train.vision_features import VisualTokens
 
 
@@ -44,11 +46,14 @@ class Workbench:
         )
         self.target = corpora.pop(TARGET, None)
         self.replay = Replayed(corpora.pop(REPLAY), settings.replay.share) if settings.replay else None
+        self.text = Replayed(corpora.pop(TEXT), settings.text_only.share, TEXT) if settings.text_only else None
         self.corpora: dict[str, Corpus] = corpora
         if self.target is not None and not len(self.target):
             raise CuveeError("the target has no sample with a decodable image and a caption; set `aim: sources`")
         if self.replay is not None and not len(self.replay.corpus):
             raise CuveeError("`replay.shards` hold no sample with a decodable image and a caption; name other tars")
+        if self.text is not None and not len(self.text.corpus):
+            raise CuveeError("`text_only.shards` hold no sample with a caption; name other tars")
         if empty := sorted(name for name, samples in corpora.items() if not len(samples)):
             unusable = dict(corpora[empty[0]].unusable)
             raise CuveeError(f"arm {empty[0]!r} has no sample with a decodable image and a caption; found {unusable}")
@@ -59,6 +64,7 @@ class Workbench:
         comparison = self.comparison
         asked = self.asked.corpus.fingerprint
         replayed = {"replay": self.replay.corpus.fingerprint} if self.replay else {}
+        replayed |= {"text_only": self.text.corpus.fingerprint} if self.text else {}
         return {
             "version": VERSION,
             "settings": comparison.settings.identity(),
@@ -67,9 +73,12 @@ class Workbench:
             **replayed,
         }
 
-    def fingerprint(self, job: Job) -> str:
-        """What a job's result depends on, as 16 hex digits."""
-        facts = {**self._common, "data": self.corpora[job.arm].fingerprint, "number": job.seed}
+    def fingerprint(self, job: Job, *, alone: bool = False) -> str:
+        """What a job's result depends on, as 16 hex digits; `alone`: but for how many workers share it."""
+        common = {**self._common, "settings": {**self._common["settings"]}}
+        if alone:
+            common["settings"].pop("workers_per_run", None)
+        facts = {**common, "data": self.corpora[job.arm].fingerprint, "number": job.seed}
         if "groups" in self.comparison.settings.metrics:
             facts |= {"held_sources": self.asked.sources}
         if self._is_steered(job):
@@ -85,12 +94,15 @@ class Workbench:
         file = self.comparison.job_file(job)
         return str(json.loads(file.read_text())["fingerprint"]) if file.exists() else None
 
-    def do(self, job: Job) -> dict[str, Any]:
-        """Train, evaluate, save the connector, and write the job's result."""
+    def do(self, job: Job, ranks: Ranks = ALONE) -> dict[str, Any]:
+        """Train, evaluate, save the connector, and write the job's result; of several ranks, the first does."""
         comparison, fingerprint = self.comparison, self.fingerprint(job)
         samples = self.corpora[job.arm]
-        checkpoint = comparison.folder / "checkpoints" / f"{job.name}-{fingerprint}.safetensors"
-        trained = self._trained(job, f"{comparison.seed}/{job.seed}", checkpoint)
+        # Another number of ranks goes on from the same checkpoint.
+        checkpoint = comparison.folder / "checkpoints" / f"{job.name}-{self.fingerprint(job, alone=True)}.safetensors"
+        trained = self._trained(job, f"{comparison.seed}/{job.seed}", checkpoint, ranks)
+        if not ranks.is_first:
+            return {}
         save_connector(trained.bridge, trained.card, comparison.folder / "connectors" / job.name)
         judged = judge(trained.bridge, self.frozen, self.asked, comparison.settings.batch)
         result = {
@@ -100,9 +112,11 @@ class Workbench:
             "device": comparison.device,
             "samples": len(samples),
             "distinct_images": len(set(samples.images)),
+            "feature_bytes": len(set(samples.images)) * self.frozen.visual.bytes_per_image,
             "unusable": dict(samples.unusable),
             "evaluation": {**self.asked.facts, "unusable": dict(self.asked.corpus.unusable)},
             "curve": [list(point) for point in trained.curve],
+            "log": dict(trained.log),
             "metrics": judged.metrics,
             "exact_captions": judged.exact,
             "captions": self._captions(judged),
@@ -116,6 +130,9 @@ class Workbench:
             result["schedule"] = said
         if self.replay is not None:
             result["replay"] = self.replay.facts(trained.drawn)
+        if self.text is not None:
+            result["text_only"] = self.text.facts(trained.drawn)
+        _write_whole(json.dumps(dict(trained.speed)), comparison.speed_file(job))
         _write_whole(json.dumps(result), comparison.job_file(job))
         return result
 
@@ -161,10 +178,16 @@ class Workbench:
         sources = self._named(arm, listed) if listed else []
         return Examination(trained.bridge, self.frozen, self.asked, self.corpora[arm], sources, batch)
 
-    def _trained(self, job: Job, seed: str, checkpoint: Path) -> TrainResult:
+    def _trained(self, job: Job, seed: str, checkpoint: Path, ranks: Ranks) -> TrainResult:
         settings = self.comparison.settings
         if not self._is_steered(job):
-            return train(settings, self.frozen, self.corpora[job.arm], seed, replay=self.replay, checkpoint=checkpoint)
+            shared: dict[str, Any] = {
+                "replay": self.replay,
+                "text": self.text,
+                "checkpoint": checkpoint,
+                "ranks": ranks,
+            }
+            return train(settings, self.frozen, self.corpora[job.arm], seed, **shared)
         assert settings.schedule is not None
         return train_mixture(
             settings,
@@ -174,7 +197,9 @@ class Workbench:
             settings.schedule,
             targets={"target": self.target} if self.target else None,
             replay=self.replay,
+            text=self.text,
             checkpoint=checkpoint,
+            ranks=ranks,
         )
 
 

@@ -83,7 +83,7 @@ def held_out() -> pa.Table:
 
 
 def told(result: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in result.items() if name not in ("seconds", "workers")}
+    return {name: value for name, value in result.items() if name not in ("seconds", "speed", "workers")}
 
 
 def test_ray_and_this_process_give_the_same_numbers_and_a_second_call_trains_nothing(
@@ -122,6 +122,29 @@ def test_ray_and_this_process_give_the_same_numbers_and_a_second_call_trains_not
     assert all("schedule" not in run for run in here["arms"]["raw"]["runs"])
     assert {file: file.stat().st_mtime_ns for file in written} == written
     assert json.loads(json.dumps(here, allow_nan=False)) == here
+
+
+@pytest.mark.slow
+def test_two_workers_share_every_run(
+    settings: Callable[..., TrainSettings], arms: Callable[..., list[Arm]], held_out: pa.Table, tmp_path: Path,
+    ray_cluster: object,
+) -> None:  # fmt: skip
+    alone = compare(settings(seeds=1), arms(), held_out, tmp_path / "alone", seed=3)
+    with Cluster() as cluster:
+        shared = compare(
+            settings(seeds=1, workers_per_run=2), arms(), held_out, tmp_path / "two", seed=3, cluster=cluster
+        )
+    assert shared["workers"] == 2 and shared["settings"]["workers_per_run"] == 2
+    for name in ("raw", "curated"):
+        one, two = alone["arms"][name]["runs"][0], shared["arms"][name]["runs"][0]
+        assert [loss for _, loss in two["curve"]] == pytest.approx([loss for _, loss in one["curve"]], rel=1e-5)
+        assert two["metrics"]["nll_per_token"] == pytest.approx(one["metrics"]["nll_per_token"], rel=1e-4)
+        for mine, theirs in zip(two["log"]["windows"], one["log"]["windows"], strict=True):
+            assert mine["sources"][""]["samples"] == theirs["sources"][""]["samples"]
+    with pytest.raises(CuveeError, match="this process is one"):
+        compare(settings(workers_per_run=2), arms(), held_out, tmp_path / "here", seed=3)
+    with Cluster() as cluster, pytest.raises(CuveeError, match="`workers_per_run` is 8, but the cluster has 2"):
+        compare(settings(workers_per_run=8), arms(), held_out, tmp_path / "many", seed=3, cluster=cluster)
 
 
 @pytest.mark.slow

@@ -146,5 +146,5 @@ def test_shares_within_bounds_are_scaled_then_cut(numbers: list[int], caps: list
 def test_batches_know_their_sources() -> None:
     batches = Batches(world(), sources(*NAMES))
     assert batches.names == NAMES and batches.natural == pytest.approx([1 / 3] * 3)
-    assert batches.beside("old", corpus("good", [1])).names == ("good", "harm", "noise", "old")
+    assert batches.beside({"old": corpus("good", [1])}).names == ("good", "harm", "noise", "old")
     assert batches.fingerprint != Batches(world(), sources("good", "harm")).fingerprint

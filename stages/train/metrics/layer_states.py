@@ -16,13 +16,13 @@ import numpy.typing as npt
 from stages.noise import uniform_noise
 from stages.train.batches import Heard, Sample, hear
 from stages.train.decoder_layers import decoder_layers
-from stages.train.layout import NONE, Layout, lay_out
+from stages.train.layout import NONE, Layout
 from stages.train.samples import Corpus
 
 if TYPE_CHECKING:
     import torch
 
-    from stages.train.bridge import Bridge
+    from stages.train.bridge import Bridge, Shown
     from stages.train.loop import Frozen
 
 Singles = npt.NDArray[np.float32]
@@ -64,7 +64,7 @@ def chosen_pairs(corpus: Corpus, most: int, seed: int) -> list[int]:
     order = np.argsort(uniform_noise(corpus.keys, seed, "pairs of layer metrics"), kind="stable").tolist()
     first: dict[str, int] = {}
     for i in order:
-        if corpus.images[i] and corpus.offsets[i + 1] - corpus.offsets[i] + corpus.whole[i] >= 2:
+        if corpus.offsets[i + 1] - corpus.offsets[i] + corpus.whole[i] >= 2:
             first.setdefault(corpus.images[i], i)
     return sorted(list(first.values())[:most])
 
@@ -95,26 +95,31 @@ def _some_layers(
     visual_pairs, text_pairs = [], []
     for start in range(0, len(ids), batch):
         with listening(frozen.language.model, layers) as kept:
-            heard = hear_samples(bridge, frozen, corpus, ids[start : start + batch], images[start : start + batch])
-        shown, (text, owners) = heard.layout.visual.ravel(), text_places(heard.layout)
-        seen = shown != NONE
-        assert heard.shown is not None
-        visual_pairs.append(start + shown[seen] // heard.shown.places)
+            some, behind = ids[start : start + batch], images[start : start + batch]
+            heard, shown = hear_samples(bridge, frozen, corpus, some, behind)
+        visual, (text, owners) = heard.layout.visual.ravel(), text_places(heard.layout)
+        seen = visual != NONE
+        visual_pairs.append(start + visual[seen] // shown.places)
         text_pairs.append(start + owners)
         for layer in layers:
             flat = kept[layer].flatten(0, 1).float().cpu().numpy()
             found[layer].append((flat[seen], flat[text]))
     for layer, parts in found.items():
-        visual, words = (np.concatenate(side) for side in zip(*parts, strict=True))
-        yield LayerStates(layer + 1, visual, words, np.concatenate(visual_pairs), np.concatenate(text_pairs))
+        images_side, text_side = (np.concatenate(side) for side in zip(*parts, strict=True))
+        yield LayerStates(layer + 1, images_side, text_side, np.concatenate(visual_pairs), np.concatenate(text_pairs))
 
 
 def hear_samples(
     bridge: "Bridge", frozen: "Frozen", corpus: Corpus, ids: Sequence[int], images: Sequence[str]
-) -> Heard:
-    """Samples of a corpus behind images (n,) by hash."""
-    samples = [Sample(corpus.caption(i), bool(corpus.whole[i]), image) for i, image in zip(ids, images, strict=True)]
-    return hear(bridge, frozen, samples)
+) -> "tuple[Heard, Shown]":
+    """Samples of a corpus behind images (n,) by hash, and these as the model saw them."""
+    heard = hear(bridge, frozen, [_sample(corpus, i, image) for i, image in zip(ids, images, strict=True)])
+    assert heard.shown is not None
+    return heard, heard.shown
+
+
+def _sample(corpus: Corpus, number: int, image: str) -> Sample:
+    return Sample(corpus.caption(number), bool(corpus.whole[number]), image)
 
 
 def mean_outputs(bridge: "Bridge", frozen: "Frozen", corpus: Corpus, ids: Sequence[int], batch: int) -> Doubles:
@@ -122,9 +127,8 @@ def mean_outputs(bridge: "Bridge", frozen: "Frozen", corpus: Corpus, ids: Sequen
     found = []
     for start in range(0, len(ids), batch):
         some = ids[start : start + batch]
-        seen = hear_samples(bridge, frozen, corpus, some, [corpus.images[i] for i in some]).shown
-        assert seen is not None
-        found.append(seen.tokens.double().mean(dim=1).cpu().numpy())
+        _, shown = hear_samples(bridge, frozen, corpus, some, [corpus.images[i] for i in some])
+        found.append(shown.tokens.double().mean(dim=1).cpu().numpy())
     return np.concatenate(found)
 
 
@@ -135,18 +139,17 @@ def caption_states(bridge: "Bridge", frozen: "Frozen", corpus: Corpus, ids: Sequ
     """
     import torch
 
-    language = frozen.language
-    layers = range(len(decoder_layers(language.model)) - 1)
+    model, device = frozen.language.model, frozen.language.device
+    layers = range(len(decoder_layers(model)) - 1)
     found: list[list[Doubles]] = [[] for _ in range(len(layers) + 1)]
     for start in range(0, len(ids), batch):
-        said = [language.said(corpus.caption(i), True, None) for i in ids[start : start + batch]]
-        layout = lay_out(said, 0)
-        with listening(language.model, layers) as kept:
-            language.label_logits(layout, None, bridge)
+        said = [Sample(corpus.caption(i), True, "") for i in ids[start : start + batch]]
+        with listening(model, layers) as kept:
+            layout = hear(bridge, frozen, said).layout
         places, owners = text_places(layout)
-        words = torch.from_numpy(layout.tokens.ravel()[places]).to(language.device)
-        states = [language.model.get_input_embeddings()(words)]
-        states += [kept[layer].flatten(0, 1)[torch.from_numpy(places).to(language.device)] for layer in layers]
+        words = torch.from_numpy(layout.tokens.ravel()[places]).to(device)
+        states = [model.get_input_embeddings()(words)]
+        states += [kept[layer].flatten(0, 1)[torch.from_numpy(places).to(device)] for layer in layers]
         for layer, state in enumerate(states):
             found[layer].append(pair_means(state.detach().float().cpu().numpy(), owners))
     return [np.concatenate(parts) for parts in found]

@@ -1,6 +1,7 @@
 """A world of classes in generated features: a real causal model, tiny and random, and sources whose truth is known."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -73,3 +74,8 @@ def settings(**changed: object) -> TrainSettings:
     made = TrainSettings.model_validate({**given, **changed})
     made.__dict__["language_identity"] = "generated"  # a cached property: there are no files to digest
     return made
+
+
+def located(samples: Corpus, shard: str) -> Corpus:
+    """The same, read from a shard."""
+    return replace(samples, shards=(shard,) * len(samples))

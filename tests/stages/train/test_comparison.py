@@ -168,3 +168,27 @@ def test_a_member_without_a_source_is_refused(
     bench = steered(settings(schedule={"kind": "two_phase"}), tars, table, tmp_path / "a", held_out)
     with pytest.raises(CuveeError, match="does not name sample 'k0008'"):
         bench.do(Job("curated", 0))
+
+
+def test_texts_take_their_share_and_train_what_stands_inside_the_language_model(
+    settings: Settings, write_shard: Shard, held_out: pa.Table, tmp_path: Path
+) -> None:
+    arms = {"raw": [write_shard("raw", range(20))]}
+    texts = write_shard("texts", range(3), [("t1.txt", b"a red circle"), ("t2.txt", b"  ")])
+    told = {"text_only": {"shards": [texts], "share": 0.25}, "tune_norms": "llm"}
+    bench = opened(settings(**told, seeds=1), arms, tmp_path / "run", held_out)
+    assert bench.text is not None and bench.text.corpus.keys == ("k0000", "k0001", "k0002", "t1")
+    assert set(bench.text.corpus.images) == {""} and bench.text.corpus.unusable == {"no_caption": 1}
+    found = bench.do(bench.pending()[0])
+    steps, batch = settings().steps, settings().batch
+    assert found["text_only"] == {"samples": 4, "share": 0.25, "drawn": round(steps * batch * 0.25)}
+    other = opened(settings(**{**told, "text_only": {"shards": arms["raw"], "share": 0.25}}), arms, tmp_path, held_out)
+    job = bench.comparison.jobs()[0]
+    assert other.fingerprint(job) != bench.fingerprint(job), "other texts, another result"
+    with pytest.raises(ValueError, match="the share would be wasted; leave it out, or set `lora`"):
+        settings(text_only=told["text_only"])
+    with pytest.raises(ValueError, match="nothing of a batch"):
+        settings(**{**told, "replay": {"shards": arms["raw"], "share": 0.75}})
+    with pytest.raises(CuveeError, match=r"`text_only\.shards` hold no sample with a caption"):
+        empty = {"shards": [write_shard("none", [], [("t.txt", b" ")])], "share": 0.5}
+        opened(settings(**{**told, "text_only": empty}), arms, tmp_path / "e", held_out)

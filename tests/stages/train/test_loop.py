@@ -1,4 +1,3 @@
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from stages.train.bridge import Bridge
 from stages.train.comparison import Comparison
 from stages.train.layout import lay_out
 from stages.train.loop import train
-from stages.train.rates import rate
 from stages.train.settings import TrainSettings
 from stages.train.workbench import Workbench
 
@@ -134,26 +132,3 @@ def test_a_model_without_a_begin_token_predicts_from_the_last_visual_token(bench
     wanted = [-float(spoken[place, token]) for place, token in enumerate([5, 6, 7, language.eos])]
     found = [-float(row[label]) for row, label in zip(mine, layout.labels, strict=True)]
     assert found[:4] == pytest.approx(wanted, rel=1e-5) and layout.samples.tolist() == [0, 0, 0, 0, 1]
-
-
-def test_the_rate_rises_then_ends_at_its_floor(settings: Settings) -> None:
-    made = settings(budget={"samples": 397}, warmup=0.1, floor=0.1, learning_rate=1.0)
-    assert made.steps == 100
-    rates = [rate(made, step) for step in range(100)]
-    assert rates[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
-    assert rates[10] == 1.0 and rates[99] == pytest.approx(0.1)
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    middle = rate(made, 10 + 44)
-    assert middle == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 44 / 89)))
-    assert rate(settings(budget={"steps": 1}), 0) > 0
-
-
-def test_an_endless_rate_cools_down_stays_and_is_annealed(settings: Settings) -> None:
-    shape = {"constant": 0.4, "cooldown": 0.2, "anneal": 0.1}
-    made = settings(budget={"steps": 100}, warmup=0.1, floor=0.1, learning_rate=1.0, infinite=shape)
-    rates = [rate(made, step) for step in range(100)]
-    assert rates[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
-    assert rates[10] == 1.0 and rates[20] == pytest.approx(0.7) and rates[30:90] == [0.4] * 60
-    assert rates[90:] == pytest.approx([0.4 * 0.25 ** (step / 10) for step in range(1, 11)])
-    on = settings(budget={"steps": 50}, warmup=0.0, learning_rate=1.0, infinite={"cooldown": 0.0, "anneal": 0.0})
-    assert [rate(on, step) for step in range(50)] == [0.5] * 50, "another run goes on at the constant"

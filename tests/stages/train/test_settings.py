@@ -8,10 +8,11 @@ from pydantic import ValidationError
 
 from schemas.errors import ContractError, CuveeError, RecipeError
 from stages.train.bridge import Bridge
+from stages.train.budget import Budget
 from stages.train.connector import ConnectorCard, load_connector, save_connector
 from stages.train.connectors.mlp import Mlp
 from stages.train.language_model import load_language_model
-from stages.train.settings import Budget, TrainSettings
+from stages.train.settings import TrainSettings
 
 Settings = Callable[..., TrainSettings]
 

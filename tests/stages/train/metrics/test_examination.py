@@ -12,6 +12,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from pipeline.train import Arm, compare
+from pipeline.training.present import training_view
 from stages.train.comparison import Comparison
 from stages.train.loop import train
 from stages.train.metrics.examination import Examination
@@ -90,14 +91,21 @@ def test_a_comparison_examines_what_it_is_told_to(
     ]
     asked = held_out.append_column("source", pa.array(["a", "b"] * 6))
     made = settings(metrics=ALL, seeds=1)
-    found = compare(made, arms, asked, tmp_path / "run", seed=7)["arms"]
+    told = compare(made, arms, asked, tmp_path / "run", seed=7)
+    compared = {line["metric"] for line in told["differences"]}
+    assert {"mir", "ima_gap", "mutual_knn"} < compared and "style_leakage" not in compared  # `raw` has none
+    found = told["arms"]
+    shown = {metric.name for metric in training_view(told, {}).metrics}
+    assert {"nll_per_token", "mir", "style_leakage"} < shown
     run, other = found["curated"]["runs"][0], found["raw"]["runs"][0]
     expected = {"mir", "ima_gap", "mutual_knn", "group_balanced_nll", "spurious_strength", "style_leakage"}
     assert expected <= set(run["metrics"]) and np.isfinite([run["metrics"][name] for name in expected]).all()
     assert [row["layer"] for row in run["examined"]["layers"]["ima"]] == [1, 2]
     assert {group["source"] for group in run["examined"]["groups"]["groups"]} == {"a", "b"}
     assert set(other["examined"]["left_out"]) == {"style_leakage", "spurious_strength"}
-    plain = compare(settings(seeds=1), arms, asked, tmp_path / "plain", seed=7)["arms"]["curated"]["runs"][0]
+    plain_told = compare(settings(seeds=1), arms, asked, tmp_path / "plain", seed=7)
+    plain = plain_told["arms"]["curated"]["runs"][0]
+    assert "mir" not in {metric.name for metric in training_view(plain_told, {}).metrics}
     assert plain["metrics"].items() <= run["metrics"].items() and "examined" not in plain
 
 
