@@ -1,6 +1,6 @@
-"""Train the connector on raw, random and curated data.
+"""Train the connector on raw, random and curated data, or on several finished selections.
 
-`ray job submit --working-dir . -- python -m jobs.train_connector RECIPE`
+`ray job submit --working-dir . -- python -m jobs.train_connector RECIPE`, or `... --compare A B ... --recipe RECIPE`
 """
 
 import sys

@@ -113,7 +113,7 @@ class ConnectorCaptioner(CaptionerSettings):
         )
         language = load_language_model(models.language_folder, self.device).addressed([card.template])
         longest = getattr(language.model.config, "max_position_embeddings", None)
-        if longest is not None and card.visual_tokens + self.max_tokens + 1 > longest:
+        if longest is not None and card.places + self.max_tokens + 1 > longest:
             raise RecipeError(f"caption_likelihood: lower `max_tokens`; the language model has {longest} places")
         frozen = bridge.train(False).requires_grad_(False).to(self.device)
         return LoadedConnectorCaptioner(tower, frozen, language, self.max_tokens, self.threads)

@@ -142,7 +142,7 @@ def refuse_short_context(settings: TrainSettings, frozen: Frozen) -> None:
     around = max(
         len(template.before + template.between) for template in frozen.language.templates or (frozen.language.template,)
     )
-    needed = settings.connector.tokens(frozen.visual.grid) + max(around, 1) + settings.max_tokens + 1
+    needed = settings.connector.places(frozen.visual.grid) + max(around, 1) + settings.max_tokens + 1
     if settings.pack is not None and needed > settings.pack.length:
         raise CuveeError(
             f"a sample can take up {needed} places, but rows are packed to {settings.pack.length}; raise `pack.length`"

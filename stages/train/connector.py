@@ -79,8 +79,7 @@ class ConnectorCard(BaseModel):
     @property
     def places(self) -> int:
         """Places that an image takes up in a sequence."""
-        tokens, inserted = self.connector.tokens(self.grid), self.connector.placement == "insert"
-        return ("levels" in self.options) + (tokens if inserted else self.connector.soft + 1)
+        return ("levels" in self.options) + self.connector.places(self.grid)
 
     def refuse_other(self, other: "ConnectorCard", where: Path) -> None:
         """Compare with the card of saved weights.

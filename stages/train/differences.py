@@ -54,7 +54,8 @@ def _values(runs: Sequence[dict[str, Any]], metric: str) -> list[float]:
 
 def _arm(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     facts = {name: runs[0][name] for name in ("samples", "distinct_images", "unusable")}
-    first = {name: runs[0][name] for name in ("captions",) if name in runs[0]}
+    told: tuple[str, ...] = ("captions", "feature_bytes")
+    first = {name: runs[0][name] for name in told if name in runs[0]}
     rare = ("log", "schedule", "replay", "exact_captions", "examined")
     kept = ("seed", "curve", "metrics", *(name for name in rare if name in runs[0]))
     means = {metric: float(np.mean(_values(runs, metric))) for metric in (*METRICS, *COMPARED) if _values(runs, metric)}

@@ -12,7 +12,7 @@ from schemas.errors import ContractError, RecipeError
 from stages.file_identity import Located
 from stages.schedule import Schedule, schedule_of
 from stages.train.budget import Budget
-from stages.train.connectors.contract import Connector, TwoLayers, connector_of
+from stages.train.connectors.contract import Connector, connector_of
 from stages.train.connectors.mlp import Mlp
 from stages.train.continual import Infinite, Replay
 from stages.train.execution import EXECUTION_SETTINGS, Execution
@@ -75,7 +75,7 @@ class TrainSettings(OptionSettings, Execution):
     generated: int = Field(64, ge=0)
     """Held-out samples for which a caption is generated."""
     metrics: tuple[OnDemand, ...] = ()
-    """Beside the usual ones: `mir`, `ima`, `mutual_knn` (per layer), `groups`, `style_leakage`."""
+    """Beside the usual ones: `mir`, `ima`, `mutual_knn` (per layer), `groups`, `style_leakage`, `experts`."""
     checkpoint_steps: int = Field(500, gt=0)
     """Steps between checkpoints of an unfinished run."""
     schedule: Annotated[SerializeAsAny[Schedule], BeforeValidator(schedule_of)] | None = None
@@ -118,18 +118,9 @@ class TrainSettings(OptionSettings, Execution):
 
     @model_validator(mode="after")
     def _fitting_connector(self) -> "TrainSettings":
-        if self.hidden is not None and not isinstance(self.connector, TwoLayers):
-            raise ValueError(f"`hidden` is the width inside an mlp; {self.connector.kind!r} has no such layer")
-        if getattr(self.connector, "router", None) == "reference":
-            raise ValueError(
-                "the reference router sends an image to its source's expert, and held-out images have no source; it is "
-                "a yardstick for `bench/experts.py`: choose `router: learned`"
-            )
-        if self.connector.reads_prompt and not self.inject_layer:
-            raise ValueError(
-                f"connector {self.connector.kind!r} reads the prompt's states at the layer where its tokens go "
-                "in, and at layer 0 these are mere embeddings; set `inject_layer`, a quarter of the depth for instance"
-            )
+        refusal = self.connector.refusal(self.hidden, self.inject_layer, self.vision_layer)
+        if refusal is not None:
+            raise ValueError(refusal)
         return self
 
     @model_validator(mode="after")
@@ -230,6 +221,7 @@ class TrainSettings(OptionSettings, Execution):
             facts["text_only"] = {"share": self.text_only.share}
         if self.start is not None:
             facts["start"] = folder_identity(Path(self.start))
+        facts |= self.chosen
         if self.reference_table is not None:
             facts["reference_table"] = sha256(Path(self.reference_table).read_bytes()).hexdigest()
         facts["budget"] = {
@@ -276,4 +268,6 @@ class TrainSettings(OptionSettings, Execution):
                 f"image tower {self.vision_model!r} comes without `pretrained`: its weights would be random; "
                 "name a tag or a local folder"
             )
+        for option in self.parts.values():
+            option.check()
         self.identity()

@@ -92,9 +92,9 @@ class VisualTokens:
         return self.stands or Grid(1, int(self.parts[0].shape[1]))
 
     @property
-    def bytes(self) -> int:
-        """What the tokens take up on disk."""
-        return sum(part.nbytes for part in self.parts)
+    def bytes_per_image(self) -> int:
+        """What an image's tokens take up on disk."""
+        return int(self.parts[0][0].nbytes)
 
     def gather(self, images: Sequence[str]) -> Halves:
         """(n, tokens, width) of images by hash."""

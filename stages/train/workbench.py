@@ -112,6 +112,7 @@ class Workbench:
             "device": comparison.device,
             "samples": len(samples),
             "distinct_images": len(set(samples.images)),
+            "feature_bytes": len(set(samples.images)) * self.frozen.visual.bytes_per_image,
             "unusable": dict(samples.unusable),
             "evaluation": {**self.asked.facts, "unusable": dict(self.asked.corpus.unusable)},
             "curve": [list(point) for point in trained.curve],

@@ -57,6 +57,10 @@ class Connector(BaseModel):
         """Tokens that the language model is given per image."""
         raise ContractError(f"{type(self).__name__} does not implement tokens()")
 
+    def places(self, grid: Grid) -> int:
+        """Places that these take up in a sequence."""
+        return self.tokens(grid) if self.placement == "insert" else self.soft + 1
+
     def build(self, vision_width: int, language_width: int, seed: int, grid: Grid) -> "torch.nn.Module":
         """The module in fp32 on the CPU, with initial weights that depend on settings, widths and seed alone."""
         raise ContractError(f"{type(self).__name__} does not implement build()")
@@ -64,6 +68,19 @@ class Connector(BaseModel):
     def resolved(self, hidden: int | None, vision_width: int, language_width: int) -> "Connector":
         """The settings with every width named, as they are saved: `hidden` comes from `train`."""
         return self
+
+    def refusal(self, hidden: int | None, inject_layer: int, vision_layer: int) -> str | None:
+        """Why it cannot be trained under these settings of `train`; None: it can."""
+        if hidden is not None and "hidden" not in type(self).model_fields:
+            return f"`hidden` is the width inside an mlp; {self.kind!r} has no such layer"
+        if self.features != "patches" and vision_layer != -1:
+            return f"`vision_layer` says whose patches are read; {self.kind!r} reads one vector of each last layer"
+        if self.reads_prompt and not inject_layer:
+            return (
+                f"connector {self.kind!r} reads the prompt's states at the layer where its tokens go in, and at layer "
+                "0 these are mere embeddings; set `inject_layer`, a quarter of the depth for instance"
+            )
+        return None
 
     def blank(self) -> "Connector":
         """Settings that build the same module without reading weights from a file; those are put in afterwards."""

@@ -11,6 +11,7 @@ from stages.train.language_model import one_thread
 from stages.train.metrics.align_report import NEIGHBOURS, align_report
 from stages.train.metrics.concepts import concepts_of
 from stages.train.metrics.evaluation import Evaluation
+from stages.train.metrics.expert_report import expert_report
 from stages.train.metrics.group_losses import group_losses, spurious_strength
 from stages.train.metrics.ima import ima
 from stages.train.metrics.layer_states import LayerStates, caption_states, chosen_pairs, layer_states, mean_outputs
@@ -41,7 +42,7 @@ class Examination:
     batch: int
 
     def found(self, wanted: Sequence[OnDemand]) -> dict[str, Any]:
-        """`metrics` by name, `layers` by metric, `groups`, and `left_out`: what has no value here, and why."""
+        """`metrics` by name, `layers` by metric, `groups`, `experts`; `left_out`: what has no value here, and why."""
         import torch
 
         found: dict[str, Any] = {"metrics": {}, "layers": {}, "left_out": {}}
@@ -54,6 +55,8 @@ class Examination:
                 self._groups(found)
             if "style_leakage" in wanted:
                 self._style(found)
+            if "experts" in wanted:
+                self._experts(found)
         return {name: value for name, value in found.items() if value}
 
     def _layers(self, wanted: Sequence[OnDemand], found: dict[str, Any]) -> None:
@@ -109,6 +112,17 @@ class Examination:
             return
         shown = concepts_of(self.frozen.visual, corpus.images, self.trained.images, asked.seed)
         found["metrics"] |= spurious_strength(self.sources, shown.tolist(), asked.seed)
+
+    def _experts(self, found: dict[str, Any]) -> None:
+        """Whether experts specialise in the sources of held-out images."""
+        asked = self.asked
+        told = expert_report(self.bridge, self.frozen, asked.corpus, asked.sources, self.batch, asked.seed)
+        if isinstance(told, str):
+            found["left_out"]["experts"] = told
+            return
+        found["experts"] = told
+        of_note = {f"expert_{name}": told[name] for name in ("nmi", "utilisation", "swap_cost")}
+        found["metrics"] |= {name: value for name, value in of_note.items() if value is not None}
 
     def _style(self, found: dict[str, Any]) -> None:
         """Style leakage on at most 1,000 of the samples that were trained on."""

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-OnDemand = Literal["mir", "ima", "mutual_knn", "groups", "style_leakage"]
+OnDemand = Literal["mir", "ima", "mutual_knn", "groups", "style_leakage", "experts"]
 COMPARED = (
     "mir", "ima_gap", "mutual_knn", "group_balanced_nll", "worst_group_nll", "spurious_strength", "style_leakage",
 )  # fmt: skip

@@ -170,8 +170,14 @@ def test_what_cannot_be_compared_is_refused(
     refused("counts epochs", two, recipe("epochs", train={**TRAIN, "budget": {"epochs": 1}}))
     scored = ran(recipe("scored", train=None), "score")
     refused("ended before it drew", [two[0], str(scored)], judge)
-    for line, said in ((["--compare", *two], "which recipe judges"), ([str(judge), str(judge)], "expected one recipe")):
-        monkeypatch.setattr("sys.argv", ["cuvee", "train", *line])
+    lines = (
+        (["train", "--compare", *two], "which recipe judges"),
+        (["train", str(judge), str(judge)], "expected one recipe"),
+        (["llava", str(tmp_path), str(tmp_path / "out")], "is no selection"),
+        (["llava", str(done), str(tmp_path / "out")], "trained none"),
+    )
+    for line, said in lines:
+        monkeypatch.setattr("sys.argv", ["cuvee", *line])
         with pytest.raises(SystemExit) as left:
             main()
         assert left.value.code == 2 and said in capsys.readouterr().err

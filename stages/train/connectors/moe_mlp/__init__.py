@@ -48,6 +48,15 @@ class MoeMlp(TwoLayers):
             raise ValueError(f"{len(self.sources)} sources with {self.top_k} experts each need more `experts`")
         return self
 
+    def refusal(self, hidden: int | None, inject_layer: int, vision_layer: int) -> str | None:
+        """The reference router has to be told sources."""
+        if self.router == "reference":
+            return (
+                "the reference router sends an image to its source's expert, and held-out images have no source; it is "
+                "a yardstick for `bench/experts.py`: choose `router: learned`"
+            )
+        return super().refusal(hidden, inject_layer, vision_layer)
+
     def tokens(self, grid: Grid) -> int:
         """As many as there are features."""
         return grid.cells

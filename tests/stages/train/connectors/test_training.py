@@ -4,12 +4,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 
 from stages.train.bridge import Bridge
 from stages.train.loop import Frozen, train
+from stages.train.metrics.evaluation import Evaluation
+from stages.train.metrics.examination import Examination
+from stages.train.metrics.expert_report import expert_report
 from stages.train.metrics.nll import sample_losses
 from tests.stages.train import generated
 
@@ -74,7 +78,29 @@ def test_a_connector_that_does_not_fit_the_run_is_refused() -> None:
     for told, said in (
         ({"connector": "grounded_qformer"}, "set `inject_layer`"),
         ({"connector": "perceiver", "hidden": 8}, "no such layer"),
+        ({"connector": "ep_alm", "vision_layer": -2}, "one vector of each last layer"),
         ({"connector": {"kind": "moe_mlp", "router": "reference", "sources": ["a"]}}, "choose `router: learned`"),
     ):
         with pytest.raises(ValidationError, match=said):
             generated.settings(**{"hidden": None, **told})
+
+
+def test_a_mixture_of_experts_is_examined_by_source(world: Frozen) -> None:
+    told = {"hidden": None, "connector": {"kind": "moe_mlp", "experts": 2, "balance": 0.1}}
+    samples = generated.corpus("a", range(48))
+    sources = ["few" if i % generated.CLASSES < 3 else "many" for i in range(48)]
+    trained = train(generated.settings(**told, learning_rate=3e-2), world, samples, "7").bridge
+    plain = train(generated.settings(budget={"steps": 1}), world, samples, "7").bridge
+    with torch.inference_mode():
+        found = expert_report(trained, world, samples, sources, 12, seed=1)
+        assert isinstance(found, dict) and found["sources"] == ["few", "many"]
+        assert np.array(found["counts"]).sum(axis=1).tolist() == [24 * generated.VISUAL] * 2 and 0 <= found["nmi"] <= 1
+        assert np.diag(found["swap_costs"]).tolist() == [0, 0]
+        assert found["swap_cost"] > 0, "each expert has learned what the other has not"
+        asked = Evaluation.over(samples, 0, 1, dict(zip(samples.keys, sources, strict=True)))
+        examined = Examination(trained, world, asked, samples, sources, 12).found(["experts"])
+        assert examined["experts"] == found and examined["metrics"]["expert_nmi"] == found["nmi"]
+        left_out = Examination(plain, world, asked, samples, sources, 12).found(["experts"])["left_out"]
+        assert "no router" in left_out["experts"]
+        assert "one source" in str(expert_report(trained, world, samples, ["few"] * 48, 12, seed=1))
+        assert "one source" in str(expert_report(trained, world, samples, (), 12, seed=1))
