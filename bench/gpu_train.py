@@ -39,7 +39,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
 from stages.train.bridge import Bridge  # noqa: E402
 from stages.train.connectors.contract import Grid  # noqa: E402
 from stages.train.connectors.mlp import Mlp  # noqa: E402
-from stages.train.injection import layers_of  # noqa: E402
+from stages.train.decoder_layers import decoder_layers  # noqa: E402
 from stages.train.language_model import LanguageModel  # noqa: E402
 from stages.train.layout import Layout, Said, lay_out  # noqa: E402
 from stages.train.vision_tower import pooled_grid, spatial_features  # noqa: E402
@@ -226,7 +226,7 @@ class Training:
     def flops(self, layout: Layout) -> float:
         """Useful ones of a step with this layout."""
         model: Any = self.language.model
-        layers = layers_of(model)
+        layers = decoder_layers(model)
         upper, lower = _weights(layers[self.case.layer :]), _weights(layers[: self.case.layer])
         visual = int((layout.visual >= 0).sum())
         text = int((layout.documents >= 0).sum()) - visual

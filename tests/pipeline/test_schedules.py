@@ -29,6 +29,7 @@ def recipe(make_pool: Callable[..., Path]) -> Callable[..., Path]:
         document["train"] = {
             "language_model": str(MODELS / "language_model"), "budget": {"epochs": 1}, "batch": 10, "generated": 2,
             "seeds": 2, "learning_rate": 0.01, "schedule": {"kind": "tikmix_d", "every": 3, "probe": 8},
+            "metrics": ["ima", "groups", "style_leakage"],
         }  # fmt: skip
         path.write_text(yaml.safe_dump({**document, **changed}))
         return path
@@ -52,6 +53,9 @@ def test_a_learned_mixture_and_a_steered_arm(recipe: Callable[..., Path], ray_cl
     for made in curated["runs"]:
         assert [update["step"] for update in made["schedule"]["updates"]] == [0, 3]
         assert sum(made["schedule"]["drawn"].values()) == 60
+        assert {group["source"] for group in made["examined"]["groups"]["groups"]} == {"target"}
+        assert len(made["examined"]["layers"]["ima"]) == 4 and -2 <= made["metrics"]["ima_gap"] <= 2
+        assert {"spurious_strength", "style_leakage"} < set(made["metrics"]) and "left_out" not in made["examined"]
     assert not list((path.parent / "work").rglob("*.tar")), "every arm was read from the pool"
     again = run(resolve(path), Cluster())
     assert again.blend.reused and again.training == outcome.training

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bench.cases.coloured_digits import CLASSES, balanced, biased, splits
-from bench.logit_correction import CHOSEN, accuracies, network, single, two_branch
+from bench.logit_correction import CHOSEN, MINORITIES, SEEDS, accuracies, coloured_row, network, single, two_branch
 from schemas.errors import CuveeError
 from stages.train.language_model import one_thread
 from stages.train.logit_correction.biased_branch import gce_losses
@@ -84,6 +84,13 @@ def test_logit_correction_is_above_cross_entropy() -> None:
         plain = group_balanced(accuracies(single(task, 300, 0, 0.0, None), asked))
         corrected = group_balanced(accuracies(two_branch(task, replace(CHOSEN, steps=300), 0), asked))
     assert corrected > plain + 0.08
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("minority", MINORITIES)
+def test_every_share_and_seed_of_the_published_table(minority: float) -> None:
+    row = coloured_row(minority, SEEDS)
+    assert all(ours > plain + 3 for ours, plain in zip(row["two_branch"], row["plain"], strict=True)), row
 
 
 def test_equal_seeds_give_equal_bits_and_too_few_samples_are_refused() -> None:
