@@ -62,15 +62,6 @@ def halves(model: Any, layer: int) -> Halves:
     return found
 
 
-def layers_of(model: Any) -> Any:
-    """A model's layers, first to last.
-
-    Raises:
-        CuveeError: it does not say where they are.
-    """
-    return getattr(model.base_model, _name(model, LAYERS))
-
-
 def _name(model: Any, names: tuple[str, ...]) -> str:
     inside = model.base_model
     positions = hasattr(inside, "rotary_emb") or hasattr(inside, "wpe")

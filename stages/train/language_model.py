@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import CuveeError
-from stages.train.injection import Halves, halves, layers_of
+from stages.train.decoder_layers import decoder_layers
+from stages.train.injection import Halves, halves
 from stages.train.label_head import label_head
 from stages.train.layout import NONE, Layout, Said, lay_out
 from stages.train.passes import entrance, last_states, next_states, rows_can_be_shared, states_at
@@ -124,7 +125,7 @@ class LanguageModel:
         head = self._prepared(layout, shown)
         seen = torch.from_numpy(layout.visual != NONE).to(self.device)
         again = partial(_inside, bridge, self.model, seen)
-        layers = layers_of(self.model) if self.recompute and torch.is_grad_enabled() else ()
+        layers = decoder_layers(self.model) if self.recompute and torch.is_grad_enabled() else ()
         with again(), recomputed(layers, again):
             hidden = last_states(self, layout, shown)
             chosen = hidden.flatten(0, 1)[torch.from_numpy(layout.places).to(self.device)]

@@ -12,7 +12,8 @@ import numpy as np
 
 from schemas.errors import CuveeError
 from stages.train.attention_masks import attention_masks
-from stages.train.injection import TOLERANCE, halves, layers_of
+from stages.train.decoder_layers import decoder_layers
+from stages.train.injection import TOLERANCE, halves
 from stages.train.layout import NONE, Booleans, Layout, Said, lay_out
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def entrance(model: Any, shown: "Shown") -> int:
     """
     if shown.placement == "insert":
         return shown.layer
-    count, values = len(layers_of(model)), int(shown.tokens.shape[1]) - shown.soft
+    count, values = len(decoder_layers(model)), int(shown.tokens.shape[1]) - shown.soft
     if shown.layer or not 0 < values <= count:
         raise CuveeError(
             f"this connector sets its place anew at the last {values} layers, and the language model has {count}; "
@@ -159,7 +160,7 @@ def _numbers(where: Booleans, device: str) -> "torch.Tensor":
 @contextmanager
 def _replaced(language: "LanguageModel", layout: Layout, shown: "Shown", place: Booleans) -> Iterator[None]:
     """The later layers find another value at the place."""
-    layers = layers_of(language.model)[language.split(shown).layer + 1 :] if shown.placement == "replace" else []
+    layers = decoder_layers(language.model)[language.split(shown).layer + 1 :] if shown.placement == "replace" else []
     with ExitStack() as stack:
         for later, layer in enumerate(layers, start=1):
             rows = _rows(layout, shown, place, later)

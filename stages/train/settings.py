@@ -216,6 +216,7 @@ class TrainSettings(OptionSettings, Execution):
             facts["text_only"] = {"share": self.text_only.share}
         if self.start is not None:
             facts["start"] = folder_identity(Path(self.start))
+        facts |= self.chosen
         if self.reference_table is not None:
             facts["reference_table"] = sha256(Path(self.reference_table).read_bytes()).hexdigest()
         facts["budget"] = {
@@ -262,4 +263,6 @@ class TrainSettings(OptionSettings, Execution):
                 f"image tower {self.vision_model!r} comes without `pretrained`: its weights would be random; "
                 "name a tag or a local folder"
             )
+        for option in self.parts.values():
+            option.check()
         self.identity()

@@ -55,9 +55,15 @@ class AlignmentLevels(Option):
         return part(self, {"vectors": vectors, "cuts": edges})
 
     def scores(self, corpora: Mapping[str, Corpus]) -> tuple[Doubles, list[str]]:
-        """CLIP scores of all training samples, NaN where there is none, and their keys."""
-        found = [sample_scores(corpora[name]) for name in sorted(corpora)]
-        return np.concatenate(found), [key for name in sorted(corpora) for key in corpora[name].keys]
+        """CLIP scores of all training samples with an image, NaN where there is none, and their keys."""
+        found: list[float] = []
+        keys: list[str] = []
+        for name in sorted(corpora):
+            lines = zip(corpora[name].keys, corpora[name].images, sample_scores(corpora[name]).tolist(), strict=True)
+            pictured = [(key, score) for key, image, score in lines if image]
+            keys += [key for key, _ in pictured]
+            found += [score for _, score in pictured]
+        return np.array(found, np.float64), keys
 
     def cuts(self, scores: Doubles, keys: Sequence[str]) -> Doubles:
         """(N - 1,) quantiles of all training samples' CLIP scores.
@@ -88,5 +94,5 @@ def sample_scores(corpus: Corpus) -> Doubles:
 
 
 def levels(part: Any, scores: Doubles) -> npt.NDArray[np.int64]:
-    """(n,) levels of CLIP scores, from 0 (worst), by the cuts of a part."""
+    """(n,) levels of CLIP scores, from 0 (worst), by the cuts of a part; what has no score has the highest."""
     return level(scores, part.cuts.cpu().numpy()).astype(np.int64) - 1

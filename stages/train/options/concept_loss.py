@@ -10,7 +10,7 @@ from stages.train.logit_correction.biased_branch import gce_losses
 from stages.train.logit_correction.concept_head import log_prior_of
 from stages.train.logit_correction.correction import corrected_losses
 from stages.train.logit_correction.spurious_prior import log_columns, updated_prior
-from stages.train.options.concepts import Concepts
+from stages.train.options.concepts import NONE, Concepts
 from stages.train.options.corrections import ConceptHead, TwoBranches
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ class ConceptLoss:
         known = Concepts.of(option, batches)
         labels = np.concatenate([known.concepts[name] for name in batches.names])
         sources = np.concatenate([known.sources[name] for name in batches.names])
-        prior = log_prior_of(labels, sources, len(known.names), len(known.kinds), option.smoothing)
+        there = labels != NONE
+        prior = log_prior_of(labels[there], sources[there], len(known.names), len(known.kinds), option.smoothing)
         return cls(option, known, torch.from_numpy(prior.T.copy()).float().to(batches.frozen.language.device))
 
     def of_batch(self, part: Any, outputs: "torch.Tensor", features: "torch.Tensor", drawn: Drawn) -> "torch.Tensor":

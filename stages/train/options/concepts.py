@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from stages.train.batches import Batches
 
 Integers = npt.NDArray[np.int64]
+NONE = -1
 SOURCE = "source"
 """The column that says where a sample comes from."""
 
 
 @dataclass(frozen=True)
 class Concepts:
-    """Numbers of concept and source per sample, by the corpus that it stands in."""
+    """Numbers of concept and source per sample, by its corpus; text without an image has no concept."""
 
     concepts: Mapping[str, Integers]
     sources: Mapping[str, Integers]
@@ -41,10 +42,10 @@ class Concepts:
         """
         kinds, sources = sources_of(batches.corpora)
         told = {name: _told(option, corpus, batches) for name, corpus in sorted(batches.corpora.items())}
-        names = tuple(sorted({one for every in told.values() for one in every}))
+        names = tuple(sorted({one for every in told.values() for one in every if one is not None}))
         if len(names) < 2:
             raise RecipeError(f"`logit_correction` found the concepts {list(names)}, expected two or more")
-        number = {name: place for place, name in enumerate(names)}
+        number: dict[str | None, int] = {None: NONE, **{name: place for place, name in enumerate(names)}}
         concepts = {name: np.array([number[one] for one in every], np.int64) for name, every in told.items()}
         return cls(concepts, sources, names, kinds)
 
@@ -54,7 +55,7 @@ class Concepts:
         import torch
 
         every = np.concatenate([self.concepts[name] for name in sorted(self.concepts)])
-        return torch.from_numpy(np.bincount(every, minlength=len(self.names)))
+        return torch.from_numpy(np.bincount(every[every != NONE], minlength=len(self.names)))
 
 
 def sources_of(corpora: Mapping[str, Corpus]) -> tuple[tuple[str, ...], dict[str, Integers]]:
@@ -73,19 +74,20 @@ def sources_of(corpora: Mapping[str, Corpus]) -> tuple[tuple[str, ...], dict[str
     return kinds, {name: np.array([number[one] for one in every], np.int64) for name, every in named.items()}
 
 
-def _told(option: ConceptHead, corpus: Corpus, batches: "Batches") -> list[str]:
+def _told(option: ConceptHead, corpus: Corpus, batches: "Batches") -> list[str | None]:
     if option.centroids is not None:
         return _nearest(option.centroids, corpus, batches)
     values = corpus.columns.get(option.column or "", (None,) * len(corpus))
-    if missing := [key for key, value in zip(corpus.keys, values, strict=True) if value is None]:
+    lines = list(zip(corpus.keys, corpus.images, values, strict=True))
+    if missing := [key for key, image, value in lines if image and value is None]:
         raise RecipeError(
             f"`logit_correction` asks for the column {option.column!r} of every training sample, but {len(missing)} of "
             f"{len(corpus)} have none, e.g. {missing[0]!r}; name it under `export: {{columns: [...]}}`"
         )
-    return [str(value) for value in values]
+    return [str(value) if image else None for _, image, value in lines]
 
 
-def _nearest(file: str, corpus: Corpus, batches: "Batches") -> list[str]:
+def _nearest(file: str, corpus: Corpus, batches: "Batches") -> list[str | None]:
     """The centroid with the largest cosine to each image's mean feature; of equal ones the first."""
     centroids = np.load(file, allow_pickle=False).astype(np.float64)
     width = batches.frozen.visual.width
@@ -95,5 +97,9 @@ def _nearest(file: str, corpus: Corpus, batches: "Batches") -> list[str]:
         )
     centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
     place = len(str(len(centroids)))
-    means = (batches.frozen.visual.gather([image])[0].astype(np.float64).mean(axis=0) for image in corpus.images)
-    return [str(int((centroids @ mean).argmax())).zfill(place) for mean in means]
+
+    def nearest(image: str) -> str:
+        mean = batches.frozen.visual.gather([image])[0].astype(np.float64).mean(axis=0)
+        return str(int((centroids @ mean).argmax())).zfill(place)
+
+    return [nearest(image) if image else None for image in corpus.images]

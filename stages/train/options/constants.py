@@ -63,6 +63,11 @@ CONSTANTS = {
         lambda settings: "features: cached" if getattr(settings, "features", "cached") == "cached" else None,
         "set `features: online`, so that the tower runs in every step, or keep it as it is",
     ),
+    "same_on_all_ranks": Constant(
+        "the prior of groups batch by batch, each rank by its own part of it",
+        lambda settings: f"workers_per_run: {n}" if (n := getattr(settings, "workers_per_run", 1)) > 1 else None,
+        "leave out `workers_per_run`, or take `form: concept_head`, whose source is known",
+    ),
     "inserted_places": Constant(
         "the places of an image's tokens, which are each one value",
         _replaces,
@@ -79,6 +84,10 @@ CHANGES = {
     "token weights": Change(lambda settings: "token_weights: cal" if settings.token_weights else None),
     "logit correction": Change(
         lambda settings: f"logit_correction: {settings.logit_correction.form}" if settings.logit_correction else None
+    ),
+    "two branches": Change(
+        lambda settings: "logit_correction: two_branch" if getattr(settings.logit_correction, "q", None) else None,
+        frozenset({"same_on_all_ranks"}),
     ),
     "average": Change(lambda settings: "average" if settings.average else None),
 }

@@ -6,12 +6,13 @@ adds a linear head that names an image's concept from the connector's pooled out
 The head's concepts come with the samples (`column` of the export) or from centroids of pooled frozen features.
 """
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from schemas.errors import RecipeError
-from stages.file_identity import Located
+from stages.file_identity import Located, file_identity
 from stages.train.options.option import Option, part
 
 if TYPE_CHECKING:
@@ -51,6 +52,18 @@ class ConceptHead(Option):
         if (self.column is None) == (self.centroids is None):
             raise ValueError("say where concepts come from: either `column` or `centroids`")
         return self
+
+    def check(self) -> None:
+        """Refuse centroids that are not there."""
+        if self.centroids is not None and not Path(self.centroids).is_file():
+            raise RecipeError(f"`centroids` {self.centroids!r} is no file; name a .npy of (k, vision width)")
+
+    def record(self) -> dict[str, Any]:
+        """Its settings, the centroids by their bytes."""
+        told = self.model_dump(mode="json")
+        if self.centroids is not None and Path(self.centroids).is_file():
+            told["centroids"] = file_identity(Path(self.centroids))
+        return told
 
     def start(self, language_width: int, vision_width: int, counts: "torch.Tensor") -> "torch.nn.Module":
         """The part before its first step: a head that prefers no concept.

@@ -31,6 +31,17 @@ class Option(BaseModel):
     fixed: ClassVar[tuple[str, ...]] = ()
     """Tensors of its part that are saved and not trained."""
 
+    def check(self) -> None:
+        """Refuse what is not there, before anything is computed.
+
+        Raises:
+            RecipeError: what is missing and what to do.
+        """
+
+    def record(self) -> dict[str, Any]:
+        """Its settings as plain values, files by content."""
+        return self.model_dump(mode="json")
+
     def inside(
         self, part: Any, model: "torch.nn.Module", visual: "torch.Tensor | None"
     ) -> AbstractContextManager[None]:

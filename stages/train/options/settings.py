@@ -72,12 +72,12 @@ class OptionSettings(BaseModel):
     @property
     def recorded(self) -> dict[str, Any]:
         """What a connector's card says of the options that it was trained with."""
-        return {name: option.model_dump(mode="json") for name, option in self.parts.items()}
+        return {name: option.record() for name, option in self.parts.items()}
 
     @property
     def chosen(self) -> dict[str, Any]:
         """The options that are on."""
-        dumped = self.model_dump(mode="json", include=set(OPTION_SETTINGS))
+        dumped = self.model_dump(mode="json", include=set(OPTION_SETTINGS)) | self.recorded
         return {name: value for name, value in dumped.items() if value is not None}
 
     @property

@@ -20,15 +20,17 @@ ASKED: dict[str, dict[str, Any]] = {
     "moca": {"moca": True},
     "token weights": {"token_weights": "cal"},
     "logit correction": {"logit_correction": {"form": "caption"}},
+    "two branches": {"logit_correction": {"form": "two_branch", "column": "concept"}},
     "average": {"average": {"ema": 0.9}},
 }
 USED: dict[str, dict[str, Any]] = {
     "text_logits": {"token_weights": "cal"},
     "text_states": {"inject_layer": 1},
     "vision_features": {"features": "cached"},
+    "same_on_all_ranks": {"workers_per_run": 2},
     "inserted_places": {"connector": SimpleNamespace(kind="ep_alm", placement="replace")},
 }
-NONE = {"inject_layer": 0, "features": "online", "connector": None}
+NONE = {"inject_layer": 0, "workers_per_run": 1, "features": "online", "connector": None}
 BROKEN = {
     ("norms of the language model", "text_logits"),
     ("norms of the language model", "text_states"),
@@ -39,6 +41,7 @@ BROKEN = {
     ("lora", "text_states"),
     ("levels", "inserted_places"),
     ("moca", "inserted_places"),
+    ("two branches", "same_on_all_ranks"),
 }
 
 

@@ -215,3 +215,29 @@ def test_options_off_is_the_plain_objective(world: Frozen, sources: dict[str, Co
     run = Run.start(made(), Batches(world, sources), "7/0", Fixed(WEIGHTS, 2))
     assert run.objective is None and run.average is None and not len(run.bridge.parts)
     assert OptionSettings().chosen == {}
+
+
+@pytest.mark.parametrize("option", ["cal", "levels", "concept_head", "caption"])
+def test_text_without_an_image_has_its_loss_alone(option: str, world: Frozen, sources: dict[str, Corpus]) -> None:
+    """No score, no concept; under CAL the lowest weight."""
+    text = corpus("text", range(6))
+    text = replace(text, images=("",) * 6, columns={"source": ("text",) * 6})
+    run = Run.start(
+        made(**OPTIONS[option]), Batches(world, {**sources, "text": text}), "0", Fixed(np.full(3, 1 / 3), 3)
+    )
+    losses = run.sources.under(run.objective).losses(run.bridge, [("text", 2), ("good", 1)])
+    assert bool((losses.weights[losses.samples == 0] == 1).all()) and bool(losses.mean().isfinite())
+    alone = run.sources.under(run.objective).losses(run.bridge, [("text", 2)])
+    assert alone.penalty is None and torch.allclose(alone.values, losses.values[losses.samples == 0], atol=1e-5)
+
+
+def test_centroids_are_known_by_their_bytes(tmp_path: Path) -> None:
+    first, copied = tmp_path / "a.npy", tmp_path / "b.npy"
+    for file in (first, copied):
+        np.save(file, np.eye(3))
+    recorded = [
+        made(logit_correction={**HEAD, "column": None, "centroids": str(file)}).recorded for file in (first, copied)
+    ]
+    assert recorded[0] == recorded[1] and str(first) not in str(recorded[0])
+    with pytest.raises(RecipeError, match="is no file"):
+        made(logit_correction={**HEAD, "column": None, "centroids": "nowhere.npy"}).parts["logit_correction"].check()
