@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from stages.train.batches import Batches, Manner
+from stages.train.batches import Batches
 from stages.train.bridge import Bridge
+from stages.train.hearing import Manner
 from stages.train.language_model import LanguageModel, one_thread
 from stages.train.loop import Frozen
 from stages.train.samples import Corpus

@@ -122,7 +122,8 @@ class Accumulation:
             before = sums.penalties or [torch.zeros_like(part) for part in found]
             sums.penalties = [one + more for one, more in zip(before, found, strict=True)]
             sums.head[2] += losses.penalty.detach() * share
-        torch.autograd.backward(total)
+        if total.requires_grad:  # text alone, behind nothing that is trained, has no gradient
+            torch.autograd.backward(total)
         sums.head[:2] += torch.stack([total.detach().double(), losses.weights.sum().double()])
         sums.head[3:] += torch.tensor(losses.counts, dtype=torch.float64, device=sums.head.device)
         where = torch.as_tensor(list(places), device=sums.each.device)[losses.samples]

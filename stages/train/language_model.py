@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.errors import CuveeError
 from stages.train.decoder_layers import decoder_layers
+from stages.train.generation import greedy_captions
 from stages.train.injection import Halves, halves
 from stages.train.label_head import label_head
 from stages.train.layout import NONE, Layout, Said, lay_out
-from stages.train.passes import entrance, last_states, next_states, rows_can_be_shared, states_at
+from stages.train.passes import entrance, inside, last_states, rows_can_be_shared, states_at
 from stages.train.precision import frozen_dtype
 from stages.train.recomputation import recomputed
 from stages.train.templates import Chat, Plain, Template
@@ -122,9 +123,9 @@ class LanguageModel:
         """
         import torch
 
-        head = self._prepared(layout, shown)
+        head = self.prepared(layout, shown)
         seen = torch.from_numpy(layout.visual != NONE).to(self.device)
-        again = partial(_inside, bridge, self.model, seen)
+        again = partial(inside, bridge, self.model, seen)
         layers = decoder_layers(self.model) if self.recompute and torch.is_grad_enabled() else ()
         with again(), recomputed(layers, again):
             hidden = last_states(self, layout, shown)
@@ -144,39 +145,14 @@ class LanguageModel:
         if not longest:
             return torch.zeros(len(rows), 0, self.width, device=self.device), there.view(len(rows), 0)
         layout = lay_out([Said([self.eos], None, between=row or (self.eos,)) for row in rows], 0)
-        with _inside(bridge, self.model, None):
+        with inside(bridge, self.model, None):
             return states_at(self, layout, layer).float(), there
 
     def generate(self, shown: "Shown", most: int, bridge: "Bridge | None") -> list[list[int]]:
         """Greedy captions of the images shown behind the first template: at most `most` ids each, without the end."""
-        import torch
+        return greedy_captions(self, shown, most, bridge)
 
-        rows = len(shown.tokens)
-        found: list[list[int]] = [[] for _ in range(rows)]
-        running = [True] * rows
-        layout = lay_out([self.said([self.eos], False, image) for image in range(rows)], shown.places)
-        self._prepared(layout, shown)
-        seen = torch.from_numpy(layout.visual != NONE).to(self.device)
-        caches = self.split(shown).caches()
-        with _inside(bridge, self.model, seen):
-            best = self._likeliest(last_states(self, layout, shown, caches))
-        for left in reversed(range(most)):
-            for row, token in enumerate(best.tolist()):
-                running[row] = running[row] and token != self.eos
-                if running[row]:
-                    found[row].append(token)
-            if not left or not any(running):
-                break
-            with _inside(bridge, self.model, None):
-                best = self._likeliest(next_states(self, best, shown, caches))
-        return found
-
-    def _likeliest(self, states: "torch.Tensor") -> "torch.Tensor":
-        """(R,) the token that follows the last of (R, T, width) hidden states."""
-        best: torch.Tensor = self.head(inputs_embeds=states[:, -1:]).logits[:, -1].argmax(dim=-1)
-        return best
-
-    def _prepared(self, layout: Layout, shown: "Shown | None") -> Any:
+    def prepared(self, layout: Layout, shown: "Shown | None") -> Any:
         """The head, after every way through the model has been tried that this layout takes.
 
         Raises:
@@ -225,22 +201,6 @@ def language_of(settings: "TrainSettings", device: str) -> LanguageModel:
     """
     language = load_language_model(settings.language_folder, device, frozen_dtype(settings.precision))
     return replace(language.addressed(settings.templates), recompute=settings.gradient_checkpointing)
-
-
-def _inside(bridge: "Bridge | None", model: Any, seen: "torch.Tensor | None") -> contextlib.AbstractContextManager[Any]:
-    return contextlib.nullcontext() if bridge is None else bridge.inside(model, seen)
-
-
-def brier_scores(logits: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
-    """(...,) Brier score sum_v (p_v - [v = label])^2 of labels (...,) under logits (..., vocabulary), in [0, 2].
-
-    Computed as sum_v p_v^2 - 2 p_label + 1, so that no second array of the logits' size is needed. 0 where a label is
-    ignored.
-    """
-    spoken = logits.softmax(dim=-1)
-    told = spoken.gather(-1, labels.clamp(min=0)[..., None])[..., 0]
-    scores: torch.Tensor = spoken.square().sum(dim=-1) - 2 * told + 1
-    return scores.masked_fill(labels < 0, 0.0)
 
 
 def load_language_model(folder: Path, device: str = "cpu", dtype: "torch.dtype | None" = None) -> LanguageModel:

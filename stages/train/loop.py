@@ -17,9 +17,10 @@ import numpy.typing as npt
 
 from schemas.errors import CuveeError
 from stages.schedule import Schedule
-from stages.train.batches import ONLY, Batches, Manner
+from stages.train.batches import ONLY, Batches
 from stages.train.connector import ConnectorCard
 from stages.train.continual import Beside, Replayed
+from stages.train.hearing import Manner
 from stages.train.journal import Clock
 from stages.train.language_model import LanguageModel, one_thread
 from stages.train.layer_modes import layer_modes

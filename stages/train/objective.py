@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.train.batches import Batches, Heard, Losses
+from stages.train.batches import Batches, Losses
 from stages.train.connector import ConnectorCard
+from stages.train.hearing import Heard
 from stages.train.logit_correction.caption_prior import caption_log_prior, token_counts
 from stages.train.options.alignment_levels import levels, sample_scores
 from stages.train.options.cal import Cal

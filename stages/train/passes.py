@@ -5,7 +5,7 @@ place is there from the first of these layers on, and no text sees it before.
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +19,13 @@ from stages.train.layout import NONE, Booleans, Layout, Said, lay_out
 if TYPE_CHECKING:
     import torch
 
-    from stages.train.bridge import Shown
+    from stages.train.bridge import Bridge, Shown
     from stages.train.language_model import LanguageModel
+
+
+def inside(bridge: "Bridge | None", model: Any, seen: "torch.Tensor | None") -> AbstractContextManager[Any]:
+    """A context in which the parts of a bridge, if there is one, act inside a model; see `Bridge.inside`."""
+    return nullcontext() if bridge is None else bridge.inside(model, seen)
 
 
 def entrance(model: Any, shown: "Shown") -> int:

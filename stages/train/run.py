@@ -146,7 +146,7 @@ class Run:
 
     def to_the_end(self, checkpoint: Path | None, on_step: Callable[[int, float], None] | None) -> None:
         """Every step that is left; the checkpoint of the last one stays."""
-        if checkpoint is not None and checkpoint.exists():
+        if checkpoint is not None and self._is_there(checkpoint):
             self._resume(checkpoint)
         with self.ranks.shared(self.bridge):
             self._go(checkpoint, on_step)
@@ -161,6 +161,19 @@ class Run:
                 on_step(self.progress.step, loss)
         if self.average is not None:
             self.bridge.load_state_dict(self.average.mean(self.bridge))
+
+    def _is_there(self, checkpoint: Path) -> bool:
+        """Whether the run goes on from it, which its ranks must agree on.
+
+        Raises:
+            CuveeError: some see it and some do not.
+        """
+        seen = self.ranks.all(checkpoint.exists())
+        if any(seen) != all(seen):
+            raise CuveeError(
+                f"{sum(seen)} of {len(seen)} workers of a run see {checkpoint}; its folder must be shared by all nodes"
+            )
+        return seen[0]
 
     def _save(self, checkpoint: Path) -> None:
         of = self.belonging, self.average, self.ranks

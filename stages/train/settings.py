@@ -105,6 +105,11 @@ class TrainSettings(OptionSettings, Execution):
             raise ValueError("a budget in `reference_seconds` needs `reference_table`, e.g. bench/rst_table.json")
         if self.compile and self.gradient_checkpointing:
             raise ValueError("`compile` keeps what it needs by itself; leave out `gradient_checkpointing`")
+        if self.workers_per_run > 1 and self.text_only and getattr(self.connector, "scope", "") == "global_batch":
+            raise ValueError(
+                "a router's `global_batch` is counted in passes that all workers of a run make, and with `text_only` "
+                "one of them may have no image in its part; choose another `scope`, or leave out one of the three"
+            )
         if self.batch % self.workers_per_run:
             raise ValueError(
                 f"a batch of {self.batch} does not part evenly among {self.workers_per_run} `workers_per_run`"

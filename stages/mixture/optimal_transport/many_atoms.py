@@ -41,8 +41,11 @@ _SAMPLED = 512
 _EXACT = 1e-4
 """eps from which on single precision is too coarse."""
 _NEAR = 2.0
-_WORTH = 3e-3
+"""A source's slope may be this much further above the level than Newton's method lets it, for more moves in a round."""
 _KEPT = 8.0
+"""Arcs of the last round that lie within this times eps of their row's cheapest stay."""
+_WORTH = 3e-3
+"""When the bounds are this near, a plan that is transported exactly is worth its seconds."""
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.noise import uniform_noise
-from stages.train.batches import Heard, Sample, hear
 from stages.train.decoder_layers import decoder_layers
+from stages.train.hearing import Heard, Sample, hear
 from stages.train.layout import NONE, Layout
 from stages.train.samples import Corpus
 

@@ -6,15 +6,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from stages.train.batches import Heard, Sample, hear
-from stages.train.language_model import brier_scores
+from stages.train.hearing import Heard, Sample, hear
 from stages.train.loop import Frozen
 from stages.train.samples import Corpus
 
 if TYPE_CHECKING:
+    import torch
+
     from stages.train.bridge import Bridge
 
 Floats = npt.NDArray[np.float64]
+
+
+def brier_scores(logits: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
+    """(...,) Brier score sum_v (p_v - [v = label])^2 of labels (...,) under logits (..., vocabulary), in [0, 2].
+
+    Computed as sum_v p_v^2 - 2 p_label + 1, so that no second array of the logits' size is needed. 0 where a label is
+    ignored.
+    """
+    spoken = logits.softmax(dim=-1)
+    told = spoken.gather(-1, labels.clamp(min=0)[..., None])[..., 0]
+    scores: torch.Tensor = spoken.square().sum(dim=-1) - 2 * told + 1
+    return scores.masked_fill(labels < 0, 0.0)
 
 
 def label_counts(corpus: Corpus) -> Floats:

@@ -128,3 +128,15 @@ def test_a_run_names_the_samples_of_a_spike_with_their_shards(
     assert {sample["key"] for sample in named} == set(corpus.keys), "12 samples, 12 in a batch"
     losses = [sample["loss"] for sample in named]
     assert losses == sorted(losses, reverse=True)
+
+
+def test_text_without_images_may_stand_alone_in_a_pass(sources: Batches) -> None:
+    """It weighs in the mean, and has no gradient."""
+    texts = replace(sources.corpora["photos"], images=("",) * 12)
+    mixed = replace(sources, corpora={**sources.corpora, "photos": texts})
+    whole, gradients = passed(mixed, generated.settings(), Accumulation())
+    found, parts = passed(mixed, generated.settings(), Accumulation(micro=1))
+    assert found.weight == whole.weight == 14 and found.loss == pytest.approx(whole.loss, rel=1e-6)
+    assert whole.counts.visual == 8, "four of seven samples show an image"
+    for name, gradient in gradients.items():
+        assert torch.allclose(parts[name], gradient, rtol=1e-4, atol=1e-6), name

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.train.batches import Batches, Manner, Sample, hear
+from stages.train.batches import Batches
 from stages.train.bridge import Bridge
+from stages.train.hearing import Manner, Sample, hear
 from stages.train.layout import PADDING
 from stages.train.loop import Frozen, train
 from stages.train.samples import Corpus

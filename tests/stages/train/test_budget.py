@@ -126,6 +126,16 @@ def test_budgets_that_do_not_fit_are_refused(settings: Settings) -> None:
         ({"budget": {"tokens": 9}, "schedule": {"kind": "doge"}}, "must know how many steps"),
         ({"rate": "one_cycle", "floor": 0.1, "infinite": {}}, "two shapes of one rate"),
         ({"batch": 9, "workers_per_run": 2}, "does not part evenly"),
+        ({"compile": True, "gradient_checkpointing": True}, "leave out `gradient_checkpointing`"),
+        (
+            {
+                "workers_per_run": 2,
+                "connector": "moe_mlp",
+                "lora": {},
+                "text_only": {"shards": ["a.tar"], "share": 0.1},
+            },
+            "choose another `scope`",
+        ),
     ):
         with pytest.raises(ValidationError, match=said):
             settings(**wrong)

@@ -34,14 +34,14 @@ def world() -> tuple[VisualTokens, Corpus]:
     return VisualTokens([np.array(tokens, np.float16)], {f"i{i}": (0, i) for i in range(24)}), corpus
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "mistral", "gemma", "gemma3", "gpt2", "gpt_neox", "opt", "bloom"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma", "gpt2", "opt", "bloom"])
 def test_a_connector_learns_and_the_model_stays_as_it_was(family: str, language_folder: Path, tmp_path: Path) -> None:
     causal(family).save_pretrained(tmp_path)
     for file in language_folder.glob("tokenizer*"):
         shutil.copy(file, tmp_path)
     layer = 1 if family in SPLIT else 0
     made = settings(
-        language_model=str(tmp_path), budget={"steps": 40}, batch=12, hidden=64, learning_rate=1e-2, inject_layer=layer,
+        language_model=str(tmp_path), budget={"steps": 25}, batch=12, hidden=64, learning_rate=1e-2, inject_layer=layer,
         **({} if family == "bloom" else {"pack": {"length": 64}, "share_prefix": True}),
     )  # fmt: skip
     visual, corpus = world()

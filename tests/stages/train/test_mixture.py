@@ -5,9 +5,9 @@ import pytest
 
 from schemas.errors import CuveeError
 from stages.train.batches import ONLY
-from stages.train.language_model import brier_scores
 from stages.train.loop import Frozen, train, train_mixture
 from stages.train.metrics.evaluation import evaluate_sources
+from stages.train.metrics.nll import brier_scores
 from stages.train.metrics.token_edit_distance import edit_distance
 from stages.train.samples import Corpus
 from tests.stages.train.generated import CLASSES, EOS, corpus, frozen, settings

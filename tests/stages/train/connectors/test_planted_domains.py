@@ -11,22 +11,26 @@ def runs(seeds: int, steps: int, **settings: object) -> list[dict[str, float]]:
     return [measured(trained(world, seed, steps, **settings), world, seed) for seed, world in enumerate(worlds)]
 
 
-def compare(seeds: int, steps: int) -> None:
+def compare(seeds: int, steps: int, margin: float) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+    """Runs balanced over the global batch, and those of the reference."""
     spread, apart = runs(seeds, steps, scope="global_batch"), runs(seeds, steps, scope="sequence")
-    reference, dense = runs(seeds, steps, **BY_SOURCE), runs(seeds, steps, router="dense")
-    for mine, sequence, told, one in zip(spread, apart, reference, dense, strict=True):
+    reference = runs(seeds, steps, **BY_SOURCE)
+    for mine, sequence, told in zip(spread, apart, reference, strict=True):
         assert told["nmi"] == pytest.approx(1.0) and told["agreement"] == 1.0
-        assert mine["nmi"] > sequence["nmi"] + 0.1 and mine["loss"] < sequence["loss"]
+        assert mine["nmi"] > sequence["nmi"] + margin and mine["loss"] < sequence["loss"]
         assert mine["utilisation"] >= 0.9 and mine["dead_experts"] == 0
-        assert mine["swap_cost"] > 0 and told["swap_cost"] > sequence["swap_cost"]
-        share = gap_closed(one["loss"], mine["loss"], told["loss"]).share
-        assert share is not None and 0 < share <= 1
+        assert told["swap_cost"] > mine["swap_cost"] > sequence["swap_cost"]
+    return spread, reference
 
 
 def test_a_global_batch_lets_experts_specialise() -> None:
-    compare(seeds=1, steps=150)
+    """The beginning of a run; where it ends is measured with five seeds."""
+    compare(seeds=1, steps=110, margin=0.05)
 
 
 @pytest.mark.slow
 def test_a_global_batch_lets_experts_specialise_on_five_seeds() -> None:
-    compare(seeds=5, steps=300)
+    mine, told = compare(seeds=5, steps=300, margin=0.1)
+    for dense, moe, reference in zip(runs(5, 300, router="dense"), mine, told, strict=True):
+        share = gap_closed(dense["loss"], moe["loss"], reference["loss"]).share
+        assert share is not None and 0.3 < share <= 1.0
