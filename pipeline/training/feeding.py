@@ -57,7 +57,8 @@ class Feed:
             for names, (members, expected), columns in zip(keys["exported_key"], samples, values, strict=True):
                 _check(members, expected, container)
                 sample = {suffix[1:].lower(): content for suffix, content in members}
-                yield from (replace(as_pair({"__key__": name, **sample}), columns=columns) for name in names)
+                pairs = (as_pair({"__key__": name, **sample}) for name in names)
+                yield from (replace(pair, columns=columns, shard=container.path) for pair in pairs)
 
     def parts(self) -> "tuple[Feed, ...]":
         """The same, container by container."""

@@ -1,6 +1,7 @@
 """What the report shows of a training: of the proof of gain, and of a contest of finished selections."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,10 +52,15 @@ def contest_view(told: Mapping[str, Any], images: Mapping[str, bytes | None]) ->
     judge = told["judge"]
     return ContestView(
         title="Selections compared",
-        run=f"{len(selections)} selections by recipe {judge['recipe']}, seed {judge['seed']}",
+        run=Path(told["folder"]).name,
         training=_view(training, meanings, costs, images, JUDGED),
         notes=tuple(told["notes"]),
-        facts={"held-out pairs": training["evaluation"]["pairs"], **told["machine"]},
+        facts={
+            "judged by recipe": judge["recipe"],
+            "seed": judge["seed"],
+            "held-out pairs": training["evaluation"]["pairs"],
+            **told["machine"],
+        },
         recipe_yaml=yaml.safe_dump(training["settings"], sort_keys=False),
     )
 

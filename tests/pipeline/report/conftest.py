@@ -17,6 +17,7 @@ from PIL import Image
 from pipeline.report.trials_view import LawView, TrialsView
 from pipeline.report.view import (
     ArmView,
+    CaptionView,
     Card,
     Check,
     ComparisonView,
@@ -222,7 +223,11 @@ def training() -> TrainingView:
         Difference("nll", "curated", "raw", -0.3, -0.35, -0.25, (-0.3, -0.31, -0.29)),
         Difference("edit_distance", "curated", "raw", 0.0, -0.02, 0.02, (0.01, -0.01, 0.0)),
     )
-    return TrainingView(arms, metrics, differences, {"steps": 100, "batch": 32})
+    said = (
+        CaptionView(picture(11), "two red stars", {"raw": ("advertisement", 1.0), "curated": ("two red stars", 0.0)}),
+        CaptionView(None, "a blue ring", {"raw": ("", 1.0), "curated": ("a blue heart", 1 / 3)}),
+    )
+    return TrainingView(arms, metrics, differences, {"steps": 100, "batch": 32}, said)
 
 
 def comparison() -> ComparisonView:

@@ -33,7 +33,7 @@ def test_opens_quietly_and_fits(browser: Any, page: Path, width: int, dark: bool
     assert browser.requests() == []
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
     assert browser.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
-    assert browser.evaluate("document.images.length") == 9
+    assert browser.evaluate("document.images.length") == 10
     text, charts, paper = browser.evaluate(CONTRAST)
     assert text >= 4.5
     assert charts >= 4.5

@@ -13,7 +13,19 @@ import pytest
 
 from pipeline.report import write_report
 from pipeline.report.page import CARDS, CARDS_PER_GROUP, GROUPS, render
-from pipeline.report.view import Card, GalleryGroup, NamesView, ReportView, ScoreView, StatusCount, Step, TrainingView
+from pipeline.report.view import (
+    CaptionView,
+    Card,
+    ContestView,
+    CostView,
+    GalleryGroup,
+    NamesView,
+    ReportView,
+    ScoreView,
+    StatusCount,
+    Step,
+    TrainingView,
+)
 
 VOID = {"meta", "link", "img", "br", "hr"}
 HOSTILE = (
@@ -185,7 +197,14 @@ def poisoned(view: ReportView, make_card: Callable[..., Card], text: str) -> Rep
         mixture=replace(
             view.mixture, shares=shares, kind=text, objective_name=text, binding=(text,), references={text: 1.0}
         ),
-        training=TrainingView(arms, view.training.metrics, differences, {text: text}),
+        training=TrainingView(
+            arms,
+            view.training.metrics,
+            differences,
+            {text: text},
+            (CaptionView(bad.image, text, {text: (text, 0.5)}),),
+            text,
+        ),
         notes=(text,),
         facts={text: text},
         recipe_yaml=text,
@@ -229,7 +248,7 @@ def test_broken_images_become_tiles_with_the_reason(view: ReportView) -> None:
     page = render(view)
     assert "<span>truncated image</span>" in page
     assert "<span>not an image</span>" in page
-    assert page.count("data:image/webp") == 4 + 3 + 2
+    assert page.count("data:image/webp") == 4 + 3 + 2 + 1
 
 
 def test_the_file_stays_small_whatever_the_pool_holds(view: ReportView, make_card: Callable[..., Card]) -> None:
@@ -240,10 +259,32 @@ def test_the_file_stays_small_whatever_the_pool_holds(view: ReportView, make_car
     noise = BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)).save(noise, "PNG")
     cards = tuple(make_card(number, image=noise.getvalue()) for number in range(CARDS_PER_GROUP + 5))
-    one = render(replace(view, gallery=(GalleryGroup("kept", 900, cards),), duplicates=()))
+    one = render(replace(view, gallery=(GalleryGroup("kept", 900, cards),), duplicates=(), training=None))
     assert one.count("data:image/webp") == CARDS_PER_GROUP
     many = tuple(GalleryGroup(f"reason_{number}", 900, cards) for number in range(GROUPS + 5))
-    page = render(replace(view, gallery=many, duplicates=()))
+    page = render(replace(view, gallery=many, duplicates=(), training=None))
     assert page.count("data:image/webp") == CARDS // GROUPS * GROUPS
     assert "5 more verdicts" in page
     assert len(page) < 5_000_000
+
+
+def test_generated_captions_stand_beside_their_picture_with_their_distance(view: ReportView) -> None:
+    page = render(view)
+    spoken = page[page.index('<div class="spoken">') :]
+    spoken = spoken[: spoken.index("</div>\n<dl")]
+    assert spoken.count("<img") == 1 and "no image kept" in spoken
+    assert re.findall(r"<dd[^>]*>([^<]*) <b>([^<]*)</b>", spoken) == [
+        ("advertisement", "1"), ("two red stars", "0"), ("(nothing)", "1"), ("a blue heart", "0.33"),
+    ]  # fmt: skip
+    assert spoken.count('class="same"') == 1, "only what is right word for word is marked"
+
+
+def test_a_contest_has_a_page_of_its_own(view: ReportView) -> None:
+    assert view.training is not None
+    arms = [replace(arm, cost=CostView(7300.0, 30.0, 1.5, whole=arm.name == "raw")) for arm in view.training.arms]
+    training = replace(view.training, arms=tuple(arms), facts={"seeds": 3})
+    page = render(ContestView("Selections", "61d9", training, notes=("a note",), recipe_yaml="seeds: 3"))
+    assert "Funnel" not in page and "in the pool" not in page and "a note" in page
+    assert re.findall(r'data-label="curation, alone">\s*(.*?)\s*</td>', page) == ["2 h 01 min", "≥ 2 h 01 min"]
+    assert re.findall(r'data-label="curation, shared">\s*(.*?)\s*</td>', page) == ["30 s", "≥ 30 s"]
+    assert 'data-label="spent">1.5' in page and "curated − raw" in page
