@@ -1,6 +1,6 @@
 """Is a source's style worth taking out of the caption loss? Logit correction of captions against beta = 0.
 
-    python -m bench.caption_style [--seeds 3] [--steps 300]
+    python -m bench.caption_style [--seeds 3] [--first 0] [--steps 300]
 
 Two sources, ten concepts; each source shows five of them nineteen times as often as the others, looks different and
 says its captions in words of its own around the concept's word. The language model is trained on all captions first, so
@@ -118,10 +118,11 @@ def main() -> None:
     """Print the losses, and the paired differences to beta = 0."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--steps", type=int, default=300)
     told = parser.parse_args()
     with one_thread():
-        losses = np.array([of_seed(seed, told.steps) for seed in range(told.seeds)])
+        losses = np.array([of_seed(seed, told.steps) for seed in range(told.first, told.first + told.seeds)])
     for place, beta in enumerate(BETAS):
         apart = losses[:, place] - losses[:, 0]
         line = [

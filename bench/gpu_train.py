@@ -24,7 +24,6 @@ import statistics
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,14 +33,14 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
 
 from stages.train.bridge import Bridge  # noqa: E402
 from stages.train.connectors.contract import Grid  # noqa: E402
 from stages.train.connectors.mlp import Mlp  # noqa: E402
-from stages.train.decoder_layers import decoder_layers  # noqa: E402
+from stages.train.effort import Effort  # noqa: E402
 from stages.train.language_model import LanguageModel  # noqa: E402
 from stages.train.layout import Layout, Said, lay_out  # noqa: E402
+from stages.train.precision import Precision, frozen_dtype, numerics  # noqa: E402
 from stages.train.vision_tower import pooled_grid, spatial_features  # noqa: E402
 
 PEAKS = {"H200": 989.0, "H100 PCIe": 756.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0}
@@ -149,15 +148,15 @@ class Models:
     visual: Any
     preprocess: Any
     language: LanguageModel
-    dtype: torch.dtype
+    precision: Precision
 
     @classmethod
-    def made(cls, name: str, device: str, dtype: torch.dtype) -> "Models":
+    def made(cls, name: str, device: str, precision: Precision) -> "Models":
         """With random weights."""
         import open_clip
         from transformers import AutoConfig, AutoModelForCausalLM
 
-        shape = dict(LANGUAGES[name])
+        shape, dtype = dict(LANGUAGES[name]), frozen_dtype(precision)
         config = AutoConfig.for_model(shape.pop("model_type"), **shape, max_position_embeddings=8192)
         with torch.device(device):
             torch.manual_seed(0)
@@ -170,12 +169,12 @@ class Models:
             clip = open_clip.CLIP(embed_dim=64, vision_cfg=vision, text_cfg=text)
         visual = clip.visual.eval().requires_grad_(False).to(dtype)
         preprocess = open_clip.image_transform(vision["image_size"], is_train=False)
-        return cls(visual, preprocess, LanguageModel(model, None, BEGIN, END, device), dtype)
+        return cls(visual, preprocess, LanguageModel(model, None, BEGIN, END, device), precision)
 
     def features(self, pixels: torch.Tensor, most: int) -> torch.Tensor:
         """(n, v, width) patches of the layer before the last one, pooled to at most so many."""
         with torch.no_grad():
-            patches = spatial_features(self.visual, pixels.to(self.dtype), -2)
+            patches = spatial_features(self.visual, pixels.to(frozen_dtype(self.precision)), -2)
             cells = pooled_grid(patches.shape[2], patches.shape[3], most)
             return torch.nn.functional.adaptive_avg_pool2d(patches, cells).flatten(2).transpose(1, 2).float()
 
@@ -210,34 +209,28 @@ class Training:
 
     def step(self, pixels: torch.Tensor) -> Layout:
         """Forward, backward, and the connector moved."""
-        with ExitStack() as stack:
-            stack.enter_context(_numbers(self.language.device, self.models.dtype))
+        with numerics(self.models.precision, self.language.device):
             shown = self.language.show(self.bridge, self.models.features(pixels, self.case.visual))
             layout = lay_out(self.said(), shown.places, pack=self.case.pack, share=self.case.share)
             logits = self.language.label_logits(layout, shown, self.bridge)
             labels = torch.from_numpy(layout.labels).to(logits.device)
             loss = torch.nn.functional.cross_entropy(logits, labels)
         self.optimizer.zero_grad(set_to_none=True)
-        with _numbers(self.language.device, self.models.dtype):
+        with numerics(self.models.precision, self.language.device):
             torch.autograd.backward(loss)
         self.optimizer.step()
         return layout
 
     def flops(self, layout: Layout) -> float:
         """Useful ones of a step with this layout."""
-        model: Any = self.language.model
-        layers = decoder_layers(model)
-        upper, lower = _weights(layers[self.case.layer :]), _weights(layers[: self.case.layer])
         visual = int((layout.visual >= 0).sum())
         text = int((layout.documents >= 0).sum()) - visual
+        effort = Effort.of(self.language, self.case.layer, self.models.precision)
         images = self.case.captions // self.case.per_image
         patches = int(self.models.visual.positional_embedding.shape[0])
-        head = int(model.get_output_embeddings().weight.numel())
         tower = 2 * images * patches * _weights([self.models.visual.transformer])
-        return (
-            4.0 * upper * (visual + text) + 2 * lower * text + 4 * head * len(layout.labels) + tower
-            + 6 * visual * _weights([self.bridge.connector])
-        )  # fmt: skip
+        connector = 6 * visual * _weights([self.bridge.connector])
+        return effort.flops(visual, text, len(layout.labels)) + tower + connector
 
 
 def _weights(parts: Iterable[torch.nn.Module]) -> int:
@@ -293,17 +286,6 @@ def measure(models: Models, case: Case, steps: int, warmup: int, workers: int) -
     )
 
 
-def _numbers(device: str, dtype: torch.dtype) -> ExitStack:
-    """bf16 between fp32 weights and fp32 losses; on a GPU attention is a fused kernel, or the run fails."""
-    stack = ExitStack()
-    if dtype == torch.bfloat16:
-        stack.enter_context(torch.autocast(torch.device(device).type, torch.bfloat16))
-    if device == "cuda":
-        fused = [SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
-        stack.enter_context(sdpa_kernel(fused))
-    return stack
-
-
 def _settle(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()
@@ -337,7 +319,6 @@ def main() -> None:
         raise SystemExit("no CUDA device: nothing is measured; --device cpu --tiny shows that the code runs")
     card = torch.cuda.get_device_name() if given.device == "cuda" else "CPU"
     peak = given.peak_tflops or next((value for name, value in PEAKS.items() if name in card), None)
-    dtype = torch.bfloat16 if given.dtype == "bf16" else torch.float32
     chosen = {name: CASES[name].small() if given.tiny else CASES[name] for name in given.case or CASES}
     print(f"{card}, torch {torch.__version__}, {given.dtype}, {given.workers} workers, {given.steps} steps\n")
     head = ("case", "captions/s", "tokens/s", "TFLOP/s (4N)", "MFU (4N)", "waiting", "places filled", "peak GiB")
@@ -347,7 +328,7 @@ def main() -> None:
     for name, case in chosen.items():
         if models is None or LANGUAGES[case.language]["hidden_size"] != models.language.width:
             models = None  # frees the last one first
-            models = Models.made(case.language, given.device, dtype)
+            models = Models.made(case.language, given.device, given.dtype)
         got = found[name] = measure(models, case, given.steps, given.warmup, given.workers)
         share = f"{got.tflops / peak:.1%}" if peak else "peak unknown"
         cells = (f"{got.captions:.2f}", f"{got.tokens:.0f}", f"{got.tflops:.4g}", share, f"{got.waiting:.1%}")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import CuveeError
+from stages.train.agreement import agree, apart
 
 if TYPE_CHECKING:
     import torch
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 LAYERS = ("layers", "h")
 NORMS = ("norm", "final_layernorm", "final_layer_norm", "ln_f")
 """What models call their layers, and the norm behind the last one."""
-TOLERANCE = 1e-3
-"""Relative to the largest state; a wrong order of operations is off by far more, half precision by less."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +119,9 @@ def _refuse_another_model(model: Any, found: Halves) -> None:
                 state = half(inputs_embeds=state, use_cache=False).last_hidden_state
         except (AttributeError, TypeError, KeyError, IndexError) as error:
             raise CuveeError(_refusal(model, f"its halves do not run ({error})")) from error
-    off = float((state - wanted).abs().max() / wanted.abs().max().clamp(min=1e-6))
-    if not off < TOLERANCE:
-        raise CuveeError(_refusal(model, f"text passes its halves with states off by {off:.3g} of the largest one"))
+    if not agree(state, wanted):
+        off = f"{apart(state, wanted):.3g} of the largest one"
+        raise CuveeError(_refusal(model, f"text passes its halves with states off by {off}"))
 
 
 def _refusal(model: Any, why: str) -> str:

@@ -5,15 +5,10 @@ projection. So the model's own forward pass is used, with the layers inside it r
 """
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from schemas.errors import CuveeError
-
-if TYPE_CHECKING:
-    pass
-
-TOLERANCE = 1e-3
-"""Relative to the largest logit; another formula is off by far more, half precision by less."""
+from stages.train.agreement import agree
 
 
 def label_head(model: Any) -> Any:
@@ -52,9 +47,8 @@ def _refuse_other_logits(model: Any, head: Any) -> None:
             found = head(inputs_embeds=model.base_model(ids, use_cache=False).last_hidden_state).logits
         except (AttributeError, TypeError, KeyError) as error:
             raise CuveeError(_unknown(model, f"its layers cannot be told from the rest ({error})")) from error
-    off = float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-6))
-    if found.shape != wanted.shape or not off < TOLERANCE:
-        raise CuveeError(_unknown(model, f"logits from its hidden states are off by {off:.3g} of the largest one"))
+    if not agree(found, wanted):
+        raise CuveeError(_unknown(model, "logits from its hidden states are not those that it gives itself"))
 
 
 def _unknown(model: Any, why: str) -> str:

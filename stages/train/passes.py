@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from schemas.errors import CuveeError
+from stages.train.agreement import agree
 from stages.train.attention_masks import attention_masks
 from stages.train.decoder_layers import decoder_layers
-from stages.train.injection import TOLERANCE, halves
+from stages.train.injection import halves
 from stages.train.layout import NONE, Booleans, Layout, Said, lay_out
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def rows_can_be_shared(language: "LanguageModel") -> bool:
         shared = _predicting(language, lay_out(said, 0, pack=64, share=True))
     except (ValueError, TypeError, RuntimeError, IndexError, AttributeError):
         return False  # the model takes no mask of this shape
-    return float((shared - alone).abs().max() / alone.abs().max().clamp(min=1e-6)) < TOLERANCE
+    return agree(shared, alone)
 
 
 def _predicting(language: "LanguageModel", layout: Layout) -> "torch.Tensor":

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from stages.train.options.option import Option, decoder_layers, part
+from stages.train.decoder_layers import decoder_layers
+from stages.train.options.option import Option, part
 
 if TYPE_CHECKING:
     import torch

@@ -111,18 +111,3 @@ def tensor_name(path: str) -> str:
 def model_path(name: str) -> str:
     """The path in the model that `tensor_name` was made of."""
     return name.replace("/", ".")
-
-
-def decoder_layers(model: "torch.nn.Module") -> "list[torch.nn.Module]":
-    """The layers of a causal language model of transformers, first to last.
-
-    Raises:
-        ContractError: it holds no list of as many layers as its config says.
-    """
-    import torch
-
-    count: int = model.config.num_hidden_layers  # type: ignore[union-attr,assignment]
-    for module in model.modules():
-        if isinstance(module, torch.nn.ModuleList) and len(module) == count:
-            return list(module)
-    raise ContractError(f"{type(model).__name__} holds no list of {count} layers")

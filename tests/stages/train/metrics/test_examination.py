@@ -4,6 +4,7 @@ import io
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -77,6 +78,31 @@ def test_pairs_are_one_an_image_and_do_not_depend_on_order(bench: Workbench) -> 
     ids = chosen_pairs(corpus, 5, seed=7)
     assert ids == sorted(set(ids)) and len(ids) == 5 == len({corpus.images[i] for i in ids})
     assert set(ids) < set(chosen_pairs(corpus, 8, seed=7))
+
+
+@pytest.mark.parametrize(
+    ("changed", "layers"),
+    [
+        ({"inject_layer": 1}, [2]),
+        ({"connector": {"kind": "ep_alm", "layers": 1}}, [2]),
+        ({"moca": True, "pack": {"length": 64}, "share_prefix": True}, [1, 2]),
+    ],
+)
+def test_layers_begin_where_images_enter(
+    changed: dict[str, Any],
+    layers: list[int],
+    settings: Callable[..., TrainSettings],
+    write_shard: Callable[..., str],
+    held_out: pa.Table,
+    tmp_path: Path,
+) -> None:
+    arm = Arm("curated", (write_shard("curated", range(10)),))
+    run = compare(settings(metrics=("mir", "ima", "mutual_knn"), seeds=1, **changed), [arm], held_out, tmp_path, seed=7)
+    found = run["arms"]["curated"]["runs"][0]
+    assert [row["layer"] for row in found["examined"]["layers"]["mir"]] == layers
+    assert [row["layer"] for row in found["examined"]["layers"]["ima"]] == layers
+    assert len(found["examined"]["layers"]["mutual_knn"]["layers"]) == 2
+    assert np.isfinite([found["metrics"][name] for name in ("mir", "ima_gap", "mutual_knn")]).all()
 
 
 def test_a_comparison_examines_what_it_is_told_to(

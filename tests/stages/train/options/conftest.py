@@ -1,5 +1,6 @@
 """The two tiny shapes of language models that options must work on: gains alone and linear layers as such, or not."""
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -9,11 +10,17 @@ import torch
 @pytest.fixture(scope="session", params=["llama", "gpt2"])
 def model(request: pytest.FixtureRequest) -> Any:
     """A frozen causal language model with random weights."""
+    return causal_model(request.param)
+
+
+@cache
+def causal_model(kind: str) -> Any:
+    """The same by its kind."""
     from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
     ends = {"vocab_size": 512, "bos_token_id": 0, "eos_token_id": 1}
-    if request.param == "llama":
+    if kind == "llama":
         shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4}
         made: Any = LlamaForCausalLM(LlamaConfig(**shape, num_key_value_heads=2, **ends))
     else:

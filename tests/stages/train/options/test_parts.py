@@ -11,10 +11,11 @@ from safetensors.torch import load, save
 from torch.utils.checkpoint import checkpoint
 
 from schemas.errors import ContractError, RecipeError
+from stages.train.decoder_layers import decoder_layers
 from stages.train.options.fisher_norms import FisherNorms, fisher_information, largest
 from stages.train.options.lora import Lora
 from stages.train.options.moca import Moca
-from stages.train.options.option import decoder_layers, part
+from stages.train.options.option import part
 from stages.train.options.tuned_norms import TunedNorms, norm_parameters
 
 NAMES = ("moca", "norms", "fisher", "lora")

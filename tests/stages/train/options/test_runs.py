@@ -20,6 +20,7 @@ from stages.train.samples import Corpus
 from stages.train.settings import TrainSettings
 from stages.train.steering import Fixed
 from tests.stages.train.generated import CLASSES, EOS, corpus, frozen, settings
+from tests.stages.train.options.conftest import causal_model
 
 HEAD = {"form": "concept_head", "column": "concept"}
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -43,6 +44,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "deep": {"lora": {"rank": 2}, "tune_norms": "llm", "moca": True, "levels": {"count": 4}},
 }
+INSIDE = ("moca", "fisher", "deep", "cal")
+"""Options that depend on how a language model is built."""
 WEIGHTS = np.array([0.4, 0.6])
 PARTS = {
     "concept_head": {"concept_head.weight", "concept_head.bias"},
@@ -64,7 +67,8 @@ def _steady() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def world(model: Any) -> Frozen:
+def world(request: pytest.FixtureRequest) -> Frozen:
+    model = causal_model(getattr(request, "param", "llama"))
     begin = 0 if model.config.model_type == "llama" else None
     return replace(frozen(["good", "more"], 24), language=LanguageModel(model, None, begin, EOS, "cpu"))
 
@@ -124,7 +128,11 @@ def finished(option: str, world: Frozen, sources: dict[str, Corpus], checkpoint:
     return train_mixture(asked, world, sources, "7/0", WEIGHTS, checkpoint=checkpoint)
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize(
+    "world, option",
+    [*(("llama", option) for option in OPTIONS), *(("gpt2", option) for option in INSIDE)],
+    indirect=["world"],
+)
 def test_a_run_of_it(option: str, world: Frozen, sources: dict[str, Corpus], tmp_path: Path) -> None:
     """It trains what it names and nothing frozen; killed, it goes on bit for bit; loaded, it has the same losses."""
     model = world.language.model
