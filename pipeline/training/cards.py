@@ -50,12 +50,12 @@ def card(
     kind = connector["kind"] if isinstance(connector, dict) else connector
     parts = [
         f"# Vision-language connector ({title})",
-        f"A `{kind}` connector between a frozen image tower and a frozen language model, trained by cuvee on pairs of "
-        "images and captions; neither model is in this folder. `connector.safetensors` holds the weights, "
+        f"A connector (`{kind}`) between a frozen image tower and a frozen language model, trained by cuvee on pairs "
+        "of images and captions; neither model is in this folder. `connector.safetensors` holds the weights, "
         "`connector.json` what is needed to build it again and the models it belongs to; others are refused.",
         _models(settings, facts),
         _data(data, arm),
-        _settings(settings),
+        _settings(settings, connector),
         _metrics(arm["runs"], run, held),
         "## Intended use\n\nTo caption images, and to measure what a set of pairs is worth to a model that learns from "
         "it. It stands behind just this tower and before just this language model.",
@@ -82,11 +82,13 @@ def _data(address: str, arm: Mapping[str, Any]) -> str:
     return f"## Data\n\n{named}{arm['samples']} samples of {arm['distinct_images']} distinct images."
 
 
-def _settings(settings: TrainSettings) -> str:
+def _settings(settings: TrainSettings, connector: Any) -> str:
     fields = TrainSettings.model_fields
     facts = {name: value for name, value in settings.identity().items() if name in fields and name not in MODELS}
     told = {n: v for n, v in sorted(facts.items()) if n in USUAL or getattr(settings, n) != fields[n].default}
-    rows = "\n".join(f"| `{name}` | `{json.dumps(value)}` |" for name, value in told.items())
+    told["connector"] = connector  # with every width
+    told["budget"] = {unit: amount for unit, amount in facts["budget"].items() if amount is not None}
+    rows = "\n".join(f"| `{name}` | `{json.dumps(value)}` |" for name, value in sorted(told.items()))
     head = "## Settings\n\nThe usual ones, and what differs from the default."
     return f"{head}\n\n| setting | value |\n| --- | --- |\n{rows}"
 
