@@ -82,10 +82,10 @@ def test_the_connector_is_trained_on_the_train_part(
 
         def compare(_settings: Any, given: list[Any], *_: Any, **__: Any) -> dict[str, Any]:
             arms.update({arm.name: arm for arm in given})
-            return {}
+            return {"arms": {}}
 
         monkeypatch.setattr(proof, "compare", compare)
-        made = SimpleNamespace(identity=lambda: "settings", schedule=None, replay=None)
+        made = SimpleNamespace(identity=lambda: "settings", schedule=None, replay=None, text_only=None, columns=())
         made.sized = lambda _: made
         monkeypatch.setattr(proof, "settings", lambda _: made)
         evidence = proof.Evidence(outcome.chosen, outcome.resolved.export_folder, outcome.manifest or {})
