@@ -1,11 +1,10 @@
 """The same optimum where there are many atoms: quasi-Newton steps on few arcs, from coarse to fine.
 
 Newton's method on the dual (`smoothed`) needs a curvature of the target's atoms squared at every step and stalls where
-tens of thousands of rows decide it. Here the dual of one eps is climbed by L-BFGS (Liu and Nocedal 1989), on the
-cheapest arcs of each row and of each column: a column that no row finds near would otherwise never be reached, and its
-potential would creep. After some steps arcs are chosen anew and the shares move on, which is the exponentiated gradient
-step of `exponentiated`. First a few atoms of each source, then all of them, with ever smaller eps; both bounds of the
-optimum are measured on all arcs.
+tens of thousands of rows decide it. Here the dual of one eps is climbed by quasi-Newton steps (`quasi_newton`) on the
+cheapest arcs (`few_arcs`). After some steps arcs are chosen anew and the shares move on, which is the exponentiated
+gradient step of `exponentiated`. First a few atoms of each source, then all of them, with ever smaller eps; both bounds
+of the optimum are measured on all arcs.
 """
 
 from dataclasses import dataclass, replace
@@ -13,35 +12,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stages.mixture.optimal_transport.box import Box, Doubles, divergence, logarithms
-from stages.mixture.optimal_transport.problem import (
-    Descent,
-    Problem,
-    blockwise,
-    cheapest,
-    least,
-    part_of,
-    rounded,
-    slopes_at,
-    thinned,
-)
-from stages.mixture.optimal_transport.smoothed import Arcs, Costs, Integers, Pull, Smoothed, State
+from stages.mixture.optimal_transport.few_arcs import few, joined
+from stages.mixture.optimal_transport.problem import Descent, Problem, least, part_of, rounded, slopes_at, thinned
+from stages.mixture.optimal_transport.quasi_newton import Dual, climbed
+from stages.mixture.optimal_transport.smoothed import Arcs, Pull, Smoothed, State
 from stages.transport.exact import corner, value_on_arcs
 
 MANY = 2**24
 """Costs from which on this is faster than Newton's method."""
 PACE = 5.0
 """t over eps, as in `exponentiated`."""
-MEMORY = 20
-"""Pairs of steps and changes of slope that L-BFGS remembers."""
 _MIXED = 0.05
 """Share of an even mixture in what the next step starts from: a source that has lost everything may come back."""
-_COVER = 1.5
-"""Arcs of a column, in reach of a row's over its own cheapest."""
-_SAMPLED = 512
-_EXACT = 1e-4
-"""eps from which on single precision is too coarse."""
-_NEAR = 2.0
-"""A source's slope may be this much further above the level than Newton's method lets it, for more moves in a round."""
+_NEAR = 8.0
+"""A source's slope may be this much further above the level than Newton's method lets it, for more moves in a round: one
+that is left out and falls below the level spoils the lower bound."""
 _KEPT = 8.0
 """Arcs of the last round that lie within this times eps of their row's cheapest stay."""
 _WORTH = 3e-3
@@ -74,96 +59,11 @@ COARSE = (
 FINE = (
     Leg(0, 1e-3, 8, 100, 3, 100),
     Leg(0, 5e-4, 8, 200, 3, 100),
-    Leg(0, 2.5e-4, 8, 300, 3, 200),
-    Leg(0, 1e-4, 8, 400, 3, 200),
-    Leg(0, 4e-5, 8, 400, 3, 200),
+    Leg(0, 2.5e-4, 8, 300, 2, 200),
+    Leg(0, 1e-4, 8, 400, 3, 1000),
+    Leg(0, 4e-5, 8, 400, 3, 1000),
     Leg(0, 1.6e-5, 8, 400, 3, 200),
 )
-
-
-def few(costs: Costs, g: Doubles, count: int) -> Arcs:
-    """About `count` arcs a row: those nearest to their row's cheapest, and to their column's nearest.
-
-    Args:
-        costs: (m, b)
-        g: (b,) potentials; near is what costs little above f_a + g_b, f the c-transform.
-        count: of a row, on average.
-    """
-    f, shift = cheapest(costs, g).astype(costs.dtype), g.astype(costs.dtype)
-    rows = np.arange(0, len(costs), max(1, len(costs) // _SAMPLED))
-    sample = (costs[rows] - shift - f[rows, None]).ravel()
-    place = min(sample.size - 1, count * len(rows))
-    reach = np.partition(sample, place)[place]
-    nearest = np.min(blockwise(costs, lambda part: (costs[part] - shift - f[part, None]).min(axis=0)), axis=0)
-    most = np.maximum(reach, nearest + reach * costs.dtype.type(_COVER - 1))
-
-    def found(part: slice) -> Integers:
-        near: Integers = np.flatnonzero(costs[part] - shift - f[part, None] <= most) + part.start * costs.shape[1]
-        return near
-
-    return _arcs(costs, np.concatenate(blockwise(costs, found)), float(reach))
-
-
-def joined(costs: Costs, arcs: Arcs, older: Arcs, g: Doubles, most: float) -> Arcs:
-    """`arcs` and those of `older` that cost at most `most` above the cheapest of their row's."""
-    above = older.costs - g[older.columns]
-    above -= np.minimum.reduceat(above, older.starts)[older.rows]
-    kept, width = above <= most, costs.shape[1]
-    flat = np.union1d(arcs.rows * width + arcs.columns, older.rows[kept] * width + older.columns[kept])
-    return _arcs(costs, flat, arcs.reach)
-
-
-def _arcs(costs: Costs, flat: Integers, reach: float) -> Arcs:
-    rows, columns = np.divmod(flat, costs.shape[1])
-    starts = np.searchsorted(rows, np.arange(len(costs)))
-    return Arcs(starts, rows, columns, costs[rows, columns].astype(np.float64), reach)
-
-
-class Dual:
-    """D of `smoothed` and its slope, at some g: the same function, with what does not change computed once."""
-
-    def __init__(self, arcs: Arcs, owners: Integers, weights: Doubles, target: Doubles, eps: float, pull: Pull) -> None:
-        """Of the arcs (m rows), with the rows' sources (m,) and weights (m,), and the target's weights (b,)."""
-        kind = np.float64 if eps <= _EXACT else np.float32
-        self.starts, self.rows, self.columns = arcs.starts, arcs.rows.astype(np.int32), arcs.columns.astype(np.int32)
-        self.base = (np.log(target)[arcs.columns] - arcs.costs / eps).astype(kind)
-        self.owners, self.weights, self.target, self.eps, self.pull = owners, weights, target, eps, pull
-
-    def fall(self, g: Doubles, box: Box) -> tuple[float, Doubles]:
-        """-D and its slope (b,), which is the plan's marginal at the target less the target."""
-        z = (g / self.eps).astype(self.base.dtype)[self.columns]
-        z += self.base
-        top = np.maximum.reduceat(z, self.starts)
-        z -= top[self.rows]
-        np.exp(z, out=z)
-        total = np.add.reduceat(z, self.starts)
-        f = -self.eps * (top.astype(np.float64) + np.log(total.astype(np.float64)))
-        heights: Doubles = np.bincount(self.owners, f * self.weights, len(box.lower)).astype(np.float64)
-        shares, drawn = _answered(heights, self.pull, box)
-        z *= ((shares[self.owners] * self.weights).astype(z.dtype) / total)[self.rows]
-        marginal: Doubles = np.bincount(self.columns, z, len(g)).astype(np.float64)
-        return -float(self.target @ g + shares @ heights + drawn), marginal - self.target
-
-
-def _answered(heights: Doubles, pull: Pull, box: Box) -> tuple[Doubles, float]:
-    """(S,) argmin over the box of p @ heights + t KL(p || r), and t KL there."""
-    logs = pull.logs - heights / pull.strength
-    if (box.lower == 0).all() and (box.upper == 1).all():
-        shares = np.exp(logs - logs.max())
-        shares /= shares.sum()
-    else:
-        shares, _ = box.nearest(logs)
-    return shares, pull.strength * divergence(shares, np.exp(np.maximum(pull.logs, -690.0)))
-
-
-def climbed(dual: Dual, g: Doubles, box: Box, steps: int, reach: float) -> Doubles:
-    """(b,) where L-BFGS ends that starts from g (b,) and goes no further than `reach` in any entry."""
-    from scipy.optimize import minimize
-
-    options = {"maxiter": steps, "maxcor": MEMORY, "ftol": 0.0, "gtol": 0.0}
-    bounds = np.column_stack([g - reach, g + reach])
-    found = minimize(lambda x: dual.fall(x, box), g, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    return np.asarray(found.x, np.float64)
 
 
 def next_pull(shares: Doubles, box: Box, prior: Doubles, strength: float, epsilon: float) -> Pull:
@@ -192,7 +92,7 @@ def descend_many(problem: Problem, warm: Descent | None, tolerance: float) -> De
         slopes = slopes_at(problem, g)
         bound = max(bound, least(problem, slopes))
         value = rounded(part.problem, *plan)
-        if value < bound * (1 + _WORTH):  # what rounding adds is most of what is left
+        if bound * (1 + tolerance) < value < bound * (1 + _WORTH):  # what rounding adds is most of what is left
             value = min(value, transported(part.problem, plan[0], g, found))
         if value < best.value:
             best = Descent(shares, value, np.inf, g, slopes, leg.epsilon)
