@@ -25,8 +25,8 @@ PACE = 5.0
 _MIXED = 0.05
 """Share of an even mixture in what the next step starts from: a source that has lost everything may come back."""
 _NEAR = 8.0
-"""A source's slope may be this much further above the level than Newton's method lets it, for more moves in a round: one
-that is left out and falls below the level spoils the lower bound."""
+"""A source's slope may be this much further above the level than Newton's method lets it: a round moves more, and one
+that was left out and falls below the level spoils the lower bound."""
 _KEPT = 8.0
 """Arcs of the last round that lie within this times eps of their row's cheapest stay."""
 _WORTH = 3e-3
