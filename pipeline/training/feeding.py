@@ -7,6 +7,7 @@ ranges, row groups or paths, as the export reads it; a compressed archive takes 
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from stages.train.samples import Pair, as_pair
 
 FEED = "feed.parquet"
 """Every sample, repeats spelled out, in the order of an export."""
+BY_ITSELF = ("tar", "folder")
+"""Formats of which one image is read without those around it."""
 COLUMNS = ("exported_key", "uid", "source", "place", "row")
 
 
@@ -54,11 +57,12 @@ class Feed:
             container, index = self._rows(str(place), keys["row"].to_arrow())
             samples = zip(read_members(container, index), index["content_hash"].to_pylist(), strict=True)
             values = keys.select(told).to_dicts()
-            for names, (members, expected), columns in zip(keys["exported_key"], samples, values, strict=True):
+            lines_of = enumerate(zip(keys["exported_key"], samples, values, strict=True))
+            for number, (names, (members, expected), columns) in lines_of:
                 _check(members, expected, container)
-                sample = {suffix[1:].lower(): content for suffix, content in members}
-                pairs = (as_pair({"__key__": name, **sample}) for name in names)
-                yield from (replace(pair, columns=columns, shard=container.path) for pair in pairs)
+                again = partial(_image, container, index, number) if container.format in BY_ITSELF else None
+                pairs = (_pair(name, members) for name in names)
+                yield from (replace(pair, columns=columns, shard=container.path, again=again) for pair in pairs)
 
     def parts(self) -> "tuple[Feed, ...]":
         """The same, container by container."""
@@ -100,6 +104,15 @@ def feed_of(
         write_table(samples.select(*COLUMNS, *scores).to_arrow(), listed)
     used = {place: _absolute(known[place]) for place in samples["place"].unique().sort().to_list()}
     return Feed(str(workspace.root), str(listed), used)
+
+
+def _pair(name: str, members: list[Member]) -> Pair:
+    return as_pair({"__key__": name, **{suffix[1:].lower(): content for suffix, content in members}})
+
+
+def _image(container: Container, index: pa.Table, number: int) -> bytes:
+    """The image of one row of an index, read once more."""
+    return _pair("", next(read_members(container, index.slice(number, 1)))).image or b""
 
 
 def _check(members: list[Member], expected: str | None, container: Container) -> None:

@@ -4,8 +4,9 @@ Every finished job is a file that exists when it is complete, so that a killed c
 missing, and so that jobs may be done by any number of workers in any order.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,17 @@ import pyarrow as pa
 
 from schemas.errors import CuveeError
 from stages.train.continual import REPLAY
+from stages.train.decodability import Decodability, decode_missing, decoded_folder
+from stages.train.image_features import ImageFeatures
+from stages.train.image_places import Again, placed
 from stages.train.loop import Frozen
 from stages.train.members import with_sources
+from stages.train.online_features import OnlineTokens
 from stages.train.options.concepts import SOURCE
 from stages.train.samples import Draft, Pair, read_pairs
 from stages.train.settings import TrainSettings
 from stages.train.text_only import TEXT
-from stages.train.vision_features import add_missing
+from stages.train.vision_features import VisualTokens, add_missing
 
 EVALUATION, TARGET = "", "/target"
 """Names of the held-out pairs, and of what a schedule aims at, among the drafts; no arm may have them."""
@@ -65,6 +70,8 @@ class Comparison:
     drafts: dict[str, Draft] = field(default_factory=dict)
     held_sources: dict[str, str] = field(default_factory=dict)
     """Key to source of the held-out pairs, where their table says it."""
+    places: dict[str, Again] = field(default_factory=dict)
+    """Image hash to what reads the image, where tokens are computed online."""
 
     @property
     def tokens_folder(self) -> Path:
@@ -76,7 +83,9 @@ class Comparison:
         return [Job(arm, seed) for seed in range(self.settings.seeds) for arm in self.arms]
 
     def read(self, evaluation: pa.Table, part: int = 0, parts: int = 1, target: pa.Table | None = None) -> None:
-        """Read all samples once and compute this worker's share of the missing visual tokens.
+        """Read all samples once and do this worker's share of what must be known before training.
+
+        That is the missing visual tokens; online only those of the tables, and whether the other images decode.
 
         Args:
             evaluation: held-out (key, image, caption), and their source if it is known.
@@ -90,7 +99,22 @@ class Comparison:
             self.held_sources = dict(zip(keys, sources, strict=True))
         columns = self.settings.columns
         self.drafts = {name: Draft(columns=columns, text_only=name == TEXT) for name in (*tables, *self._samples())}
-        add_missing(self.tokens_folder, self._distinct(tables), self._tower, part, parts)
+        held, samples, seen = self._tables(tables), self._read_samples(), set[str]()
+        is_cached = self.settings.features == "cached"
+        images = self._distinct(chain(held, samples) if is_cached else held, seen)
+        told = ((image_hash, pair.image or b"") for image_hash, pair in images)
+        add_missing(self.tokens_folder, told, self._tower, part, parts)
+        if not is_cached:
+            placed_images = self._placed(self._distinct(samples, seen))
+            decode_missing(decoded_folder(self.features), placed_images, part, parts)
+
+    def visual(self) -> ImageFeatures:
+        """What training has of images, when every worker has read its part."""
+        kept = VisualTokens.open(self.tokens_folder)
+        if self.settings.features == "cached":
+            return kept
+        undecodable = Decodability.open(decoded_folder(self.features)).undecodable
+        return OnlineTokens(kept, self.places, undecodable, self._tower, self.settings.decode_threads)
 
     def _samples(self) -> dict[str, Samples]:
         beside = {REPLAY: self.settings.replay, TEXT: self.settings.text_only}
@@ -102,25 +126,41 @@ class Comparison:
         with one_thread():
             return self.settings.tower(self.device)
 
-    def _distinct(self, tables: Mapping[str, pa.Table]) -> Iterator[tuple[str, bytes]]:
-        seen: set[str] = set()
-        for name, pairs in self._sources(tables):
+    def _distinct(self, sources: Iterable[tuple[str, Iterator[Pair]]], seen: set[str]) -> Iterator[tuple[str, Pair]]:
+        """Draft all samples; (hash, sample) of those with an image that was not seen before."""
+        for name, pairs in sources:
             for pair in pairs:
                 image_hash = pair.image_hash
                 draft = self.drafts[name]
                 draft.add(pair, image_hash)
                 if pair.image is not None and image_hash not in seen and not draft.text_only:
                     seen.add(image_hash)
-                    yield image_hash, pair.image
+                    yield image_hash, pair
 
-    def _sources(self, tables: Mapping[str, pa.Table]) -> Iterator[tuple[str, Iterator[Pair]]]:
+    def _placed(self, images: Iterable[tuple[str, Pair]]) -> Iterator[tuple[str, bytes]]:
+        """(hash, bytes) of images, keeping where they lie."""
+        for image_hash, pair in images:
+            if pair.again is None:
+                raise CuveeError(
+                    f"sample {pair.key!r} lies in {pair.shard or 'a reader'}, which gives no image by itself; "
+                    "`features: online` needs tars without compression or image folders: export it, or set "
+                    "`features: cached`"
+                )
+            self.places[image_hash] = pair.again
+            yield image_hash, pair.image or b""
+
+    def _tables(self, tables: Mapping[str, pa.Table]) -> Iterator[tuple[str, Iterator[Pair]]]:
         for name, table in tables.items():
             yield name, (Pair(row["key"], row["image"], row["caption"]) for row in table.to_pylist())
-        for name, samples in self._samples().items():
-            yield name, samples() if callable(samples) else self._read(sorted(samples))
 
-    def _read(self, tars: Sequence[str]) -> Iterator[Pair]:
+    def _read_samples(self) -> Iterator[tuple[str, Iterator[Pair]]]:
+        for name, samples in self._samples().items():
+            yield name, samples() if callable(samples) else self._read(sorted(samples), name)
+
+    def _read(self, tars: Sequence[str], name: str) -> Iterator[Pair]:
         pairs = read_pairs(tars)
+        if self.settings.features == "online" and not self.drafts[name].text_only:
+            pairs = placed(pairs)
         return with_sources(pairs, tars) if SOURCE in self.settings.columns else pairs
 
     def job_file(self, job: Job) -> Path:

@@ -29,6 +29,10 @@ class Execution(BaseModel):
     """Compute layers twice and keep less: half as slow again, for what does not fit otherwise."""
     compile: bool = False
     """Compile the language model's layers."""
+    features: Literal["cached", "online"] = "cached"
+    """`online`: the tower runs in every step, and no visual token but those of held-out pairs is kept."""
+    decode_threads: int = Field(4, ge=0)
+    """Of `online`: they read and decode the images of the next steps meanwhile; 0: images are read when needed."""
     workers_per_run: int = Field(1, gt=0)
     """Workers that share one run, each with its part of every batch."""
 

@@ -16,7 +16,7 @@ WINDOWS = 20
 
 @dataclass
 class Clock:
-    """Seconds that training has waited for its data."""
+    """Seconds that training has waited for its data: tokens on disk, or bytes and pixels; never for a model."""
 
     waited: float = 0.0
 

@@ -21,6 +21,7 @@ from stages.train.batches import ONLY, Batches
 from stages.train.connector import ConnectorCard
 from stages.train.continual import Beside, Replayed
 from stages.train.hearing import Manner
+from stages.train.image_features import ImageFeatures
 from stages.train.journal import Clock
 from stages.train.language_model import LanguageModel, one_thread
 from stages.train.layer_modes import layer_modes
@@ -29,7 +30,6 @@ from stages.train.run import Run
 from stages.train.samples import Corpus
 from stages.train.settings import TrainSettings
 from stages.train.steering import Fixed, Steered
-from stages.train.vision_features import VisualTokens
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +44,7 @@ class Frozen:
     """What training does not change: the language model and the images' tokens."""
 
     language: LanguageModel
-    visual: VisualTokens
+    visual: ImageFeatures
     clock: Clock = field(default_factory=Clock, compare=False)
 
     def embeddings(self, images: list[str]) -> "torch.Tensor":
@@ -52,9 +52,9 @@ class Frozen:
         import torch
 
         began = perf_counter()
-        found = torch.from_numpy(self.visual.gather(images))
+        compute = self.visual.read(images)
         self.clock.waited += perf_counter() - began
-        return found.to(self.language.device).float()
+        return torch.from_numpy(compute()).to(self.language.device).float()
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from stages.train.connector import ConnectorCard, load_alike
 from stages.train.continual import Beside
 from stages.train.effort import Effort
 from stages.train.journal import WINDOWS
+from stages.train.lookahead import Lookahead
 from stages.train.objective import Objective
 from stages.train.optimizers.choice import optimizer_of
 from stages.train.options.averaging import Averaged
@@ -99,6 +100,8 @@ class Run:
     effort: Effort
     objective: Objective | None = None
     average: Averaged | None = None
+    lookahead: Lookahead | None = None
+    """None: the images' tokens are there."""
 
     @classmethod
     def start(
@@ -142,14 +145,18 @@ class Run:
             effort=Effort.of(frozen.language, settings.inject_layer, settings.precision),
             objective=objective,
             average=settings.average.start() if settings.average else None,
+            lookahead=Lookahead(keys, settings.batch, seed, ahead) if (ahead := frozen.visual.foresees) else None,
         )
 
     def to_the_end(self, checkpoint: Path | None, on_step: Callable[[int, float], None] | None) -> None:
         """Every step that is left; the checkpoint of the last one stays."""
         if checkpoint is not None and self._is_there(checkpoint):
             self._resume(checkpoint)
-        with self.ranks.shared(self.bridge):
-            self._go(checkpoint, on_step)
+        try:
+            with self.ranks.shared(self.bridge):
+                self._go(checkpoint, on_step)
+        finally:
+            self.sources.frozen.visual.expect(())
 
     def _go(self, checkpoint: Path | None, on_step: Callable[[int, float], None] | None) -> None:
         while self.progress.used < self.meter.total:
@@ -215,9 +222,13 @@ class Run:
         if isinstance(self.steering, Steered):  # what was measured may differ between ranks in its last bits
             weights = np.asarray(self.ranks.from_first(weights))
         weights = self.beside.among(weights, self.sampler.names)
-        drawn_from = self.sources.beside(self.beside.corpora)
+        drawn, drawn_from = self.sampler.ids(weights), self.sources.beside(self.beside.corpora)
+        if self.lookahead is not None:
+            coming = [drawn, *self.lookahead.after(drawn, self.sampler.state, weights)]
+            mine = (drawn_from.corpora[name].images[i] for batch in coming for name, i in self.ranks.share(batch))
+            self.sources.frozen.visual.expect(mine)
         turn = f"{self.belonging.schedule['seed']}/{self.progress.step}"
-        return drawn_from.under(self.objective).at(turn), self.sampler.ids(weights)
+        return drawn_from.under(self.objective).at(turn), drawn
 
     def _rated(self, rate_now: float) -> None:
         for group in self.optimizer.param_groups:

@@ -28,6 +28,8 @@ class Pair:
     """What was exported with it: the values of KEY.cuvee.json."""
     shard: str = ""
     """The tar it was read from; empty: unknown."""
+    again: Callable[[], bytes] | None = field(default=None, compare=False)
+    """Reads the image's bytes once more, alone; None: only all samples can be read."""
 
     @property
     def image_hash(self) -> str:

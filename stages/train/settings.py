@@ -207,9 +207,13 @@ class TrainSettings(OptionSettings, Execution):
     def identity(self) -> dict[str, Any]:
         """What a result depends on: every setting, with models by content; how often to checkpoint is none of it.
 
+        Nor is where visual tokens come from: cached or online they are the same bits, so that finished jobs count and
+        unfinished ones go on either way.
+
         What most runs do without is named only where it is set.
         """
         places = {"vision_model", "vision_pretrained", "language_model", "checkpoint_steps"}
+        places |= {"features", "decode_threads"}
         models = {"vision": self.vision_identity, "language_model": self.language_identity}
         facts = self.model_dump(mode="json", exclude=places) | models
         facts |= self._connector_facts()

@@ -39,11 +39,20 @@ class VisionTower:
         """The same with the grid they stand in."""
         import torch
 
-        pixels = torch.stack([self.preprocess(image) for image in images])
-        padding = torch.zeros(BATCH - len(images), *pixels.shape[1:])
-        with torch.inference_mode():
+        return self.encode(torch.stack([self.preprocess(image) for image in images]))
+
+    def encode(self, pixels: "torch.Tensor") -> "tuple[npt.NDArray[np.float16], Grid]":
+        """The same of at most `BATCH` preprocessed images (n, 3, height, width); same bits in any surroundings."""
+        import torch
+
+        from stages.train.language_model import one_thread
+
+        padding = torch.zeros(BATCH - len(pixels), *pixels.shape[1:])
+        plain = torch.autocast(torch.device(self.device).type, enabled=False)  # inside a training step in bf16, too
+        with one_thread(), torch.inference_mode(), plain:
             tokens, grid = self._features(torch.cat([pixels, padding]).to(self.device))
-        found: npt.NDArray[np.float16] = tokens[: len(images)].half().cpu().numpy()
+        # Contiguous as on disk: products of the same numbers, laid out otherwise, may differ in their last bits.
+        found: npt.NDArray[np.float16] = tokens[: len(pixels)].half().cpu().contiguous().numpy()
         return found, grid
 
     def _features(self, pixels: "torch.Tensor") -> "tuple[torch.Tensor, Grid]":

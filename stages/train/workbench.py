@@ -21,7 +21,6 @@ from stages.train.metrics.examination import Examination
 from stages.train.ranks import ALONE, Ranks
 from stages.train.samples import Corpus, corpus
 from stages.train.text_only import TEXT
-from stages.train.vision_features import VisualTokens
 
 
 class Workbench:
@@ -36,7 +35,7 @@ class Workbench:
         self.comparison = comparison
         settings = comparison.settings
         language = language_of(settings, comparison.device)
-        self.frozen = Frozen(language, VisualTokens.open(comparison.tokens_folder))
+        self.frozen = Frozen(language, comparison.visual())
         corpora = {
             name: corpus(draft, language.tokenize, self.frozen.visual.undecodable, settings.max_tokens)
             for name, draft in comparison.drafts.items()

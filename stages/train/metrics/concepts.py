@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.clusters import nearest_centroids, train_centroids
-from stages.train.vision_features import VisualTokens
+from stages.train.image_features import ImageFeatures
+from stages.train.vision_tower import BATCH
 
 Integers = npt.NDArray[np.int64]
 Halves = npt.NDArray[np.float16]
@@ -14,7 +15,7 @@ CONCEPTS, PER_CONCEPT = 10, 20
 """Clusters at most; held-out images that one of them needs on average."""
 
 
-def concepts_of(features: VisualTokens, held: Sequence[str], asked: Sequence[str], seed: int) -> Integers:
+def concepts_of(features: ImageFeatures, held: Sequence[str], asked: Sequence[str], seed: int) -> Integers:
     """(n,) number of the cluster of each asked image.
 
     Spherical k-means on the held-out images' mean tokens, less their common mean: features of one tower have much in
@@ -35,8 +36,9 @@ def concepts_of(features: VisualTokens, held: Sequence[str], asked: Sequence[str
     return numbers
 
 
-def _means(features: VisualTokens, images: Sequence[str]) -> npt.NDArray[np.float64]:
-    return np.stack([features.gather([image])[0].astype(np.float64).mean(axis=0) for image in images])
+def _means(features: ImageFeatures, images: Sequence[str]) -> npt.NDArray[np.float64]:
+    parts = (features.gather(images[start : start + BATCH]) for start in range(0, len(images), BATCH))
+    return np.stack([tokens.astype(np.float64).mean(axis=0) for part in parts for tokens in part])
 
 
 def _unit(rows: npt.NDArray[np.float64]) -> Halves:

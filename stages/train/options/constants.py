@@ -60,8 +60,9 @@ CONSTANTS = {
     ),
     "vision_features": Constant(
         "the features of images",
-        lambda settings: "features: cached" if getattr(settings, "features", "cached") == "cached" else None,
-        "set `features: online`, so that the tower runs in every step, or keep it as it is",
+        # Online, the tower runs in every step, but without a graph and ahead of the step whose norms it would need.
+        lambda settings: f"features: {kind}" if (kind := getattr(settings, "features", "cached")) else None,
+        "use `tune_norms: llm`, or `TunedNorms(of='vision')` around a tower in a loop of your own",
     ),
     "same_on_all_ranks": Constant(
         "the prior of groups batch by batch, each rank by its own part of it",

@@ -30,7 +30,7 @@ USED: dict[str, dict[str, Any]] = {
     "same_on_all_ranks": {"workers_per_run": 2},
     "inserted_places": {"connector": SimpleNamespace(kind="ep_alm", placement="replace")},
 }
-NONE = {"inject_layer": 0, "workers_per_run": 1, "features": "online", "connector": None}
+NONE = {"inject_layer": 0, "workers_per_run": 1, "features": None, "connector": None}
 BROKEN = {
     ("norms of the language model", "text_logits"),
     ("norms of the language model", "text_states"),
@@ -59,7 +59,7 @@ def parsed(name: str, value: Any) -> OptionSettings:
     """One option alone, where nothing is cached that it could break."""
 
     class Alone(OptionSettings):
-        features: str = "online"
+        features: str | None = None
 
     return Alone.model_validate({name: value})
 
@@ -94,6 +94,9 @@ def test_a_recipe_s_settings_are_refused(settings: Callable[..., TrainSettings])
     with pytest.raises(RecipeError, match=r"`tune_norms: llm`.*`inject_layer: 1`"):
         settings(tune_norms="llm", inject_layer=1)
     settings(moca=True, token_weights="cal", inject_layer=1)
+    for kind in ("cached", "online"):
+        with pytest.raises(RecipeError, match=f"`tune_norms: vision`.*`features: {kind}`.*use `tune_norms: llm`"):
+            settings(tune_norms="vision", features=kind)
 
 
 def test_what_is_off_leaves_the_identity_as_it_was(settings: Callable[..., TrainSettings]) -> None:
