@@ -134,6 +134,11 @@ def test_two_workers_share_every_run(
         shared = compare(
             settings(seeds=1, workers_per_run=2), arms(), held_out, tmp_path / "two", seed=3, cluster=cluster
         )
+        told = settings(seeds=1, workers_per_run=2, features="online")
+        online = compare(told, arms(), held_out, tmp_path / "online", seed=3, cluster=cluster)
+    assert online["settings"] == shared["settings"]
+    for name, arm in online["arms"].items():
+        assert arm["runs"] == shared["arms"][name]["runs"], "each worker computes the tokens of its part"
     assert shared["workers"] == 2 and shared["settings"]["workers_per_run"] == 2
     for name in ("raw", "curated"):
         one, two = alone["arms"][name]["runs"][0], shared["arms"][name]["runs"][0]

@@ -19,7 +19,7 @@ from pipeline.resolve import resolve
 from pipeline.run import Clock, begin, run
 from pipeline.train import Arm, compare
 from pipeline.training.feeding import feed
-from schemas.errors import RecipeError, ShardError
+from schemas.errors import CuveeError, RecipeError, ShardError
 from stages.train.members import with_sources
 from stages.train.samples import read_pairs
 from stages.train.settings import TrainSettings
@@ -112,6 +112,18 @@ def test_training_is_the_same_from_tars_and_from_the_pool(pool, tmp_path: Path, 
     assert found["arms"]["curated"]["samples"] == draws.samples
     assert found["arms"]["fed"] == found["arms"]["curated"]
     assert {line["mean"] for line in found["differences"]} == {0.0}
+    online = settings.model_copy(update={"features": "online"})
+    with pytest.raises(CuveeError, match=r"lies in .*(parquet|gz), which gives no image by itself.*`features: cached`"):
+        compare(online, arms[1:], held, tmp_path / "refused", seed=1)
+
+
+def test_a_feed_of_tars_and_folders_gives_images_one_by_one(pool, tmp_path: Path, ray_cluster: object) -> None:
+    files = {"source": "files", "folder": "pool/files", "table": "lines.jsonl"}
+    draws = drawn(pool(pool=[{"source": "alpha", "shards": "pool/alpha/*.tar"}, files]))
+    reads = pickle.loads(pickle.dumps(feed(draws, tmp_path / "fed")))
+    pairs = list(reads())
+    assert len(pairs) == draws.samples > 20
+    assert all(pair.again is not None and pair.again() == pair.image for pair in pairs[::-1])
 
 
 def test_an_export_that_writes_no_shards_says_what_it_would_hold(pool, ray_cluster: object) -> None:
