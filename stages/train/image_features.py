@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.train.connectors.contract import Grid
+from stages.train.vision_tower import BATCH
 
 Halves = npt.NDArray[np.float16]
 
@@ -56,3 +57,9 @@ class ImageFeatures(Protocol):
     def gather(self, images: Sequence[str]) -> Halves:
         """(n, tokens, width) of images by hash."""
         ...
+
+
+def mean_tokens(features: ImageFeatures, images: Sequence[str]) -> npt.NDArray[np.float64]:
+    """(n, width) mean token of images by hash, a full batch of the tower at a time."""
+    parts = (features.gather(images[start : start + BATCH]) for start in range(0, len(images), BATCH))
+    return np.stack([tokens.astype(np.float64).mean(axis=0) for part in parts for tokens in part])

@@ -6,8 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.clusters import nearest_centroids, train_centroids
-from stages.train.image_features import ImageFeatures
-from stages.train.vision_tower import BATCH
+from stages.train.image_features import ImageFeatures, mean_tokens
 
 Integers = npt.NDArray[np.int64]
 Halves = npt.NDArray[np.float16]
@@ -28,17 +27,12 @@ def concepts_of(features: ImageFeatures, held: Sequence[str], asked: Sequence[st
         seed: of the clusters.
     """
     distinct = sorted(set(held))
-    means = _means(features, distinct)
+    means = mean_tokens(features, distinct)
     centre = means.mean(axis=0)
     clusters = max(1, min(CONCEPTS, len(distinct) // PER_CONCEPT))
     centroids = train_centroids(_unit(means - centre), clusters, seed)
-    numbers, _ = nearest_centroids(_unit(_means(features, asked) - centre), centroids)
+    numbers, _ = nearest_centroids(_unit(mean_tokens(features, asked) - centre), centroids)
     return numbers
-
-
-def _means(features: ImageFeatures, images: Sequence[str]) -> npt.NDArray[np.float64]:
-    parts = (features.gather(images[start : start + BATCH]) for start in range(0, len(images), BATCH))
-    return np.stack([tokens.astype(np.float64).mean(axis=0) for part in parts for tokens in part])
 
 
 def _unit(rows: npt.NDArray[np.float64]) -> Halves:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import RecipeError
+from stages.train.image_features import mean_tokens
 from stages.train.options.corrections import ConceptHead, refuse_lone_source
 from stages.train.samples import Corpus
 
@@ -98,8 +99,9 @@ def _nearest(file: str, corpus: Corpus, batches: "Batches") -> list[str | None]:
     centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
     place = len(str(len(centroids)))
 
-    def nearest(image: str) -> str:
-        mean = batches.frozen.visual.gather([image])[0].astype(np.float64).mean(axis=0)
-        return str(int((centroids @ mean).argmax())).zfill(place)
-
-    return [nearest(image) if image else None for image in corpus.images]
+    if not (shown := list(dict.fromkeys(filter(None, corpus.images)))):
+        return [None] * len(corpus)
+    means = mean_tokens(batches.frozen.visual, shown)
+    names = (str(int((centroids @ mean).argmax())).zfill(place) for mean in means)
+    nearest = dict(zip(shown, names, strict=True))
+    return [nearest.get(image) for image in corpus.images]
