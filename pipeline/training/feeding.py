@@ -7,7 +7,6 @@ ranges, row groups or paths, as the export reads it; a compressed archive takes 
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,28 @@ FEED = "feed.parquet"
 BY_ITSELF = ("tar", "folder")
 """Formats of which one image is read without those around it."""
 COLUMNS = ("exported_key", "uid", "source", "place", "row")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Reads the image of one row of an index once more."""
+
+    container: Container
+    index: pa.Table
+    number: int
+
+    @property
+    def shard(self) -> str:
+        """Where it lies."""
+        return self.container.path
+
+    def __call__(self) -> bytes:
+        """The bytes.
+
+        Raises:
+            ShardError: the container cannot be read, or lacks the row.
+        """
+        return _pair("", next(read_members(self.container, self.index.slice(self.number, 1)))).image or b""
 
 
 @dataclass(frozen=True)
@@ -60,7 +81,7 @@ class Feed:
             lines_of = enumerate(zip(keys["exported_key"], samples, values, strict=True))
             for number, (names, (members, expected), columns) in lines_of:
                 _check(members, expected, container)
-                again = partial(_image, container, index, number) if container.format in BY_ITSELF else None
+                again = Row(container, index, number) if container.format in BY_ITSELF else None
                 pairs = (_pair(name, members) for name in names)
                 yield from (replace(pair, columns=columns, shard=container.path, again=again) for pair in pairs)
 
@@ -108,11 +129,6 @@ def feed_of(
 
 def _pair(name: str, members: list[Member]) -> Pair:
     return as_pair({"__key__": name, **{suffix[1:].lower(): content for suffix, content in members}})
-
-
-def _image(container: Container, index: pa.Table, number: int) -> bytes:
-    """The image of one row of an index, read once more."""
-    return _pair("", next(read_members(container, index.slice(number, 1)))).image or b""
 
 
 def _check(members: list[Member], expected: str | None, container: Container) -> None:

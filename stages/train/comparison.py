@@ -16,12 +16,12 @@ from schemas.errors import CuveeError
 from stages.train.continual import REPLAY
 from stages.train.decodability import Decodability, decode_missing, decoded_folder
 from stages.train.image_features import ImageFeatures
-from stages.train.image_places import Again, placed
+from stages.train.image_places import placed
 from stages.train.loop import Frozen
 from stages.train.members import with_sources
 from stages.train.online_features import OnlineTokens
 from stages.train.options.concepts import SOURCE
-from stages.train.samples import Draft, Pair, read_pairs
+from stages.train.samples import Again, Draft, Pair, read_pairs
 from stages.train.settings import TrainSettings
 from stages.train.text_only import TEXT
 from stages.train.vision_features import VisualTokens, add_missing
@@ -114,7 +114,7 @@ class Comparison:
         if self.settings.features == "cached":
             return kept
         undecodable = Decodability.open(decoded_folder(self.features)).undecodable
-        return OnlineTokens(kept, self.places, undecodable, self._tower, self.settings.decode_threads)
+        return OnlineTokens(kept, self.places, undecodable, self._tower(), self.settings.decode_threads)
 
     def _samples(self) -> dict[str, Samples]:
         beside = {REPLAY: self.settings.replay, TEXT: self.settings.text_only}

@@ -2,17 +2,14 @@
 
 import tarfile
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 
 import xxhash
 
 from schemas.errors import CuveeError
-from stages.train.samples import IMAGE_SUFFIXES, Pair
-
-Again = Callable[[], bytes]
-"""Reads an image's bytes once more."""
+from stages.train.samples import IMAGE_SUFFIXES, Again, Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +57,8 @@ def image_again(image_hash: str, again: Again) -> bytes:
     content = again()
     if xxhash.xxh3_128_hexdigest(content) != image_hash:
         raise CuveeError(
-            f"the {len(content)} bytes read from {again} are not those of image {image_hash}, which stood there before "
-            "training; the shard changed in the meantime: run again"
+            f"{len(content)} bytes read from {again.shard} are not those of image {image_hash}, which stood there "
+            "before training; the shard changed in the meantime: run again"
         )
     return content
 

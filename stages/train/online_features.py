@@ -6,7 +6,6 @@ what a step leaves empty is filled with images of the next steps whose pixels ar
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,8 @@ from schemas.errors import CuveeError
 from stages.pixels import PixelError, decode, flat_rgb
 from stages.train.connectors.contract import Grid
 from stages.train.image_features import Halves
-from stages.train.image_places import Again, image_again
+from stages.train.image_places import image_again
+from stages.train.samples import Again
 from stages.train.vision_features import VisualTokens
 from stages.train.vision_tower import BATCH, VisionTower
 
@@ -35,7 +35,7 @@ class OnlineTokens:
         kept: VisualTokens,
         places: Mapping[str, Again],
         undecodable: Mapping[str, str],
-        tower: Callable[[], VisionTower],
+        tower: VisionTower,
         threads: int,
     ) -> None:
         """How they are computed.
@@ -44,10 +44,10 @@ class OnlineTokens:
             kept: tokens on disk, of one image at least; they are taken where they are there.
             places: image hash to what reads its bytes.
             undecodable: image hash to reason.
-            tower: loads what computes the tokens.
+            tower: what computes the tokens.
             threads: that read and decode; 0: the training thread does, when it needs an image.
         """
-        self.kept, self.places, self._load = kept, places, tower
+        self.kept, self.places, self.tower = kept, places, tower
         self.undecodable = {**undecodable, **kept.undecodable}
         self.foresees = AHEAD if threads else 0
         self._pool = ThreadPoolExecutor(threads, "decode") if threads else None
@@ -55,11 +55,6 @@ class OnlineTokens:
         """Pixels of the images that are expected."""
         self._done: dict[str, Halves] = {}
         """Tokens of those that went through the tower already."""
-
-    @cached_property
-    def tower(self) -> VisionTower:
-        """Loaded when the first image is asked for."""
-        return self._load()
 
     @property
     def folder(self) -> Path | None:
@@ -112,17 +107,16 @@ class OnlineTokens:
         return lambda: self._tokens(images, dict(zip(missing, pixels, strict=True)))
 
     def _begun(self, image: str) -> "Future[torch.Tensor]":
-        tower = self.tower  # loaded here, by one thread
         if self._pool is not None:
-            return self._pool.submit(self._pixels, tower, image)
+            return self._pool.submit(self._pixels, image)
         at_once: Future[torch.Tensor] = Future()
-        at_once.set_result(self._pixels(tower, image))
+        at_once.set_result(self._pixels(image))
         return at_once
 
-    def _pixels(self, tower: VisionTower, image: str) -> "torch.Tensor":
+    def _pixels(self, image: str) -> "torch.Tensor":
         content = image_again(image, self.places[image])
         try:
-            return tower.preprocess(flat_rgb(decode(content)))
+            return self.tower.preprocess(flat_rgb(decode(content)))
         except PixelError as error:
             raise CuveeError(f"image {image} decoded before training and does not any more: {error}") from error
 

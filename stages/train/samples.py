@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,19 @@ from schemas.errors import CuveeError
 Tokenize = Callable[[list[str]], list[list[int]]]
 """Captions to token ids, without special tokens."""
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "jp2", "ico", "ppm")
+
+
+class Again(Protocol):
+    """Reads the bytes of one image once more."""
+
+    @property
+    def shard(self) -> str:
+        """Where it lies."""
+        ...
+
+    def __call__(self) -> bytes:
+        """The bytes; what lies there now, which may be something else."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -28,7 +41,7 @@ class Pair:
     """What was exported with it: the values of KEY.cuvee.json."""
     shard: str = ""
     """The tar it was read from; empty: unknown."""
-    again: Callable[[], bytes] | None = field(default=None, compare=False)
+    again: Again | None = field(default=None, compare=False)
     """Reads the image's bytes once more, alone; None: only all samples can be read."""
 
     @property

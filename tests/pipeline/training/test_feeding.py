@@ -20,6 +20,7 @@ from pipeline.run import Clock, begin, run
 from pipeline.train import Arm, compare
 from pipeline.training.feeding import feed
 from schemas.errors import CuveeError, RecipeError, ShardError
+from stages.train.image_places import image_again
 from stages.train.members import with_sources
 from stages.train.samples import read_pairs
 from stages.train.settings import TrainSettings
@@ -58,6 +59,18 @@ def pool(make_pool):
         return path
 
     return make
+
+
+HELD = pa.table({"key": ["a", "b"], "image": [picture(900), picture(901)], "caption": ["one", "two"]})
+
+
+def shipped(**changed: object) -> TrainSettings:
+    """Around the models that ship with cuvee."""
+    given = {
+        "vision_model": f"local-dir:{MODELS / 'encoder'}", "language_model": str(MODELS / "language_model"),
+        "budget": {"steps": 4}, "batch": 8, "seeds": 1, "generated": 2,
+    }  # fmt: skip
+    return TrainSettings.model_validate({**given, **changed})
 
 
 def drawn(path: Path) -> Draws:
@@ -100,21 +113,13 @@ def test_training_is_the_same_from_tars_and_from_the_pool(pool, tmp_path: Path, 
     draws = drawn(pool())
     manifest, _ = export(draws, tmp_path / "tars", "small-all", Cluster())
     tars = tuple(str(tmp_path / "tars" / shard["url"]) for shard in manifest["shards"])
-    settings = TrainSettings.model_validate(
-        {
-            "vision_model": f"local-dir:{MODELS / 'encoder'}", "language_model": str(MODELS / "language_model"),
-            "budget": {"steps": 4}, "batch": 8, "seeds": 1, "generated": 2,
-        }
-    )  # fmt: skip
-    held = pa.table({"key": ["a", "b"], "image": [picture(900), picture(901)], "caption": ["one", "two"]})
     arms = [Arm("curated", tars), Arm("fed", pairs=feed(draws, tmp_path / "fed"))]
-    found = compare(settings, arms, held, tmp_path / "run", seed=1)
+    found = compare(shipped(), arms, HELD, tmp_path / "run", seed=1)
     assert found["arms"]["curated"]["samples"] == draws.samples
     assert found["arms"]["fed"] == found["arms"]["curated"]
     assert {line["mean"] for line in found["differences"]} == {0.0}
-    online = settings.model_copy(update={"features": "online"})
     with pytest.raises(CuveeError, match=r"lies in .*(parquet|gz), which gives no image by itself.*`features: cached`"):
-        compare(online, arms[1:], held, tmp_path / "refused", seed=1)
+        compare(shipped(features="online"), arms[1:], HELD, tmp_path / "refused", seed=1)
 
 
 def test_a_feed_of_tars_and_folders_gives_images_one_by_one(pool, tmp_path: Path, ray_cluster: object) -> None:
@@ -124,6 +129,17 @@ def test_a_feed_of_tars_and_folders_gives_images_one_by_one(pool, tmp_path: Path
     pairs = list(reads())
     assert len(pairs) == draws.samples > 20
     assert all(pair.again is not None and pair.again() == pair.image for pair in pairs[::-1])
+    if not (MODELS / "encoder").is_dir():
+        pytest.skip("the shipped models are not in pipeline/demo/models; train them with jobs/train_demo_*.py")
+    found = [
+        compare(shipped(features=way), [Arm("fed", pairs=reads)], HELD, tmp_path / way, seed=1)["arms"]["fed"]["runs"]
+        for way in ("cached", "online")
+    ]
+    assert found[0] == found[1]
+    (Path(draws.table.resolved.folder) / "pool" / "files" / "0.jpg").write_bytes(picture(1))
+    pair = next(pair for pair in pairs if pair.image == picture(60))
+    with pytest.raises(CuveeError, match=r"bytes read from .*lines\.jsonl are not those of image"):
+        image_again(pair.image_hash, pair.again)
 
 
 def test_an_export_that_writes_no_shards_says_what_it_would_hold(pool, ray_cluster: object) -> None:
