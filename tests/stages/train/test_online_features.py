@@ -87,6 +87,23 @@ def test_tokens_are_the_same_bits_whatever_comes_along(
     assert (online.width, online.grid) == (cached.frozen.visual.width, cached.frozen.visual.grid)
 
 
+def test_a_wrong_guess_that_fails_is_forgotten(
+    settings: Settings, write_shard: Shard, held_out: pa.Table, tmp_path: Path
+) -> None:
+    bench = opened(settings(features="online"), {"raw": [write_shard("raw", range(20))]}, tmp_path, held_out)
+    online, images = bench.frozen.visual, bench.corpora["raw"].images
+    assert isinstance(online, OnlineTokens)
+    expected = online.gather(images[:4])
+    moved = {**online.places, images[9]: online.places[images[8]]}
+    guessing = OnlineTokens(online.kept, moved, {}, online.tower, threads=2)
+    guessing.expect([*images[:4], images[9]])
+    assert np.array_equal(guessing.gather(images[:4]), expected), "an image that fails fills no batch"
+    with pytest.raises(CuveeError, match=f"not those of image {images[9]}"):
+        guessing.read(images[8:10])
+    guessing.expect(images[:4])
+    assert np.array_equal(guessing.gather(images[:4]), expected)
+
+
 def test_which_images_decode_is_known_for_any_number_of_workers(picture: Picture, tmp_path: Path) -> None:
     images = [(f"h{n}", picture(n)) for n in range(9)] + [("bad", b"no image"), ("cut", picture(3)[:-20])]
     for parts in (1, 3):
