@@ -1,6 +1,6 @@
-"""Trains the demo's language model and writes it where the demo finds it: about 10 minutes on one core.
+"""Trains the demo's language model and writes it where the demo finds it: about 8 minutes on one core.
 
-python -m jobs.train_demo_language_model [--out FOLDER] [--seed 0] [--documents 60000]
+python -m jobs.train_demo_language_model [--out FOLDER] [--seed 0] [--documents 150000]
 """
 
 import argparse

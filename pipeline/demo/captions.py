@@ -81,12 +81,16 @@ def product_title(rng: np.random.Generator) -> str:
     return f"{title} - {pick(rng, OFFERS)}" if rng.random() < 0.6 else title
 
 
+def thing(group: Group) -> str:
+    """The group's shape, in the plural where it is of several objects."""
+    return group.shape if len(group.places) == 1 else PLURAL.get(group.shape, group.shape + "s")
+
+
 def group_phrase(group: Group, *, size: bool = False, article: bool = True) -> str:
     """Number, colour and shape, e.g. `two red stars`; `a` for one with `article`, else `one`."""
     count = len(group.places)
     number = NUMBERS[count] if count != 1 or not article else "a"
-    thing = group.shape if count == 1 else PLURAL.get(group.shape, group.shape + "s")
-    words = [number, *([group.size] if size else []), group.colour, thing]
+    words = [number, *([group.size] if size else []), group.colour, thing(group)]
     phrase = " ".join(words)
     return phrase.replace("a orange", "an orange") if phrase.startswith("a orange") else phrase
 

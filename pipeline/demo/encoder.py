@@ -49,8 +49,8 @@ PREPROCESS = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "
 class Schedule:
     """How long and how fast the encoder learns."""
 
-    scenes: int = 24_000
-    epochs: int = 2
+    scenes: int = 60_000
+    epochs: int = 4
     batch: int = 128
     empty_captions: int = 32
     """Captions without an image added to each batch as negatives."""

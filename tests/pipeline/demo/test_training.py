@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.demo import encoder, language_model
-from pipeline.demo.captions import BOILERPLATE, boilerplate
-from pipeline.demo.scenes import randomness
+from pipeline.demo.captions import BOILERPLATE, boilerplate, thing
+from pipeline.demo.scenes import draw_scene, randomness
 from pipeline.demo.tokens import write_tokenizer
 
 
@@ -68,10 +68,33 @@ def test_documents_bear_loss_on_their_text_only():
 
     tokenizer = AutoTokenizer.from_pretrained(LANGUAGE_MODEL)
     documents = [language_model.document(0, index) for index in range(200)]
-    assert {bool(item.before) for item in documents} == {True, False}
-    for item, (tokens, labels) in zip(documents, language_model.encode(documents, tokenizer), strict=True):
-        assert len(tokens) == len(labels) <= language_model.LONGEST
+    assert {bool(item.before) for item in documents} == {bool(item.map) for item in documents} == {True, False}
+    for item, (bags, labels) in zip(documents, language_model.encode(documents, tokenizer), strict=True):
+        assert len(bags) == len(labels) <= language_model.LONGEST
         said = [label for label in labels if label != language_model.IGNORED]
         text = tokenizer.decode(said[:-1]) if said and said[-1] == tokenizer.eos_token_id else tokenizer.decode(said)
         assert item.text.startswith(text)
-        assert all(token == label for token, label in zip(tokens, labels, strict=True) if label != -100)
+        assert all(bag == (label,) for bag, label in zip(bags, labels, strict=True) if label != -100)
+        shown = [" ".join(tokenizer.decode([one]).strip() for one in bag) for bag in bags[: len(item.map)]]
+        assert shown == [" ".join(place) for place in item.map]
+
+
+def test_a_map_says_what_lies_where():
+    scene = draw_scene(randomness(0, "test-map", 1))
+    places = language_model.word_map(scene, randomness(0, "test-map", 2), forgotten=0)
+    assert len(places) == language_model.SIDE**2
+    centres = {(int(4 * y) * 4 + int(4 * x)): group for group in scene.groups for x, y in group.places}
+    for place, group in centres.items():
+        assert group.colour in places[place] and thing(group) in places[place]
+    words = {word for group in scene.groups for word in (group.colour, thing(group))}
+    assert {word for place in places for word in place} == words | {scene.backdrop}
+
+
+def test_the_mean_of_a_bag_ignores_its_padding():
+    import torch
+
+    embedding = torch.nn.Embedding(5, 3)
+    bags = torch.tensor([[[1, 2], [3, -1], [-1, -1]]])
+    table = embedding.weight
+    found = language_model._mean(embedding, bags)
+    assert torch.allclose(found[0], torch.stack([(table[1] + table[2]) / 2, table[3], torch.zeros(3)]))
