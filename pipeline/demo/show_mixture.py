@@ -42,8 +42,7 @@ BOTH = ["image_embedding", "text_embedding"]
 """A pair's two embeddings together: captions of other scenes are like the target's, and lie beside other images."""
 LAW = "pilot_trials"
 MIXERS: dict[str, dict[str, Any]] = {
-    # So many atoms that hardly two pairs share one: how a source is split then decides nothing.
-    "optimal_transport": {"column": BOTH, "atoms": 512},
+    "optimal_transport": {"column": BOTH, "atoms": 256},
     # A short run moves weights little: mu is small for it, and what harms may be pushed down as fast as help lifts.
     "doge": {"least": -5.0, "mu": 0.001, "every": 2, "proxy_steps": 120},
     # Olmix's law and its pull to a prior, which settles the shares of sources that the runs cannot tell apart.
