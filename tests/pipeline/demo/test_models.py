@@ -6,9 +6,11 @@ from PIL import Image
 
 from pipeline.demo.captions import PHRASINGS, boilerplate, caption
 from pipeline.demo.defects import wrong_caption
+from pipeline.demo.language_model import Document, _mean, _padded, encode, word_map
 from pipeline.demo.recipe import ENCODER, LANGUAGE_MODEL
 from pipeline.demo.render import DEMO_STYLES, draw
 from pipeline.demo.scenes import draw_scene, pick, randomness
+from pipeline.demo.spoken import named
 from pipeline.demo.truth import area_under_curve
 
 SEED = 4711
@@ -121,6 +123,27 @@ def test_what_comes_before_decides_what_is_said(language_model):
         other.append(caption(draw_scene(rng), "tags", rng))
     assert nll(language_model, texts, same) < nll(language_model, texts) - 0.4
     assert nll(language_model, texts, other) > nll(language_model, texts, same) + 1
+
+
+def test_a_map_in_words_is_put_into_a_caption(language_model):
+    """What a connector relies on: vectors that mean several words at once decide what is said."""
+    import torch
+
+    model, tokenizer = language_model
+    lines = []
+    for index in range(40):
+        rng = randomness(SEED, "test-map", index)
+        scene = draw_scene(rng)
+        shown = Document("", False, caption(scene, "plain", rng), word_map(scene, rng))
+        ((bags, labels),) = encode([shown], tokenizer)
+        before = len(shown.map) + 1  # and the token that a caption starts with
+        prefix = _mean(model.get_input_embeddings(), _padded([(bags[:before], labels[:before])])[0])
+        mask = torch.ones(1, before, dtype=torch.long)
+        with torch.inference_mode():
+            said = model.generate(inputs_embeds=prefix, attention_mask=mask, max_new_tokens=28, do_sample=False)
+        lines.append({"true": shown.text, "written": tokenizer.decode(said[0], skip_special_tokens=True)})
+    found = named(lines)
+    assert found["shapes"] > 0.9 and found["colours"] > 0.9
 
 
 @pytest.mark.parametrize("text", ["", "写真 ☕ \x00 \U0001f600", "a red circle", "x" * 500, "<|end|>"])
