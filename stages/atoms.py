@@ -3,6 +3,9 @@
 Means, not medoids: the distance between two finite samples of one distribution is far from zero in many dimensions
 and smaller for a narrow source near the target's centre, so raw rows would favour narrow sources; an atom averages
 that noise away. For the same reason an atom stands for at least `ROWS_PER_ATOM` rows, where there are so many.
+
+Where few rows make few atoms, which rows a partition puts together is chance, and what is computed from the atoms
+hangs on it. So several partitions of the same rows, each with an equal part of the weight, then stand for them.
 """
 
 from collections.abc import Sequence
@@ -19,6 +22,8 @@ Doubles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 ROWS_PER_ATOM = 8
+PARTITIONS = 4
+"""Of the same rows, at most."""
 TRAINING_ROWS_PER_ATOM = 256
 ITERATIONS = 25
 BLOCK_ROWS = 65_536
@@ -59,13 +64,29 @@ def unit_rows(columns: Sequence[Floats], owner: str) -> Floats:
     return joined
 
 
+def partitioned(rows: Floats, weights: Doubles, keys: Sequence[str], atoms: int, seed: int) -> Atoms:
+    """`quantise` by as many as `PARTITIONS` seeds, as long as all their atoms together are at most `atoms`.
+
+    Rows that fill the atoms with one partition, at least half of them, get just one.
+    """
+    parts = [quantise(rows, weights, keys, atoms, seed)]
+    count = min(PARTITIONS, atoms // _most(len(rows), atoms))
+    parts += [quantise(rows, weights, keys, atoms, seed + number) for number in range(1, count)]
+    return Atoms(
+        np.concatenate([part.points for part in parts]),
+        np.concatenate([part.weights for part in parts]) / count,
+        parts[0].effective_rows,
+        sum(part.error for part in parts) / count,
+    )
+
+
 def quantise(rows: Floats, weights: Doubles, keys: Sequence[str], atoms: int, seed: int) -> Atoms:
     """At most `atoms` atoms for rows (n, d) with weights (n,) > 0 and one key each for the noise.
 
     k-means (faiss, one thread) is trained on the `TRAINING_ROWS_PER_ATOM` x k rows with the smallest noise; all rows
     are then assigned. Atoms nobody is assigned to are left out.
     """
-    k = max(1, min(atoms, len(rows) // ROWS_PER_ATOM))
+    k = _most(len(rows), atoms)
     order = np.argsort(uniform_noise(keys, seed, "optimal_transport atoms"), kind="stable")
     nearest = _assigned(rows, rows[np.sort(order[: k * TRAINING_ROWS_PER_ATOM])], k, seed)
     mass = np.bincount(nearest, weights, k).astype(np.float64)
@@ -77,6 +98,10 @@ def quantise(rows: Floats, weights: Doubles, keys: Sequence[str], atoms: int, se
     )
     effective = float(weights.sum() ** 2 / np.square(weights).sum())
     return Atoms(points[used], mass[used] / weights.sum(), effective, error / float(weights.sum()))
+
+
+def _most(rows: int, atoms: int) -> int:
+    return max(1, min(atoms, rows // ROWS_PER_ATOM))
 
 
 def _means(rows: Floats, weights: Doubles, nearest: Indices, mass: Doubles) -> Doubles:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.atoms import ROWS_PER_ATOM, quantise
+from stages.atoms import PARTITIONS, ROWS_PER_ATOM, partitioned, quantise
 
 
 def clusters(seed: int, per_cluster: int = 40):
@@ -72,3 +72,25 @@ def test_effective_rows_is_kishs():
     weights[0] = len(rows) - 1
     expected = (2 * len(rows) - 2) ** 2 / (np.square(weights).sum())
     assert quantise(rows, weights, keys, 8, seed=0).effective_rows == pytest.approx(expected)
+
+
+def test_few_rows_are_partitioned_several_times_within_the_atoms():
+    rows, weights, keys = clusters(5)
+    single = quantise(rows, weights, keys, 512, seed=0)
+    for atoms, count in ((30, 1), (59, 1), (60, 2), (100, 3), (512, PARTITIONS)):
+        found = partitioned(rows, weights, keys, atoms, seed=0)
+        assert len(found.weights) <= atoms and found.weights.sum() == pytest.approx(1)
+        assert found.points[: len(single.weights)] == pytest.approx(single.points)
+        assert found.weights[: len(single.weights)] == pytest.approx(single.weights / count)
+        mean = np.average(rows.astype(np.float64), axis=0, weights=weights)
+        assert found.weights @ found.points == pytest.approx(mean, abs=1e-12)
+        assert found.effective_rows == single.effective_rows
+        assert found.error == pytest.approx(single.error, rel=0.2)
+
+
+def test_each_partition_is_another_one():
+    rows, weights, keys = clusters(6)
+    found = partitioned(rows, weights, keys, 1000, seed=0)
+    assert len(found.weights) == PARTITIONS * (len(rows) // ROWS_PER_ATOM)
+    parts = np.split(found.points, PARTITIONS)
+    assert not any(np.allclose(parts[0], part) for part in parts[1:])

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import CuveeError
-from stages.atoms import Atoms, Doubles, quantise
+from stages.atoms import Atoms, Doubles, partitioned, quantise
 from stages.mixer import Floats
 from stages.mixture.optimal_transport.smoothed import Costs, parts
 from stages.transport.exact import solve_where_held
@@ -107,7 +107,7 @@ def labelled(
         if not len(chosen):
             continue
         share = float(weights[chosen].sum()) / total
-        part = quantise(
+        part = partitioned(
             rows[chosen], weights[chosen], [keys[int(i)] for i in chosen], max(1, round(atoms * share)), seed
         )
         found.append(replace(part, weights=part.weights * share, error=part.error * share))

@@ -42,7 +42,7 @@ class OptimalTransport(Limits, Mixer):
     pools of one model.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     kind: Literal["optimal_transport"] = "optimal_transport"
     target: Literal["target"] = "target"

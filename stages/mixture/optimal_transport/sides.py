@@ -8,7 +8,7 @@ import numpy as np
 import xxhash
 
 from schemas.errors import CuveeError
-from stages.atoms import Atoms, quantise, unit_rows
+from stages.atoms import Atoms, partitioned, unit_rows
 from stages.mixer import Floats, MixtureEvidence
 from stages.mixture.optimal_transport.costs import (
     Grouped,
@@ -95,7 +95,7 @@ def _quantised(evidence: MixtureEvidence, name: str | None, settings: Quantising
     else:
         weights, keys = np.asarray(evidence.sources[name].weights, np.float64), evidence.sources[name].uids
     if settings.label is None:
-        atoms = quantise(rows, weights, keys, settings.atoms, evidence.seed)
+        atoms = partitioned(rows, weights, keys, settings.atoms, evidence.seed)
         return Grouped(atoms, np.zeros(len(atoms.weights), np.int64))
     labels = _labels(columns[settings.label])
     return labelled(rows, weights, keys, labels, _known(evidence, settings.label), settings.atoms, evidence.seed)

@@ -299,6 +299,29 @@ def test_the_tables_say_what_a_source_is_worth():
     assert mixer(ranking=False).mix(evidence()).evidence["ranking"] is None
 
 
+def test_a_source_in_two_parts_gets_together_what_it_gets_whole():
+    settled = []
+    for atoms in (40, 160):  # one partition of 300 rows, and four
+        apart = []
+        for seed in range(6):
+            whole = evidence(rows=(300, 300, 0, 0), seed=seed)
+            art = whole.sources["art"]
+            order = np.random.default_rng(seed).permutation(300)
+            parts = {
+                f"art_{i}": source(art.columns["image_embedding"][np.sort(part)], f"art_{i}")
+                for i, part in enumerate(np.split(order, [180]), start=1)
+            }
+            cut = replace(
+                whole,
+                sources={**parts, "books": whole.sources["books"]},
+                natural={"art_1": 0.3, "art_2": 0.2, "books": 0.5},
+            )
+            found = mixer(atoms=atoms, bootstrap=20).mix(whole).weights["art"]
+            apart.append(abs(found - 1 + mixer(atoms=atoms, bootstrap=20).mix(cut).weights["books"]))
+        settled.append(float(np.mean(apart)))
+    assert settled[1] < 0.6 * settled[0] and settled[1] < 0.03, settled
+
+
 def test_a_redundant_twin_is_not_missed():
     known = evidence(rows=(300, 300, 0, 0))
     twin = source(vectors(0, 300, 3), "twin")
