@@ -33,7 +33,7 @@ def main() -> None:
     """Print the figures, an arm a line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("demo", type=Path, help="what `cuvee demo --out` wrote")
-    parser.add_argument("--folder", type=Path, default=Path("demo-captions"))
+    parser.add_argument("--folder", type=Path, default=Path(".bench/demo-captions"))
     given = parser.parse_args()
     resolved = resolve(demo_recipe(given.demo))
     made = settings(resolved).model_copy(update={"seeds": 1}).located()

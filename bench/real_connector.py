@@ -49,7 +49,7 @@ def exported(folder: Path) -> Path:
 def main() -> None:
     """Print the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("real-connector"))
+    parser.add_argument("--folder", type=Path, default=Path(".bench/real-connector"))
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--learning-rate", type=float, default=1e-2)
