@@ -1,4 +1,8 @@
-"""One Ray start per test session, a pool small enough to look at, and the trained models where they are."""
+"""One Ray start per test session, a pool small enough to look at, and the trained models where they are.
+
+Tests run in two processes. All files that start Ray stay in one of them: two clusters at a time on two cores would wait
+for each other.
+"""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +19,18 @@ SHARED = ROOT.parent / "shared"
 PARENT = settings.get_profile(settings.get_current_profile_name())
 settings.register_profile("no timing, no luck", parent=PARENT, deadline=None, derandomize=True)
 settings.load_profile("no timing, no luck")
+
+
+STARTS_RAY = ("tests/pipeline/", "tests/bench/", "tests/hostile/", "tests/real/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests stay together, and so do all those of files that start Ray."""
+    files = {item: item.path.relative_to(ROOT).as_posix() for item in items}
+    clusters = {file for item, file in files.items() if "ray_cluster" in getattr(item, "fixturenames", ())}
+    for item, file in files.items():
+        group = "ray" if file in clusters or file.startswith(STARTS_RAY) else file
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
