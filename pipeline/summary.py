@@ -78,6 +78,6 @@ def _shares(outcome: Outcome) -> Table:
 def _training(outcome: Outcome) -> Table:
     table = Table("training", "difference", "95 % interval", box=None)
     for line in outcome.record["training"]["differences"]:
-        interval = f"[{line['low']:+.4f}, {line['high']:+.4f}]"
+        interval = "one seed" if line["low"] is None else f"[{line['low']:+.4f}, {line['high']:+.4f}]"
         table.add_row(f"{line['left']} - {line['right']}, {line['metric']}", f"{line['mean']:+.4f}", interval)
     return table
