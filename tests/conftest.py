@@ -5,6 +5,7 @@ for each other.
 """
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,13 +25,21 @@ settings.load_profile("no timing, no luck")
 STARTS_RAY = ("tests/pipeline/", "tests/bench/", "tests/hostile/", "tests/real/")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """A file's tests stay together, and so do all those of files that start Ray."""
-    files = {item: item.path.relative_to(ROOT).as_posix() for item in items}
-    clusters = {file for item, file in files.items() if "ray_cluster" in getattr(item, "fixturenames", ())}
-    for item, file in files.items():
-        group = "ray" if file in clusters or file.startswith(STARTS_RAY) else file
-        item.add_marker(pytest.mark.xdist_group(group))
+    from xdist.scheduler import LoadFileScheduling
+
+    @cache
+    def starts_ray(file: str) -> bool:
+        return file.startswith(STARTS_RAY) or "ray_cluster" in (ROOT / file).read_text()
+
+    class ByCluster(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = str(super()._split_scope(nodeid))
+            return "ray" if starts_ray(file) else file
+
+    return ByCluster(config, log)
 
 
 @pytest.fixture(scope="session")
