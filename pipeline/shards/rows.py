@@ -16,6 +16,7 @@ IMAGE_SUFFIXES = (
     *("jpg", "jpeg", "png", "webp", "avif", "heic", "heif", "jxl", "jp2", "gif", "bmp", "tif", "tiff"),
     *("jfif", "jpe", "ppm", "pgm", "pbm", "ico"),
 )
+IMAGE_RANKS = {suffix: rank for rank, suffix in enumerate(IMAGE_SUFFIXES)}
 MOST_CAPTION_BYTES = 16 << 20
 BYTE_ORDER_MARK = "\ufeff"
 
@@ -120,7 +121,16 @@ def content_hash(members: Iterable[tuple[str, int, str]]) -> str | None:
 
     None when there is no member. Hashing hashes lets a member stream by without being held in memory.
     """
-    facts = [f"{suffix}\0{size}\0{digest}\0" for suffix, size, digest in sorted(members)]
+    return hash_of_facts([fact(*member) for member in sorted(members)])
+
+
+def fact(suffix: str, size: int, digest: str) -> str:
+    """What a member adds to the content hash."""
+    return f"{suffix}\0{size}\0{digest}\0"
+
+
+def hash_of_facts(facts: Sequence[str]) -> str | None:
+    """`content_hash` of facts sorted by suffix."""
     return xxhash.xxh3_128_hexdigest("".join(facts).encode(errors="surrogatepass")) if facts else None
 
 

@@ -13,7 +13,7 @@ import xxhash
 
 from pipeline.shards.streams import TarBytes
 from pipeline.shards.tar_header import BLOCK, ENCODING, Header, parse_header, pax_records
-from pipeline.shards.tar_window import TarWindow
+from pipeline.shards.tar_window import Run, TarWindow
 from schemas.errors import ShardError
 
 ZEROS = bytes(BLOCK)
@@ -111,6 +111,27 @@ class TarWalk:
             self._data(entry)
             entry.stop = self.position
             yield entry
+
+    def next_name(self) -> str | None:
+        """Name of the member that comes next, if its header is a plain one; to be asked between members."""
+        if self._globals or self.reason is not None or (plain := self._window.plain()) is None:
+            return None
+        return plain[0]
+
+    def run(self) -> Run:
+        """Members that come next, see `TarWindow.run`; to be asked where `next_name` knows a name."""
+        return self._window.run()
+
+    def pass_over(self, size: int, headers: int) -> None:
+        """Leave out members of a run that somebody else has looked at.
+
+        Args:
+            size: bytes of all of them, headers and padding included.
+            headers: how many they are.
+        """
+        self._read(size)
+        self._headers += headers
+        self.marked_end = False
 
     def _read(self, size: int) -> bytes | memoryview:
         chunk = self._window.take(size)

@@ -8,7 +8,7 @@ import xxhash
 
 from pipeline.shards.container import Container
 from pipeline.shards.rows import (
-    IMAGE_SUFFIXES,
+    IMAGE_RANKS,
     MOST_CAPTION_BYTES,
     Row,
     caption_in_json,
@@ -19,9 +19,9 @@ from pipeline.shards.rows import (
 )
 from pipeline.shards.streams import TarBytes
 from pipeline.shards.tar_entries import Entry, TarWalk
+from pipeline.shards.tar_runs import whole_samples
 from schemas.errors import ShardError
 
-RANKS = {suffix: rank for rank, suffix in enumerate(IMAGE_SUFFIXES)}
 TEXTS = ("txt", "json")
 MOST_MEMBERS = 1000
 """Of one sample: more are counted and not kept, since each takes more memory than the block it costs in the file."""
@@ -75,9 +75,9 @@ class Sample:
         """Whether the data of a new entry is still needed; of several images only the preferred one's is held."""
         if suffix in TEXTS:
             return entry.size <= MOST_CAPTION_BYTES
-        if suffix not in RANKS:
+        if suffix not in IMAGE_RANKS:
             return False
-        if self.image is not None and RANKS[self.image[0]] < RANKS[suffix]:
+        if self.image is not None and IMAGE_RANKS[self.image[0]] < IMAGE_RANKS[suffix]:
             return False
         if self.image is not None:
             self.image[1].data = None
@@ -164,6 +164,7 @@ class TarRows:
 
     def _rows(self, walk: TarWalk) -> Iterator[Row]:
         sample: Sample | None = None
+        yield from self._whole(walk)
         for entry in walk:
             key, suffix = split_name(entry.name)
             key = _short(key)
@@ -172,7 +173,26 @@ class TarRows:
                 sample = None
             sample = sample or Sample(key, self._border, entry.stop)
             sample.add(entry, suffix)
+            if (name := walk.next_name()) is not None and split_name(name)[0] != key:
+                yield self._closed(sample)
+                sample = None
+                yield from self._whole(walk)
         yield from self._ending(walk, sample)
+
+    def _whole(self, walk: TarWalk) -> Iterator[Row]:
+        """Samples with nothing unusual about them, as many as come next; to be asked between samples."""
+        while walk.next_name() is not None:
+            found = whole_samples(walk.run(), walk.position)
+            if not found.rows:
+                return
+            walk.pass_over(found.rows[-1].stop - walk.position, found.members)
+            self._suffixes = found.suffixes
+            for row in found.rows:
+                if row.key in self._seen:
+                    row.reason = "duplicate_key"
+                self._seen.add(str(row.key))
+                row.start, self._border = self._border, row.stop
+                yield row
 
     def _closed(self, sample: Sample) -> Row:
         if sample.key in self._seen:

@@ -5,6 +5,7 @@ may be, and what is wrong, is not in the table and is left to who parses headers
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +17,23 @@ MAGIC = slice(257, 262)
 SIZE, SIZE_END, CHECKSUM, CHECKSUM_END = slice(124, 135), 135, slice(148, 154), slice(154, 156)
 KIND, PREFIX = 156, 345
 
+MOST_IN_RUN = 64
+"""Members: enough to share what a run costs, few enough that it may be in vain."""
+
 Plain = tuple[str, int]
 """Name and size of a regular file."""
+
+
+class Run(NamedTuple):
+    """Regular files that come next, each right behind the one before; all but the last lie in the window whole."""
+
+    names: list[str]
+    starts: list[int]
+    """Of their data in `window`."""
+    sizes: list[int]
+    window: memoryview
+    at: int
+    """Of the first header in `window`."""
 
 
 class TarWindow:
@@ -47,6 +63,17 @@ class TarWindow:
         if self._at == len(self._bytes):
             self._next()
         return self._plain.get(self._at)
+
+    def run(self) -> Run:
+        """As many plain headers as come next in this window, at most `MOST_IN_RUN`; nothing is taken."""
+        names, starts, sizes, at = [], [], [], self._at
+        while (plain := self._plain.get(at)) is not None and len(names) < MOST_IN_RUN:
+            name, size = plain
+            names.append(name)
+            starts.append(at + BLOCK)
+            sizes.append(size)
+            at += BLOCK + size + -size % BLOCK
+        return Run(names, starts, sizes, self._bytes, self._at)
 
     def _next(self) -> bool:
         window = self._read(WINDOW_BYTES)
