@@ -1,49 +1,29 @@
 """Writes one output shard in a worker: byte ranges of the input, checked against what was scored."""
 
+import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import xxhash
 
 from pipeline.export.block import Block
+from pipeline.export.direct import Room
 from pipeline.export.format import Format
+from pipeline.export.planned import WINDOW_BYTES, Planned, read_planned
 from pipeline.fingerprints import rounded
 from pipeline.shards.expand import is_url
 from pipeline.shards.ranges import Target, changed, open_ranges
-from pipeline.shards.rows import content_hash, split_name
 from pipeline.sidecars import Workspace, read_table, replacing
 from pipeline.tasks import Task
-from schemas.columns import CAPTIONS
 
-WINDOW_BYTES = 128 << 20
-"""What is held of an output shard at a time."""
+MAKERS = 2
+"""Output shards that one worker makes at a time."""
 REMOTE_READERS = 16
 """Objects read at the same time: a request to a store is nearly all waiting."""
-
-
-class Wanted(NamedTuple):
-    """One sample of the plan and where its members lie."""
-
-    key: str
-    place: str
-    row: int
-    content_hash: str | None
-    members: list[tuple[str, int, int]]
-    """(suffix, offset, size), sorted."""
-    given: dict[str, Any] = {}  # noqa: RUF012 (of a named tuple; nobody writes to it)
-    """Columns that stand in the plan."""
-
-    @property
-    def size(self) -> int:
-        """Bytes of all members."""
-        return sum(size for _, _, size in self.members)
 
 
 @dataclass(frozen=True)
@@ -62,84 +42,66 @@ class WriteShard:
     format: Format
 
     def open(self) -> Task:
-        """Nothing is heavy here."""
-        return self.write
+        """Threads with memory of their own: while the disk takes one output shard, the processor is at another.
 
-    def write(self, names: str) -> Iterator[tuple[str, str]]:
-        """Write some output shards, a line each, and hand out (name, SHA-256) of every one that is safe on the disk.
-
-        While a shard is forced to the disk, which can take as long as its making, the next one is made.
-
-        Raises:
-            ShardError: an input changed after it was scored, or cannot be read.
-            CuveeError: the disk is full.
+        The task takes the names of some output shards, a line each, and hands out (name, SHA-256) of every one that is
+        safe on the disk. It raises ShardError where an input changed after it was scored, or cannot be read, and
+        CuveeError where the disk is full.
         """
-        with ThreadPoolExecutor(1) as disk:
-            before: Future[tuple[str, str]] | None = None
-            for name in names.split("\n"):
-                with ExitStack() as place:
-                    digest = self._made(name, place)
-                    settled = disk.submit(_settled, place.pop_all(), (name, digest))
-                if before is not None:
-                    yield before.result()
-                before = settled
-            if before is not None:
-                yield before.result()
+        own = threading.local()
+        makers = ThreadPoolExecutor(MAKERS, initializer=lambda: setattr(own, "room", Room(2 * WINDOW_BYTES)))
 
-    def _made(self, name: str, place: ExitStack) -> str:
-        """Write one output shard under a temporary name, which `place` makes its own; its SHA-256."""
+        def write(names: str) -> Iterator[tuple[str, str]]:
+            yield from makers.map(lambda name: (name, self._made(name, own.room)), names.split("\n"))
+
+        return write
+
+    def _made(self, name: str, room: Room) -> str:
+        """Write one output shard; its SHA-256."""
         shard = Path(self.staging) / name
         with pq.ParquetFile(self.plan) as plan:
-            planned = wanted(plan.read_row_group(self.groups[name], use_threads=False))
-        temporary = place.enter_context(replacing(shard))
-        digest = self.format.write_blocks(temporary, self._blocks(planned), len(planned))
-        self.format.annotate(temporary, shard)
+            planned = read_planned(plan.read_row_group(self.groups[name], use_threads=False))
+        with replacing(shard) as temporary:
+            digest = self.format.write_blocks(temporary, self._blocks(planned, room), len(planned.keys))
+            self.format.annotate(temporary, shard)
         return digest
 
-    def _blocks(self, planned: list[Wanted]) -> Iterator[Block]:
+    def _blocks(self, planned: Planned, room: Room) -> Iterator[Block]:
+        """One after the other in the same memory."""
         scores = self._scores(planned)
-        for window in _windows(planned):
-            members = [[(suffix, size) for suffix, _, size in sample.members] for sample in window]
-            along = [{**scores.get((sample.place, sample.row), {}), **sample.given} for sample in window]
-            block = Block([sample.key for sample in window], members, along)
-            self._fill(window, block.views())
+        for window in planned.windows():
+            along = [
+                {**scores.get((place, row), {}), **given}
+                for place, row, given in zip(window.places, window.rows, window.given, strict=True)
+            ]
+            block = window.block(along, room)
+            self._fill(window, block)
             yield block
 
-    def _fill(self, window: list[Wanted], views: list[memoryview]) -> None:
-        """Read every member to its place and hold it against what was scored."""
-        targets: dict[str, list[Target]] = {}
-        free = iter(views)
-        for sample in window:
-            offsets = [offset for _, offset, _ in sample.members]
-            targets.setdefault(sample.place, []).extend(zip(offsets, free, strict=False))
-        jobs = [(self.containers[place], of_place) for place, of_place in targets.items()]
+    def _fill(self, window: Planned, block: Block) -> None:
+        """Read every member to its place and hold it against what was scored.
+
+        Raises:
+            ShardError: a shard changed after it was indexed.
+        """
+        jobs = [(self.containers[place], of_place) for place, of_place in window.targets(block).items()]
         if any(is_url(path) for path, _ in jobs):
             with ThreadPoolExecutor(REMOTE_READERS) as readers:
                 list(readers.map(_read, jobs))
         else:
             for job in jobs:
                 _read(job)
-        self._check(window, views)
+        block.clear_padding()
+        if (other := window.differing(block)) is not None:
+            raise changed(self.containers[other])
 
-    def _check(self, window: list[Wanted], views: list[memoryview]) -> None:
-        """What is exported is what was scored.
-
-        Raises:
-            ShardError: a shard changed after it was indexed.
-        """
-        digests = map(xxhash.xxh3_128_hexdigest, views)
-        for sample in window:
-            found = content_hash([(suffix, size, next(digests)) for suffix, _, size in sample.members])
-            if found != sample.content_hash:
-                raise changed(self.containers[sample.place])
-
-    def _scores(self, planned: list[Wanted]) -> dict[tuple[str, int], dict[str, Any]]:
+    def _scores(self, planned: Planned) -> dict[tuple[str, int], dict[str, Any]]:
         """(place, row) -> the score columns that go along."""
         found: dict[tuple[str, int], dict[str, Any]] = {}
         workspace = Workspace(Path(self.workspace))
         rows: dict[str, set[int]] = {}
-        for sample in planned if self.columns else ():
-            rows.setdefault(sample.place, set()).add(sample.row)
+        for place, row in zip(planned.places, planned.rows, strict=True) if self.columns else ():
+            rows.setdefault(place, set()).add(row)
         for place, of_shard in rows.items():
             numbers = sorted(of_shard)
             digest, _, source = place.rpartition("/")
@@ -149,46 +111,6 @@ class WriteShard:
                 for number, value in zip(numbers, values.to_pylist(), strict=True):
                     found.setdefault((place, number), {})[column] = rounded(value)
         return found
-
-
-def wanted(planned: pa.Table) -> list[Wanted]:
-    """The plan's lines for one output shard."""
-    lists = planned["members"].combine_chunks()
-    flat = lists.flatten()
-    names, offsets, sizes = (flat.field(place).to_pylist() for place in range(3))
-    borders = [0, *(lists.value_lengths().fill_null(0).to_numpy().cumsum().tolist())]
-    members = list(zip([split_name(name)[1] for name in names], offsets, sizes, strict=True))
-    columns = (planned[column].to_pylist() for column in ("exported_key", "place", "row", "content_hash"))
-    return [
-        Wanted(key, place, row, expected, sorted(members[first:stop]), given)
-        for key, place, row, expected, given, (first, stop) in zip(
-            *columns, _given(planned), pairwise(borders), strict=True
-        )
-    ]
-
-
-def _given(planned: pa.Table) -> list[dict[str, Any]]:
-    if CAPTIONS.name not in planned.schema.names:
-        return [{}] * planned.num_rows
-    return [{CAPTIONS.name: captions} for captions in planned[CAPTIONS.name].to_pylist()]
-
-
-def _settled(place: ExitStack, result: tuple[str, str]) -> tuple[str, str]:
-    place.close()
-    return result
-
-
-def _windows(planned: list[Wanted]) -> Iterator[list[Wanted]]:
-    window: list[Wanted] = []
-    size = 0
-    for sample in planned:
-        window.append(sample)
-        size += sample.size
-        if size > WINDOW_BYTES:
-            yield window
-            window, size = [], 0
-    if window:
-        yield window
 
 
 def _read(job: tuple[str, list[Target]]) -> None:
