@@ -80,9 +80,9 @@ def export(recipe: Path) -> dict[str, float]:
     groups = {name: number for number, name in enumerate(plan.shards)}
     root, path = str(resolved.workspace.root), str(staging / PLAN)
     form = WebDataset(read_layout(staging / PLAN, ()))
-    write = WriteShard(root, str(staging), path, groups, plan.containers, {}, form)
+    write = WriteShard(root, str(staging), path, groups, plan.containers, {}, form).open()
     for name in plan.shards:
-        next(write.write(name))
+        next(write(name))
         (staging / name).unlink()
     return {"output shards": len(groups)}
 

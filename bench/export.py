@@ -103,10 +103,10 @@ def bytes_read_for_a_tenth(home: Path, size: int) -> float:
     groups = {name: number for number, name in enumerate(plan.shards)}
     root, path = str(resolved.workspace.root), str(staging / PLAN)
     form = WebDataset(read_layout(staging / PLAN, ()))
-    write = WriteShard(root, str(staging), path, groups, plan.containers, {}, form)
+    write = WriteShard(root, str(staging), path, groups, plan.containers, {}, form).open()
     before = characters_read()
     for name in plan.shards:
-        next(write.write(name))
+        next(write(name))
     return (characters_read() - before) / size
 
 

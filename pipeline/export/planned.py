@@ -45,15 +45,18 @@ class Planned:
         sizes = np.concatenate([[0], np.cumsum(self.sizes)])[self.borders]
         first = 0
         while first < len(self.keys):
-            stop = int(np.searchsorted(sizes, sizes[first] + WINDOW_BYTES, side="right"))
-            stop = min(max(stop, first + 1), len(self.keys))
+            stop = min(int(np.searchsorted(sizes, sizes[first] + WINDOW_BYTES, side="right")), len(self.keys))
             yield self._part(first, stop)
             first = stop
 
     def _part(self, first: int, stop: int) -> "Planned":
         start, end = self.borders[[first, stop]].tolist()
         return Planned(
-            *(column[first:stop] for column in (self.keys, self.places, self.rows, self.hashes, self.given)),
+            keys=self.keys[first:stop],
+            places=self.places[first:stop],
+            rows=self.rows[first:stop],
+            hashes=self.hashes[first:stop],
+            given=self.given[first:stop],
             borders=self.borders[first : stop + 1] - start,
             suffixes=self.suffixes[start:end],
             offsets=self.offsets[start:end],
@@ -71,18 +74,16 @@ class Planned:
         Members of a sample that are as far from each other in their container as in the block are read at once, with
         what stands between them.
         """
-        follows = np.zeros(len(self.sizes), bool)
-        follows[1:] = np.diff(self.offsets) == np.diff(block.starts)
-        follows[self.borders[:-1]] = False
-        heads = np.flatnonzero(~follows)
-        ends = block.starts + self.sizes
-        stops = ends[np.append(heads[1:], len(follows))[: len(heads)] - 1]
-        of_sample = np.repeat(np.arange(len(self.keys)), np.diff(self.borders))[heads]
+        of_sample = np.repeat(np.arange(len(self.keys)), np.diff(self.borders))
+        apart = np.diff(self.offsets) != np.diff(block.starts)
+        apart |= np.diff(of_sample) > 0
+        heads = np.flatnonzero(np.append(True, apart)[: len(self.sizes)])
+        lasts = np.append(heads[1:], len(self.sizes))[: len(heads)] - 1
+        stops = (block.starts + self.sizes)[lasts]
+        columns = (of_sample[heads], self.offsets[heads], block.starts[heads], stops)
         content = block.content.data
         targets: dict[str, list[Target]] = {}
-        for sample, offset, start, stop in zip(
-            of_sample.tolist(), self.offsets[heads].tolist(), block.starts[heads].tolist(), stops.tolist(), strict=True
-        ):
+        for sample, offset, start, stop in zip(*(column.tolist() for column in columns), strict=True):
             targets.setdefault(self.places[sample], []).append((offset, content[start:stop]))
         return targets
 

@@ -12,7 +12,8 @@ from pipeline.shards.beside import read_image
 from pipeline.shards.container import Container
 from pipeline.shards.ranges import Range, open_ranges
 from pipeline.shards.records import Member
-from pipeline.shards.rows import image_array, split_name
+from pipeline.shards.rows import split_name
+from pipeline.shards.slices import image_array
 from schemas.errors import ShardError
 
 WINDOW_BYTES = 32 << 20

@@ -1,15 +1,12 @@
-"""One sample on its way into the index, and the slice of many that a scan hands out."""
+"""One sample on its way into the index, or many in columns; what its names, its captions and its bytes come to."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import pyarrow as pa
 import xxhash
 
 from pipeline.shards.foreign_json import parse_json
-from schemas.tables import INDEX, MEMBER
 
 # Suffixes that name an image, preferred first when a sample has several.
 IMAGE_SUFFIXES = (
@@ -45,75 +42,51 @@ class Row:
         return len(self.image or b"") + len(self.caption or "") + len(self.key or "") + names
 
 
-@dataclass
-class Slice:
-    """A contiguous run of samples of one shard."""
+@dataclass(slots=True)
+class RowBatch:
+    """Rows one after the other in columns, each with as many members as the others and nothing cut off."""
 
-    index: pa.Table
-    """Columns as `schemas.tables.INDEX`."""
-    images: pa.Array
-    """large_binary, row for row with the index; null exactly where `image_hash` is, or everywhere if not asked for."""
-    image_bytes: int
-    first_row: int
+    starts: list[int]
+    stops: list[int]
+    keys: list[str]
+    captions: Sequence[str | None]
+    image_members: Sequence[str | None]
+    names: list[str]
+    """Of all members, row by row."""
+    offsets: list[int]
+    sizes: list[int]
+    image_hashes: Sequence[str | None]
+    content_hashes: Sequence[str | None]
+    reasons: list[str | None]
+    images: Sequence[memoryview | None]
+    """Views keep more in memory than themselves."""
 
+    @property
+    def members(self) -> int:
+        """Of each row."""
+        return len(self.names) // len(self.keys)
 
-def cut(rows: Iterable[Row], slice_bytes: int, slice_rows: int, *, images: bool = True) -> Iterator[Slice]:
-    """Rows gathered into slices: one ends when images and text exceed `slice_bytes`, or at `slice_rows` rows.
+    def held_bytes(self) -> int:
+        """What `Row.held_bytes` says of all of them."""
+        texts = (self.keys, filter(None, self.captions), self.names, filter(None, self.images))
+        return sum(sum(map(len, one)) for one in texts)
 
-    Without `images` they are counted and let go of at once.
-    """
-    held: list[Row] = []
-    size = image_bytes = first = 0
-    for row in rows:
-        held.append(row)
-        size += row.held_bytes
-        image_bytes += len(row.image or b"")
-        row.image = bytes(row.image) if images and row.image is not None else None
-        if size > slice_bytes or len(held) == slice_rows:
-            piece, held, size, image_bytes = _slice(held, image_bytes, first), [], 0, 0
-            first += len(piece.index)
-            yield piece
-            del piece  # the next slice is gathered without this one in memory
-    if held:
-        yield _slice(held, image_bytes, first)
-
-
-def _slice(rows: list[Row], image_bytes: int, first: int) -> Slice:
-    columns = {
-        "key": [row.key for row in rows],
-        "caption": [row.caption for row in rows],
-        "image_member": [row.image_member for row in rows],
-        "members": _members([row.members for row in rows]),
-        "start": [row.start for row in rows],
-        "stop": [row.stop for row in rows],
-        "image_hash": [row.image_hash for row in rows],
-        "content_hash": [row.content_hash for row in rows],
-        "index_reason": [row.reason for row in rows],
-    }
-    index = pa.table([columns[name] for name in INDEX.names], INDEX)
-    return Slice(index, image_array([row.image for row in rows]), image_bytes, first)
-
-
-def image_array(images: Sequence[bytes | memoryview | None]) -> pa.Array:
-    """Images as large_binary, in one allocation of their size: growing by doubling would take twice the memory."""
-    sizes = [len(image or b"") for image in images]
-    offsets = np.cumsum([0, *sizes], dtype=np.int64)
-    there = pa.array([image is not None for image in images], pa.bool_()).buffers()[1] if None in images else None
-    content = pa.py_buffer(b"".join(image for image in images if image))
-    return pa.Array.from_buffers(pa.large_binary(), len(images), [there, pa.py_buffer(offsets), content])
-
-
-def _members(lists: list[Sequence[tuple[str, int, int]]]) -> pa.Array:
-    offsets = [0]
-    for members in lists:
-        offsets.append(offsets[-1] + len(members))
-    flat = [member for members in lists for member in members]
-    fields = [pa.array([member[place] for member in flat], MEMBER[place].type) for place in range(3)]
-    return pa.ListArray.from_arrays(
-        pa.array(offsets, pa.int32()),
-        pa.StructArray.from_arrays(fields, fields=list(MEMBER)),
-        INDEX.field("members").type,
-    )
+    def rows(self) -> Iterator[Row]:
+        """One by one."""
+        members = list(zip(self.names, self.offsets, self.sizes, strict=True))
+        for number in range(len(self.keys)):
+            yield Row(
+                self.starts[number],
+                self.stops[number],
+                self.keys[number],
+                self.captions[number],
+                self.image_members[number],
+                members[number * self.members : (number + 1) * self.members],
+                self.image_hashes[number],
+                self.content_hashes[number],
+                self.reasons[number],
+                self.images[number],
+            )
 
 
 def content_hash(members: Iterable[tuple[str, int, str]]) -> str | None:

@@ -1,13 +1,15 @@
 """The first sight of a shard: one sequential pass that digests, indexes and hands out slices."""
 
 from collections.abc import Iterator
+from operator import gt
 from typing import Protocol
 
 from pipeline.shards.arrow_rows import ArrowRows
 from pipeline.shards.container import Container
 from pipeline.shards.folder_rows import FolderRows
 from pipeline.shards.parquet_rows import ParquetRows
-from pipeline.shards.rows import Row, Slice, cut
+from pipeline.shards.rows import Row, RowBatch
+from pipeline.shards.slices import Slice, cut
 from pipeline.shards.tar_rows import TarRows
 from schemas.errors import ContractError
 
@@ -22,7 +24,7 @@ class Rows(Protocol):
     total: int
     """What the rows' ranges have to add up to, with what follows the last one: bytes, or rows."""
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[Row | RowBatch]:
         """The rows in order."""
         ...
 
@@ -61,15 +63,17 @@ class ShardScan:
         yield from cut(self._accounted(rows), self.slice_bytes, self.slice_rows, images=self.images)
         self.digest = rows.digest
 
-    def _accounted(self, rows: Rows) -> Iterator[Row]:
+    def _accounted(self, rows: Rows) -> Iterator[Row | RowBatch]:
         border = 0
         for row in rows:
-            if row.start != border or row.stop < row.start:
+            starts, stops = (row.starts, row.stops) if isinstance(row, RowBatch) else ([row.start], [row.stop])
+            if starts != [border, *stops[:-1]] or any(map(gt, starts, stops)):
                 raise ContractError(
-                    f"{self.container.path}: row {self.samples} is [{row.start}, {row.stop}), not from {border}"
+                    f"{self.container.path}: rows from {self.samples} on begin at {starts[:3]} and end at {stops[:3]}, "
+                    f"not one behind the other from {border}"
                 )
-            border = row.stop
-            self.samples += 1
+            border = stops[-1]
+            self.samples += len(starts)
             yield row
         self.size, self.trailer_bytes = rows.total, rows.total - border
         if self.trailer_bytes < 0 or (self.trailer_bytes and not isinstance(rows, TarRows)):

@@ -13,7 +13,7 @@ import xxhash
 
 from pipeline.shards.streams import TarBytes
 from pipeline.shards.tar_header import BLOCK, ENCODING, Header, parse_header, pax_records
-from pipeline.shards.tar_window import Run, TarWindow
+from pipeline.shards.tar_window import TarWindow
 from schemas.errors import ShardError
 
 ZEROS = bytes(BLOCK)
@@ -73,7 +73,7 @@ class TarWalk:
         """As much as is left of the name in a header that is cut or damaged."""
         self.marked_end = False
         """Whether the last thing seen was an end-of-archive block."""
-        self._window = TarWindow(stream.read)
+        self.window = TarWindow(stream.read)
         self._globals: dict[str, str] = {}
         self._headers = 0
 
@@ -102,8 +102,8 @@ class TarWalk:
         """Regular files whose headers hold nothing unusual, as many as come next."""
         if self._globals:
             return  # they may say something of every member
-        while self.reason is None and (plain := self._window.plain()) is not None and plain[1] <= CHUNK_BYTES:
-            self._window.take(BLOCK)
+        while self.reason is None and (plain := self.window.plain()) is not None and plain[1] <= CHUNK_BYTES:
+            self.window.take(BLOCK)
             self.position += BLOCK
             self.marked_end = False
             self._headers += 1
@@ -114,16 +114,12 @@ class TarWalk:
 
     def next_name(self) -> str | None:
         """Name of the member that comes next, if its header is a plain one; to be asked between members."""
-        if self._globals or self.reason is not None or (plain := self._window.plain()) is None:
+        if self._globals or self.reason is not None or (plain := self.window.plain()) is None:
             return None
         return plain[0]
 
-    def run(self) -> Run:
-        """Members that come next, see `TarWindow.run`; to be asked where `next_name` knows a name."""
-        return self._window.run()
-
     def pass_over(self, size: int, headers: int) -> None:
-        """Leave out members of a run that somebody else has looked at.
+        """Go on behind members of the window that somebody else has looked at.
 
         Args:
             size: bytes of all of them, headers and padding included.
@@ -134,7 +130,7 @@ class TarWalk:
         self.marked_end = False
 
     def _read(self, size: int) -> bytes | memoryview:
-        chunk = self._window.take(size)
+        chunk = self.window.take(size)
         self.position += len(chunk)
         return chunk
 

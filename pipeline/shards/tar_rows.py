@@ -11,6 +11,7 @@ from pipeline.shards.rows import (
     IMAGE_RANKS,
     MOST_CAPTION_BYTES,
     Row,
+    RowBatch,
     caption_in_json,
     content_hash,
     is_unsafe,
@@ -19,7 +20,8 @@ from pipeline.shards.rows import (
 )
 from pipeline.shards.streams import TarBytes
 from pipeline.shards.tar_entries import Entry, TarWalk
-from pipeline.shards.tar_runs import whole_samples
+from pipeline.shards.tar_runs import WindowSamples
+from pipeline.shards.tar_window import Heads
 from schemas.errors import ShardError
 
 TEXTS = ("txt", "json")
@@ -144,8 +146,9 @@ class TarRows:
         """What the last closed sample had."""
         self._border = 0
         """Where the last row ended and the next begins."""
+        self._window: tuple[Heads, WindowSamples] | None = None
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[Row | RowBatch]:
         """Rows in order.
 
         Raises:
@@ -162,9 +165,9 @@ class TarRows:
         finally:
             stream.close()
 
-    def _rows(self, walk: TarWalk) -> Iterator[Row]:
+    def _rows(self, walk: TarWalk) -> Iterator[Row | RowBatch]:
         sample: Sample | None = None
-        yield from self._whole(walk)
+        yield from self._usual(walk)
         for entry in walk:
             key, suffix = split_name(entry.name)
             key = _short(key)
@@ -176,23 +179,25 @@ class TarRows:
             if (name := walk.next_name()) is not None and split_name(name)[0] != key:
                 yield self._closed(sample)
                 sample = None
-                yield from self._whole(walk)
+                yield from self._usual(walk)
         yield from self._ending(walk, sample)
 
-    def _whole(self, walk: TarWalk) -> Iterator[Row]:
+    def _usual(self, walk: TarWalk) -> Iterator[RowBatch]:
         """Samples with nothing unusual about them, as many as come next; to be asked between samples."""
         while walk.next_name() is not None:
-            found = whole_samples(walk.run(), walk.position)
-            if not found.rows:
+            window = walk.window
+            if self._window is None or self._window[0] is not window.heads:
+                self._window = window.heads, WindowSamples(window.heads, window.bytes)
+            if (found := self._window[1].batch(window.at, walk.position)) is None:
                 return
-            walk.pass_over(found.rows[-1].stop - walk.position, found.members)
-            self._suffixes = found.suffixes
-            for row in found.rows:
-                if row.key in self._seen:
-                    row.reason = "duplicate_key"
-                self._seen.add(str(row.key))
-                row.start, self._border = self._border, row.stop
-                yield row
+            batch, self._suffixes = found
+            walk.pass_over(batch.stops[-1] - walk.position, len(batch.names))
+            for number, key in enumerate(batch.keys):
+                if key in self._seen:
+                    batch.reasons[number] = "duplicate_key"
+                self._seen.add(key)
+            batch.starts[0], self._border = self._border, batch.stops[-1]
+            yield batch
 
     def _closed(self, sample: Sample) -> Row:
         if sample.key in self._seen:

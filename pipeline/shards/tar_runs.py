@@ -4,9 +4,8 @@ Nearly every sample of a training set is one. `tar_rows.py` makes the same rows 
 hold the two against each other.
 """
 
-from collections.abc import Iterator
 from functools import lru_cache
-from itertools import pairwise, takewhile
+from itertools import pairwise
 from typing import NamedTuple
 
 import xxhash
@@ -14,7 +13,7 @@ import xxhash
 from pipeline.shards.rows import (
     IMAGE_RANKS,
     MAY_LEAD_OUT,
-    Row,
+    RowBatch,
     caption_in_json,
     fact,
     hash_of_facts,
@@ -23,7 +22,10 @@ from pipeline.shards.rows import (
     split_name,
 )
 from pipeline.shards.tar_header import BLOCK
-from pipeline.shards.tar_window import Run
+from pipeline.shards.tar_window import Heads
+
+MOST_MEMBERS = 100
+"""Of a usual sample."""
 
 
 class Shape(NamedTuple):
@@ -39,79 +41,93 @@ class Shape(NamedTuple):
 
 @lru_cache(1024)
 def shape_of(suffixes: tuple[str, ...]) -> Shape | None:
-    """None where samples of these suffixes need a closer look: one has none, or one comes twice."""
+    """None where samples of these suffixes need a closer look: one has none, one comes twice, or they are many."""
     place = {suffix: number for number, suffix in enumerate(suffixes)}
-    if "" in place or len(place) < len(suffixes):
+    if "" in place or len(place) < len(suffixes) or len(suffixes) > MOST_MEMBERS:
         return None
     image = min((suffix for suffix in suffixes if suffix in IMAGE_RANKS), key=IMAGE_RANKS.__getitem__, default="")
     by_suffix = tuple(place[suffix] for suffix in sorted(suffixes))
     return Shape(place.get(image), place.get("txt"), place.get("json"), by_suffix)
 
 
-class Whole(NamedTuple):
-    """The whole samples that a run begins with."""
+class WindowSamples:
+    """Those of a window, by the plain headers in it."""
 
-    rows: list[Row]
-    members: int
-    """Of all of them."""
-    suffixes: frozenset[str]
-    """Of the last one."""
+    def __init__(self, heads: Heads, window: memoryview) -> None:
+        self._heads = heads
+        self._window = window
+        split = [split_name(name) for name in heads.names]
+        self._keys = [key for key, _ in split]
+        self._suffixes = [suffix for _, suffix in split]
+        self._usual = dict(self._usual_samples())
 
+    def _usual_samples(self) -> list[tuple[int, tuple[int, Shape]]]:
+        """First member -> (one after the last, shape) of each that is known to be whole, since another one follows."""
+        keys, followed = self._keys, self._heads.followed
+        borders = [0, *(number for number, (one, other) in enumerate(pairwise(keys), 1) if one != other)]
+        spans = [(first, stop) for first, stop in pairwise(borders) if all(followed[first:stop])]
+        shapes = [shape_of(tuple(self._suffixes[first:stop])) for first, stop in spans]
+        found = [(first, (stop, shape)) for (first, stop), shape in zip(spans, shapes, strict=True) if shape]
+        if MAY_LEAD_OUT.search("\n".join(self._heads.names)):
+            names = self._heads.names
+            found = [one for one in found if not any(map(is_unsafe, names[one[0] : one[1][0]]))]
+        return found
 
-def whole_samples(run: Run, start: int) -> Whole:
-    """Those that are known to be whole, since another one follows, up to the first unusual one.
+    def batch(self, at: int, position: int) -> tuple[RowBatch, frozenset[str]] | None:
+        """The usual samples of one shape that come next, and their suffixes; None where there is none.
 
-    Args:
-        run: members that come next in a tar.
-        start: where the first one's header lies in it.
-    """
-    samples, suffixes = list(_samples(run.names)), [split_name(name)[1] for name in run.names]
-    stop = samples[-1][1] if samples else 0
-    spans = list(zip(run.starts[:stop], run.sizes[:stop], strict=True))
-    contents = [run.window[first : first + size] for first, size in spans]
-    digests = [xxhash.xxh3_128_hexdigest(content) for content in contents]
-    facts = [fact(*one) for one in zip(suffixes[:stop], run.sizes[:stop], digests, strict=True)]
-    shift = start - run.at
-    members = [(name, first + shift, size) for name, (first, size) in zip(run.names, spans, strict=False)]
-    rows = []
-    for first, last, key, shape in samples:
-        image = None if shape.image is None else first + shape.image
-        caption, fault = _caption(contents[first:last], shape)
-        rows.append(
-            Row(
-                start=run.starts[first] + shift - BLOCK,
-                stop=run.starts[last] + shift - BLOCK,
-                key=key,
-                caption=caption,
-                image_member=None if image is None else run.names[image],
-                members=members[first:last],
-                image_hash=None if image is None else digests[image],
-                content_hash=hash_of_facts([facts[first + place] for place in shape.by_suffix]),
-                reason="missing_image" if image is None else fault,
-                image=None if image is None else contents[image],
-            )
+        Args:
+            at: place in the window where a sample begins.
+            position: the same in the tar.
+        """
+        first = self._heads.number.get(at, -1)
+        if (begins := self._usual.get(first)) is None:
+            return None
+        stop, shape = begins
+        while (following := self._usual.get(stop)) is not None and following[1] is shape:
+            stop = following[0]
+        suffixes = self._suffixes[first : begins[0]]
+        return self._columns(first, stop, shape, position - at), frozenset(suffixes)
+
+    def _columns(self, first: int, stop: int, shape: Shape, shift: int) -> RowBatch:
+        heads, each = self._heads, len(shape.by_suffix)
+        starts, sizes, names = heads.starts[first:stop], heads.sizes[first:stop], heads.names[first:stop]
+        window = self._window
+        contents = [window[start : start + size] for start, size in zip(starts, sizes, strict=True)]
+        digests = list(map(xxhash.xxh3_128_hexdigest, contents))
+        facts = list(map(fact, self._suffixes[first:stop], sizes, digests))
+        in_order = zip(*(facts[place::each] for place in shape.by_suffix), strict=True)
+        begins = [start + shift - BLOCK for start in [*starts[::each], heads.starts[stop]]]
+        rows = len(begins) - 1
+        captions, reasons = _captions(contents, shape)
+        lacks_image = shape.image is None
+        return RowBatch(
+            starts=begins[:-1],
+            stops=begins[1:],
+            keys=self._keys[first:stop:each],
+            captions=captions,
+            image_members=[None] * rows if lacks_image else names[shape.image :: each],
+            names=names,
+            offsets=[start + shift for start in starts],
+            sizes=sizes,
+            image_hashes=[None] * rows if lacks_image else digests[shape.image :: each],
+            content_hashes=list(map(hash_of_facts, in_order)),
+            reasons=["missing_image"] * rows if lacks_image else reasons,
+            images=[None] * rows if lacks_image else contents[shape.image :: each],
         )
-    return Whole(rows, stop, frozenset(suffixes[samples[-1][0] : stop]) if samples else frozenset())
 
 
-def _samples(names: list[str]) -> Iterator[tuple[int, int, str, Shape]]:
-    """(first member, one after the last, key, shape) of each."""
-    if MAY_LEAD_OUT.search("\n".join(names)):
-        names = list(takewhile(lambda name: not is_unsafe(name), names))
-    split = [split_name(name) for name in names]
-    borders = [0, *(place for place, (one, next_) in enumerate(pairwise(split), 1) if one[0] != next_[0])]
-    for first, last in pairwise(borders):
-        shape = shape_of(tuple(suffix for _, suffix in split[first:last]))
-        if shape is None:
-            return
-        yield first, last, split[first][0], shape
-
-
-def _caption(contents: list[memoryview], shape: Shape) -> tuple[str | None, str | None]:
-    text, fault = None, None
+def _captions(contents: list[memoryview], shape: Shape) -> tuple[list[str | None], list[str | None]]:
+    """Captions of samples of one shape, and what is wrong with each."""
+    each = len(shape.by_suffix)
+    rows = len(contents) // each
+    texts: list[bytes | None] = [None] * rows
+    faults: list[str | None] = [None] * rows
     if shape.document is not None:
-        text, fault = caption_in_json(bytes(contents[shape.document]))
+        found = [caption_in_json(bytes(document)) for document in contents[shape.document :: each]]
+        texts, faults = [text for text, _ in found], [fault for _, fault in found]
     if shape.text is not None:
-        text = bytes(contents[shape.text])
-    caption, reason = read_caption(text)
-    return caption, fault or reason
+        texts = list(map(bytes, contents[shape.text :: each]))
+    read = list(map(read_caption, texts))
+    reasons = [fault or reason for fault, (_, reason) in zip(faults, read, strict=True)]
+    return [caption for caption, _ in read], reasons

@@ -5,7 +5,7 @@ may be, and what is wrong, is not in the table and is left to who parses headers
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,23 +17,22 @@ MAGIC = slice(257, 262)
 SIZE, SIZE_END, CHECKSUM, CHECKSUM_END = slice(124, 135), 135, slice(148, 154), slice(154, 156)
 KIND, PREFIX = 156, 345
 
-MOST_IN_RUN = 64
-"""Members: enough to share what a run costs, few enough that it may be in vain."""
-
 Plain = tuple[str, int]
 """Name and size of a regular file."""
 
 
-class Run(NamedTuple):
-    """Regular files that come next, each right behind the one before; all but the last lie in the window whole."""
+@dataclass(frozen=True)
+class Heads:
+    """The plain headers of a window, in columns."""
 
     names: list[str]
-    starts: list[int]
-    """Of their data in `window`."""
     sizes: list[int]
-    window: memoryview
-    at: int
-    """Of the first header in `window`."""
+    starts: list[int]
+    """Where the data of each begins in the window; it may end beyond."""
+    number: dict[int, int]
+    """Place of a header in the window -> its number."""
+    followed: list[bool]
+    """Whether the next one stands right behind the data of each, which is whole then."""
 
 
 class TarWindow:
@@ -42,47 +41,39 @@ class TarWindow:
     def __init__(self, read: Callable[[int], bytes]) -> None:
         """`read` gives exactly n bytes, fewer only at the end."""
         self._read = read
-        self._bytes = memoryview(b"")
-        self._at = 0
-        self._plain: dict[int, Plain] = {}
+        self.bytes = memoryview(b"")
+        self.at = 0
+        """Of what comes next in `bytes`."""
+        self.heads = plain_headers(b"")
 
     def take(self, size: int) -> bytes | memoryview:
         """The next bytes; fewer only at the end."""
-        start, stop = self._at, self._at + size
-        if stop <= len(self._bytes):
-            self._at = stop
-            return self._bytes[start:stop]
-        pieces = [self._bytes[start:]]
+        start, stop = self.at, self.at + size
+        if stop <= len(self.bytes):
+            self.at = stop
+            return self.bytes[start:stop]
+        pieces = [self.bytes[start:]]
         while (missing := size - sum(map(len, pieces))) and self._next():
-            pieces.append(self._bytes[:missing])
-            self._at = len(pieces[-1])
+            pieces.append(self.bytes[:missing])
+            self.at = len(pieces[-1])
         return b"".join(pieces)
 
     def plain(self) -> Plain | None:
         """What a header says that comes next, if it is a plain one."""
-        if self._at == len(self._bytes):
+        if self.at == len(self.bytes):
             self._next()
-        return self._plain.get(self._at)
-
-    def run(self) -> Run:
-        """As many plain headers as come next in this window, at most `MOST_IN_RUN`; nothing is taken."""
-        names, starts, sizes, at = [], [], [], self._at
-        while (plain := self._plain.get(at)) is not None and len(names) < MOST_IN_RUN:
-            name, size = plain
-            names.append(name)
-            starts.append(at + BLOCK)
-            sizes.append(size)
-            at += BLOCK + size + -size % BLOCK
-        return Run(names, starts, sizes, self._bytes, self._at)
+        if (number := self.heads.number.get(self.at)) is None:
+            return None
+        return self.heads.names[number], self.heads.sizes[number]
 
     def _next(self) -> bool:
         window = self._read(WINDOW_BYTES)
-        self._bytes, self._at, self._plain = memoryview(window), 0, plain_headers(window)
+        self.bytes, self.at, self.heads = memoryview(window), 0, plain_headers(window)
         return bool(window)
 
 
-def plain_headers(window: bytes) -> dict[int, Plain]:
-    """Place -> (name, size) of every block that is a plain header, if it is a header at all and not a member's data."""
+def plain_headers(window: bytes) -> Heads:
+    """Every block that is a plain header, if it is a header at all and not a member's data."""
     blocks = np.frombuffer(window, np.uint8, len(window) // BLOCK * BLOCK).reshape(-1, BLOCK)
     places = np.flatnonzero(blocks[:, MAGIC.start] == ord("u"))
     found = blocks[places]
@@ -94,8 +85,20 @@ def plain_headers(window: bytes) -> dict[int, Plain]:
     plain &= (found[:, MAGIC] == np.frombuffer(b"ustar", np.uint8)).all(1) & (found[:, KIND] == ord("0"))
     plain &= (found[:, PREFIX] == 0) & _blank(found[:, SIZE_END]) & _blank(found[:, CHECKSUM_END]).all(1)
     names = np.ascontiguousarray(found[plain, :100]).view("S100").ravel().tolist()
-    texts = [name.split(b"\0", 1)[0].decode(*ENCODING) for name in names]
-    return dict(zip((places[plain] * BLOCK).tolist(), zip(texts, size[plain].tolist(), strict=True), strict=True))
+    headers, size = places[plain] * BLOCK, size[plain]
+    starts = headers + BLOCK
+    behind = starts + size + -size % BLOCK
+    followed = [*(behind[:-1] == headers[1:]).tolist(), False][: len(names)]
+    number = dict(zip(headers.tolist(), range(len(names)), strict=True))
+    return Heads(_texts(names), size.tolist(), starts.tolist(), number, followed)
+
+
+def _texts(names: list[bytes]) -> list[str]:
+    """Each up to its first NUL."""
+    lines = b"\n".join(names)
+    if lines.isascii() and b"\0" not in lines and lines.count(b"\n") == len(names) - 1:
+        return lines.decode().split("\n")
+    return [name.split(b"\0", 1)[0].decode(*ENCODING) for name in names]
 
 
 def _octal(digits: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:

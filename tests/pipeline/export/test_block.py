@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -75,20 +74,3 @@ def test_headers_of_many_are_the_headers_of_each(members: list[tuple[str, int]])
         assert [row.tobytes() for row in found] == expected
     else:
         assert found is None
-
-
-class Nearly:
-    """A file on a disk that takes three bytes at a time."""
-
-    def __init__(self) -> None:
-        self.written = b""
-
-    def write(self, piece: bytes | memoryview) -> int:
-        self.written += bytes(piece[:3])
-        return len(piece[:3])
-
-
-def test_short_writes_are_gone_on_with(tmp_path: Path) -> None:
-    out = Nearly()
-    webdataset._put(out, memoryview(b"0123456789"))  # type: ignore[arg-type]
-    assert out.written == b"0123456789"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.shards import ranges as ranges_module
 from pipeline.shards.ranges import MOST_FETCHED_BYTES, Local, _picked, coalesced, open_ranges
-from pipeline.shards.rows import image_array
+from pipeline.shards.slices import image_array
 from schemas.errors import ShardError
 
 RANGES = st.lists(st.tuples(st.integers(0, 900), st.integers(0, 100)), max_size=30)
