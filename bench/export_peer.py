@@ -1,6 +1,6 @@
 """The identity job without cuvee: read every sample of some shards and write it again.
 
-    python bench/export_peer.py webdataset|ray-data|bare|cuvee WARM_UP_FOLDER POOL_FOLDER OUT_FOLDER
+    python bench/export_peer.py webdataset|ray-data|ray-data-decoding|bare|cuvee WARM_UP_FOLDER POOL_FOLDER OUT_FOLDER
 
 Runs on the warm-up pool, then on the other in the same process. Prints one JSON line: seconds and CPU seconds of the
 second run (of this process and of all that it started and that live on), and seconds since the process began.
@@ -44,16 +44,16 @@ def with_webdataset() -> Callable[[Path, Path], None]:
     return copy
 
 
-def with_ray_data() -> Callable[[Path, Path], None]:
+def with_ray_data(decoding: bool) -> Callable[[Path, Path], None]:
     import ray
 
     ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, logging_level=logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
 
     def copy(pool: Path, out: Path) -> None:
-        # Without a decoder and an encoder bytes go through as they are (with False it decodes and encodes anew).
-        data = ray.data.read_webdataset(shards(pool), decoder=None)
-        data.write_webdataset(str(out), encoder=None)
+        # None: bytes go through as they are; with False it decodes and encodes as with True.
+        data = ray.data.read_webdataset(shards(pool), decoder=decoding or None)
+        data.write_webdataset(str(out), encoder=decoding or None)
 
     return copy
 
@@ -100,7 +100,13 @@ def bare() -> Callable[[Path, Path], None]:
     return copy
 
 
-SYSTEMS = {"webdataset": with_webdataset, "ray-data": with_ray_data, "bare": bare, "cuvee": with_cuvee}
+SYSTEMS = {
+    "webdataset": with_webdataset,
+    "ray-data": lambda: with_ray_data(decoding=False),
+    "ray-data-decoding": lambda: with_ray_data(decoding=True),
+    "bare": bare,
+    "cuvee": with_cuvee,
+}
 
 
 def cpu_seconds() -> dict[int, float]:
