@@ -84,7 +84,7 @@ class WindowSamples:
         if (begins := self._usual.get(first)) is None:
             return None
         stop, shape = begins
-        while (following := self._usual.get(stop)) is not None and following[1] is shape:
+        while (following := self._usual.get(stop)) is not None and following[1] is shape:  # of equal suffixes
             stop = following[0]
         suffixes = self._suffixes[first : begins[0]]
         return self._columns(first, stop, shape, position - at), frozenset(suffixes)
