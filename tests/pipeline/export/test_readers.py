@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.sidecars import read_json
 from tests.pipeline.export.conftest import SPLIT, image_of
+from tests.pools import sample, write_tar
 
 Truth = Callable[..., dict[str, dict[str, bytes]]]
 SCORES = ["words", "phash", "aspect_ratio"]
@@ -124,6 +125,34 @@ def test_energon(exported: Callable[..., Path], truth: Truth, read_elsewhere: Ca
     folder = exported("energon", True)
     found = read_elsewhere("read_energon.py", folder, split)
     assert found == {key: [[3, 48, 48], m["txt"].decode()] for key, m in truth(folder, split).items()}
+
+
+MERGING = """select: [{kind: bimodal_duplicates, images: exact, merge_captions: true}]
+export: {kind: energon, columns: [captions]}
+"""
+
+
+def test_energon_gives_all_captions_of_a_merged_sample(
+    make_pool: Callable[..., Path], ray_cluster: object, read_elsewhere: Callable[..., Any]
+) -> None:
+    from pipeline.cluster import Cluster
+    from pipeline.resolve import resolve
+    from pipeline.run import run
+
+    recipe = make_pool(extra=MERGING)
+    again = {**sample(1), "__key__": b"again", "txt": b"the same picture, told otherwise"}
+    write_tar(recipe.parent / "pool" / "alpha" / "again.tar", [again])
+    with Cluster(workers=2) as cluster:
+        folder = run(resolve(recipe), cluster).resolved.export_folder
+    described = folder / ".nv-meta" / "dataset.yaml"
+    usual = described.read_text()
+    assert "caption: txt,json[caption],json[text]\n" in usual
+    described.write_text(usual.replace("txt,json[caption],json[text]", "cuvee.json[captions]"))
+    captions = [caption for _, caption in read_elsewhere("read_energon.py", folder, "train").values()]
+    merged = [told for told in captions if len(told) > 1]
+    assert len(captions) == 48 and [sorted(told) for told in merged] == [
+        sorted([sample(1)["txt"].decode(), "the same picture, told otherwise"])
+    ]
 
 
 @pytest.mark.parametrize("split", [False, True])
