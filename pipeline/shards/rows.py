@@ -33,7 +33,7 @@ class Row:
     content_hash: str | None = None
     reason: str | None = None
     image: bytes | memoryview | None = None
-    """A view keeps more in memory than itself."""
+    """A view holds until the next row is asked for."""
 
     @property
     def held_bytes(self) -> int:
@@ -59,7 +59,7 @@ class RowBatch:
     content_hashes: Sequence[str | None]
     reasons: list[str | None]
     images: Sequence[memoryview | None]
-    """Views keep more in memory than themselves."""
+    """Views that hold until the next rows are asked for."""
 
     @property
     def members(self) -> int:

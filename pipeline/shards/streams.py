@@ -90,6 +90,8 @@ class TarBytes:
         inflated = io.BufferedReader(self._inflating, BUFFER_BYTES) if self._inflating else self._file
         self.read = inflated.read
         """Reads exactly n bytes, fewer only at the end."""
+        self.readinto = inflated.readinto
+        """Fills a buffer, and gives less only at the end."""
 
     @property
     def fault(self) -> str | None:

@@ -39,8 +39,8 @@ class Entry:
     offset: int
     """Of the data, in the uncompressed tar."""
     size: int
-    data: bytes | memoryview | None
-    """None when it is no regular file, is cut, or is larger than `MOST_HELD_BYTES`; a view keeps more than itself."""
+    data: bytes | None
+    """None when it is no regular file, is cut, or is larger than `MOST_HELD_BYTES`."""
     digest: str | None
     """XXH3-128 of the data in hex; None when `data` was not read in full."""
     stop: int
@@ -73,7 +73,7 @@ class TarWalk:
         """As much as is left of the name in a header that is cut or damaged."""
         self.marked_end = False
         """Whether the last thing seen was an end-of-archive block."""
-        self.window = TarWindow(stream.read)
+        self.window = TarWindow(stream.readinto)
         self._globals: dict[str, str] = {}
         self._headers = 0
 
@@ -125,18 +125,19 @@ class TarWalk:
             size: bytes of all of them, headers and padding included.
             headers: how many they are.
         """
-        self._read(size)
+        self.window.at += size
+        self.position += size
         self._headers += headers
         self.marked_end = False
 
-    def _read(self, size: int) -> bytes | memoryview:
+    def _read(self, size: int) -> bytes:
         chunk = self.window.take(size)
         self.position += len(chunk)
         return chunk
 
     def _header(self, extension: _Extension) -> Header | None:
         """The next header; None at the end, with `reason` set when it is a bad end."""
-        while (block := bytes(self._read(BLOCK))) == ZEROS:
+        while (block := self._read(BLOCK)) == ZEROS:
             self.marked_end = True
         if self.reason is not None:
             return None
@@ -176,7 +177,7 @@ class TarWalk:
         if header.size > MOST_EXTENSION_BYTES:
             self.reason = "broken_archive"
             return extension
-        body = bytes(self._read(header.size))
+        body = self._read(header.size)
         if len(body) < header.size:
             self.reason = "truncated_shard"
             return extension
@@ -221,13 +222,12 @@ class TarWalk:
 
     def _data(self, entry: Entry) -> None:
         if entry.size <= CHUNK_BYTES and entry.regular:
-            # With its padding: a read costs as much as this copy of most members.
-            data = self._read(entry.size + -entry.size % BLOCK)[: entry.size]
-            read, entry.data, entry.digest = len(data), data, xxhash.xxh3_128_hexdigest(data)
+            entry.data = self._read(entry.size)
+            read, entry.digest = len(entry.data), xxhash.xxh3_128_hexdigest(entry.data)
         else:
             read = self._large(entry)
-            if read == entry.size:
-                self._skip_padding(entry.size)
+        if read == entry.size:
+            self._skip_padding(entry.size)
         if read < entry.size:
             entry.cut, entry.data, entry.digest = True, None, None
             self.reason = "truncated_shard"

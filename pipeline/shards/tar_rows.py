@@ -130,7 +130,7 @@ class Sample:
 
 
 def _told(entry: Entry, read: Callable[[bytes], tuple[T | None, str | None]]) -> tuple[T | None, str | None]:
-    return (None, "member_too_large") if entry.data is None else read(bytes(entry.data))
+    return (None, "member_too_large") if entry.data is None else read(entry.data)
 
 
 class TarRows:

@@ -36,27 +36,26 @@ class Heads:
 
 
 class TarWindow:
-    """Reads on and on; what it hands out are views of the window where they lie in one."""
+    """Reads on and on, always into the same memory: what a system hands out anew it has to find and to clear first."""
 
-    def __init__(self, read: Callable[[int], bytes]) -> None:
-        """`read` gives exactly n bytes, fewer only at the end."""
-        self._read = read
-        self.bytes = memoryview(b"")
+    def __init__(self, readinto: Callable[[memoryview], int]) -> None:
+        """`readinto` fills a buffer, and gives less only at the end."""
+        self._readinto = readinto
+        self._room = memoryview(bytearray(WINDOW_BYTES))
+        self.bytes = self._room[:0]
+        """What it holds until more is read."""
         self.at = 0
         """Of what comes next in `bytes`."""
-        self.heads = plain_headers(b"")
+        self.heads = plain_headers(self.bytes)
 
-    def take(self, size: int) -> bytes | memoryview:
+    def take(self, size: int) -> bytes:
         """The next bytes; fewer only at the end."""
-        start, stop = self.at, self.at + size
-        if stop <= len(self.bytes):
-            self.at = stop
-            return self.bytes[start:stop]
-        pieces = [self.bytes[start:]]
+        start, self.at = self.at, min(self.at + size, len(self.bytes))
+        pieces = [bytes(self.bytes[start : self.at])]
         while (missing := size - sum(map(len, pieces))) and self._next():
-            pieces.append(self.bytes[:missing])
-            self.at = len(pieces[-1])
-        return b"".join(pieces)
+            self.at = min(missing, len(self.bytes))
+            pieces.append(bytes(self.bytes[: self.at]))
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def plain(self) -> Plain | None:
         """What a header says that comes next, if it is a plain one."""
@@ -67,12 +66,12 @@ class TarWindow:
         return self.heads.names[number], self.heads.sizes[number]
 
     def _next(self) -> bool:
-        window = self._read(WINDOW_BYTES)
-        self.bytes, self.at, self.heads = memoryview(window), 0, plain_headers(window)
-        return bool(window)
+        self.bytes, self.at = self._room[: self._readinto(self._room)], 0
+        self.heads = plain_headers(self.bytes)
+        return bool(self.bytes)
 
 
-def plain_headers(window: bytes) -> Heads:
+def plain_headers(window: bytes | memoryview) -> Heads:
     """Every block that is a plain header, if it is a header at all and not a member's data."""
     blocks = np.frombuffer(window, np.uint8, len(window) // BLOCK * BLOCK).reshape(-1, BLOCK)
     places = np.flatnonzero(blocks[:, MAGIC.start] == ord("u"))
