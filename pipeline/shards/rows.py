@@ -156,7 +156,7 @@ def caption_in_json(document: bytes) -> tuple[bytes | None, str | None]:
     if len(document) > MOST_CAPTION_BYTES:
         return None, "member_too_large"
     try:
-        facts = parse_json(document)
+        facts = parse_json(document, exact=False)
     except ValueError:
         return None, "broken_json"
     named = [facts.get(name) for name in ("caption", "text")] if isinstance(facts, dict) else []
