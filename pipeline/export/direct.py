@@ -7,7 +7,9 @@ cache every byte would be copied once more, into pages that the system has to fi
 import errno
 import fcntl
 import os
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +18,6 @@ import numpy.typing as npt
 
 ALIGNMENT = 4096
 """Bytes: of the memory that is written from. Disks ask for 512 or for this."""
-PIECE_BYTES = 4 << 20
 BYPASS = getattr(os, "O_DIRECT", 0)
 
 
@@ -45,21 +46,36 @@ class Room:
 
 
 class DirectFile:
-    """A new file that is written from its beginning to its end."""
+    """A new file that is written from its beginning to its end, by a thread of its own."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, writer: Executor) -> None:
         self._descriptor = descriptor
+        self._writer = writer
+        self._begun: deque[Future[None]] = deque()
 
     def write(self, content: bytes | memoryview) -> None:
-        """Append all of it.
+        """Append all of it, while the caller goes on; it must stay as it is until the file is closed.
 
         Raises:
-            OSError: the disk is full, or fails.
+            OSError: the disk is full, or fails; here or at a later piece.
         """
-        view = memoryview(content)
+        self._begun.append(self._writer.submit(self._put, memoryview(content)))
+        while self._begun and self._begun[0].done():
+            self._begun.popleft().result()
+
+    def finish(self) -> None:
+        """Wait for all pieces.
+
+        Raises:
+            OSError: see `write`.
+        """
+        while self._begun:
+            self._begun.popleft().result()
+
+    def _put(self, view: memoryview) -> None:
         while view:
             try:
-                view = view[os.write(self._descriptor, view[:PIECE_BYTES]) :]
+                view = view[os.write(self._descriptor, view) :]
             except OSError as error:
                 if error.errno != errno.EINVAL or not self._bypasses():
                     raise
@@ -75,7 +91,7 @@ class DirectFile:
 
 @contextmanager
 def open_direct(path: Path) -> Iterator[DirectFile]:
-    """Create a file, or empty one that is there.
+    """Create a file, or empty one that is there; at the end of the block everything is written.
 
     Raises:
         OSError: it cannot be written.
@@ -88,6 +104,9 @@ def open_direct(path: Path) -> Iterator[DirectFile]:
             raise
         descriptor = os.open(path, usual, 0o666)
     try:
-        yield DirectFile(descriptor)
+        with ThreadPoolExecutor(1) as writer:
+            file = DirectFile(descriptor, writer)
+            yield file
+            file.finish()
     finally:
         os.close(descriptor)

@@ -1,6 +1,5 @@
 """Writes one output shard in a worker: byte ranges of the input, checked against what was scored."""
 
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,8 +19,6 @@ from pipeline.shards.ranges import Target, changed, open_ranges
 from pipeline.sidecars import Workspace, read_table, replacing
 from pipeline.tasks import Task
 
-MAKERS = 2
-"""Output shards that one worker makes at a time."""
 REMOTE_READERS = 16
 """Objects read at the same time: a request to a store is nearly all waiting."""
 
@@ -42,17 +39,17 @@ class WriteShard:
     format: Format
 
     def open(self) -> Task:
-        """Threads with memory of their own: while the disk takes one output shard, the processor is at another.
+        """Memory that the shards are made in, one after the other.
 
         The task takes the names of some output shards, a line each, and hands out (name, SHA-256) of every one that is
         safe on the disk. It raises ShardError where an input changed after it was scored, or cannot be read, and
         CuveeError where the disk is full.
         """
-        own = threading.local()
-        makers = ThreadPoolExecutor(MAKERS, initializer=lambda: setattr(own, "room", Room(2 * WINDOW_BYTES)))
+        room = Room(2 * WINDOW_BYTES)
 
         def write(names: str) -> Iterator[tuple[str, str]]:
-            yield from makers.map(lambda name: (name, self._made(name, own.room)), names.split("\n"))
+            for name in names.split("\n"):
+                yield name, self._made(name, room)
 
         return write
 
