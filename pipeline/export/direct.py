@@ -8,8 +8,8 @@ import errno
 import fcntl
 import os
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, wait
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,7 +46,7 @@ class Room:
 
 
 class DirectFile:
-    """A new file that is written from its beginning to its end, by a thread of its own."""
+    """A new file that is written from its beginning to its end, by another thread."""
 
     def __init__(self, descriptor: int, writer: Executor) -> None:
         self._descriptor = descriptor
@@ -72,6 +72,12 @@ class DirectFile:
         while self._begun:
             self._begun.popleft().result()
 
+    def give_up(self) -> None:
+        """Let go of all pieces that are not written yet."""
+        for piece in self._begun:
+            piece.cancel()
+        wait(self._begun)
+
     def _put(self, view: memoryview) -> None:
         while view:
             try:
@@ -89,9 +95,17 @@ class DirectFile:
         return bool(self._flags() & BYPASS)
 
 
+Create = Callable[[Path], DirectFile]
+"""Opens a file that is closed by who hands this out."""
+
+
 @contextmanager
-def open_direct(path: Path) -> Iterator[DirectFile]:
+def open_direct(path: Path, writer: Executor) -> Iterator[DirectFile]:
     """Create a file, or empty one that is there; at the end of the block everything is written.
+
+    Args:
+        path: of the file.
+        writer: one thread, which may end the block as well.
 
     Raises:
         OSError: it cannot be written.
@@ -103,10 +117,10 @@ def open_direct(path: Path) -> Iterator[DirectFile]:
         if error.errno != errno.EINVAL:  # what a file system says that knows no other way than its cache
             raise
         descriptor = os.open(path, usual, 0o666)
+    file = DirectFile(descriptor, writer)
     try:
-        with ThreadPoolExecutor(1) as writer:
-            file = DirectFile(descriptor, writer)
-            yield file
-            file.finish()
+        yield file
+        file.finish()
     finally:
+        file.give_up()
         os.close(descriptor)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
+from pipeline.export.direct import Create
+
 if TYPE_CHECKING:
     from pipeline.export.block import Block
 
@@ -52,8 +54,8 @@ class Format(ABC):
     def write(self, path: Path, samples: Iterator[Sample], count: int) -> str:
         """Write one output shard of `count` samples to `path` and return the SHA-256 of its bytes, in hex."""
 
-    def write_blocks(self, path: Path, blocks: "Iterator[Block]", count: int) -> str:
-        """The same from samples in memory."""
+    def write_blocks(self, path: Path, blocks: "Iterator[Block]", count: int, create: Create) -> str:
+        """The same from samples in memory; what goes to a file that `create` gives may be written later."""
         return self.write(path, (sample for block in blocks for sample in block.samples()), count)
 
     def annotate(self, written: Path, shard: Path) -> None:  # noqa: B027 (most formats need nothing here)

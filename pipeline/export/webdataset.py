@@ -5,6 +5,7 @@ import json
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.export.block import BLOCK, Block
-from pipeline.export.direct import open_direct
+from pipeline.export.direct import Create, DirectFile, open_direct
 from pipeline.export.format import Format, Sample, by_split
 from pipeline.sidecars import write_json
 
@@ -42,21 +43,12 @@ class WebDataset(Format):
 
     def write(self, path: Path, samples: Iterator[Sample], count: int) -> str:
         """Write one tar: fixed names, order, times and padding."""
-        return self.write_blocks(path, (Block.of([sample]) for sample in samples), count)
+        with ThreadPoolExecutor(1) as writer, open_direct(path, writer) as out:
+            return _pour((Block.of([sample]) for sample in samples), out)
 
-    def write_blocks(self, path: Path, blocks: Iterator[Block], count: int) -> str:
+    def write_blocks(self, path: Path, blocks: Iterator[Block], count: int, create: Create) -> str:
         """Write one tar: fixed names, order, times and padding."""
-        digest, size = hashlib.sha256(), 0
-        with open_direct(path) as out:
-            for piece in (piece for block in blocks for piece in _pieces(block)):
-                out.write(piece)
-                digest.update(piece)
-                size += len(piece)
-            end = bytes(2 * BLOCK)
-            end += bytes(-(size + len(end)) % tarfile.RECORDSIZE)
-            out.write(end)
-            digest.update(end)
-        return digest.hexdigest()
+        return _pour(blocks, create(path))
 
     def beside(self, folder: Path, name: str, shards: list[dict[str, Any]]) -> None:
         """Write an index.json per split."""
@@ -67,6 +59,20 @@ class WebDataset(Format):
             ]
             wids = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "name": name, "shardlist": index}
             write_json(wids, folder / split / "index.json")
+
+
+def _pour(blocks: Iterator[Block], out: DirectFile) -> str:
+    """Write a tar of all samples; its SHA-256."""
+    digest, size = hashlib.sha256(), 0
+    for piece in (piece for block in blocks for piece in _pieces(block)):
+        out.write(piece)
+        digest.update(piece)
+        size += len(piece)
+    end = bytes(2 * BLOCK)
+    end += bytes(-(size + len(end)) % tarfile.RECORDSIZE)
+    out.write(end)
+    digest.update(end)
+    return digest.hexdigest()
 
 
 def _pieces(block: Block) -> Iterator[bytes | memoryview]:

@@ -1,7 +1,9 @@
 """Writes one output shard in a worker: byte ranges of the input, checked against what was scored."""
 
+import itertools
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.export.block import Block
-from pipeline.export.direct import Room
+from pipeline.export.direct import DirectFile, Room, open_direct
 from pipeline.export.format import Format
 from pipeline.export.planned import WINDOW_BYTES, Planned, read_planned
 from pipeline.fingerprints import rounded
@@ -39,29 +41,46 @@ class WriteShard:
     format: Format
 
     def open(self) -> Task:
-        """Memory that the shards are made in, one after the other.
+        """Memory that shards are made in, by turns: while the disk takes one of them, the next one is made.
 
         The task takes the names of some output shards, a line each, and hands out (name, SHA-256) of every one that is
         safe on the disk. It raises ShardError where an input changed after it was scored, or cannot be read, and
         CuveeError where the disk is full.
         """
-        room = Room(2 * WINDOW_BYTES)
+        rooms = itertools.cycle([Room(2 * WINDOW_BYTES), Room(2 * WINDOW_BYTES)])
 
         def write(names: str) -> Iterator[tuple[str, str]]:
-            for name in names.split("\n"):
-                yield name, self._made(name, room)
+            with ThreadPoolExecutor(1) as disk:
+                before: Future[tuple[str, str]] | None = None
+                for name in names.split("\n"):
+                    with ExitStack() as closing:
+                        digest = self._made(name, next(rooms), closing, disk)
+                        settled = disk.submit(_settled, closing.pop_all(), (name, digest))
+                    if before is not None:
+                        yield before.result()
+                    before = settled
+                if before is not None:
+                    yield before.result()
 
         return write
 
-    def _made(self, name: str, room: Room) -> str:
-        """Write one output shard; its SHA-256."""
+    def _made(self, name: str, room: Room, closing: ExitStack, disk: Executor) -> str:
+        """Make one output shard; its SHA-256. What is left for the disk is left to `closing`."""
         shard = Path(self.staging) / name
         with pq.ParquetFile(self.plan) as plan:
             planned = read_planned(plan.read_row_group(self.groups[name], use_threads=False))
-        with replacing(shard) as temporary:
-            digest = self.format.write_blocks(temporary, self._blocks(planned, room), len(planned.keys))
-            self.format.annotate(temporary, shard)
-        return digest
+        temporary = closing.enter_context(replacing(shard))
+        closing.enter_context(self._annotated(temporary, shard))
+
+        def create(path: Path) -> DirectFile:
+            return closing.enter_context(open_direct(path, disk))
+
+        return self.format.write_blocks(temporary, self._blocks(planned, room), len(planned.keys), create)
+
+    @contextmanager
+    def _annotated(self, written: Path, shard: Path) -> Iterator[None]:
+        yield
+        self.format.annotate(written, shard)
 
     def _blocks(self, planned: Planned, room: Room) -> Iterator[Block]:
         """One after the other in the same memory."""
@@ -108,6 +127,11 @@ class WriteShard:
                 for number, value in zip(numbers, values.to_pylist(), strict=True):
                     found.setdefault((place, number), {})[column] = rounded(value)
         return found
+
+
+def _settled(closing: ExitStack, result: tuple[str, str]) -> tuple[str, str]:
+    closing.close()
+    return result
 
 
 def _read(job: tuple[str, list[Target]]) -> None:

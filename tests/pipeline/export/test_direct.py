@@ -2,6 +2,9 @@
 
 import errno
 import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,23 +13,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.export import direct
-from pipeline.export.direct import ALIGNMENT, Room, aligned, open_direct
+from pipeline.export.direct import ALIGNMENT, DirectFile, Room, aligned
+from pipeline.export.direct import open_direct as open_with
 
 SIZES = st.lists(st.sampled_from([0, 1, 511, 512, 1536, 4096, 10240, 70000]), max_size=5)
 
 
-@given(SIZES, st.sampled_from([512, 4096, 1 << 20]))
-def test_any_pieces_are_the_file(tmp_path_factory: pytest.TempPathFactory, sizes: list[int], piece: int) -> None:
+@contextmanager
+def open_direct(path: Path) -> Iterator[DirectFile]:
+    with ThreadPoolExecutor(1) as writer, open_with(path, writer) as out:
+        yield out
+
+
+@given(SIZES)
+def test_any_pieces_are_the_file(tmp_path_factory: pytest.TempPathFactory, sizes: list[int]) -> None:
     path = tmp_path_factory.getbasetemp() / "pieces"
     parts = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(direct, "PIECE_BYTES", piece)
-        with open_direct(path) as out:
-            for number, size in enumerate(sizes):
-                room = aligned(size)
-                room[:] = np.arange(size) % 251 + number
-                parts.append(room.tobytes())
-                out.write(room.data)
+    with open_direct(path) as out:
+        for number, size in enumerate(sizes):
+            room = aligned(size)
+            room[:] = np.arange(size) % 251 + number
+            parts.append(room.tobytes())
+            out.write(room.data)
     assert path.read_bytes() == b"".join(parts)
 
 
