@@ -72,20 +72,26 @@ class WriteShard:
         temporary = closing.enter_context(replacing(shard))
         closing.enter_context(self._annotated(temporary, shard))
 
-        def create(path: Path) -> DirectFile:
-            return closing.enter_context(open_direct(path, disk))
+        files: list[DirectFile] = []
 
-        return self.format.write_blocks(temporary, self._blocks(planned, room), len(planned.keys), create)
+        def create(path: Path) -> DirectFile:
+            files.append(closing.enter_context(open_direct(path, disk)))
+            return files[-1]
+
+        blocks = self._blocks(planned, room, files)
+        return self.format.write_blocks(temporary, blocks, len(planned.keys), create)
 
     @contextmanager
     def _annotated(self, written: Path, shard: Path) -> Iterator[None]:
         yield
         self.format.annotate(written, shard)
 
-    def _blocks(self, planned: Planned, room: Room) -> Iterator[Block]:
-        """One after the other in the same memory."""
+    def _blocks(self, planned: Planned, room: Room, files: list[DirectFile]) -> Iterator[Block]:
+        """One after the other in the same memory, when `files` have taken the one before."""
         scores = self._scores(planned)
         for window in planned.windows():
+            for file in files:
+                file.finish()
             along = [
                 {**scores.get((place, row), {}), **given}
                 for place, row, given in zip(window.places, window.rows, window.given, strict=True)

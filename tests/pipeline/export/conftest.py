@@ -5,12 +5,15 @@ import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
 
 from tests.pools import sample, write_tar
+
+if TYPE_CHECKING:
+    from pipeline.export.draws import Draws
 
 ROOT = Path(__file__).resolve().parents[3]
 READERS = ROOT / ".venv-readers" / "bin" / "python"
@@ -101,6 +104,22 @@ def read_elsewhere() -> Callable[..., Any]:
         return json.loads(ran.stdout.splitlines()[-1])
 
     return run
+
+
+@pytest.fixture
+def draws(make_pool: Callable[..., Path], ray_cluster: object) -> "Draws":
+    """Every sample of a pool of 48, every third one three times."""
+    from pipeline.cluster import Cluster
+    from pipeline.export.draws import Draws
+    from pipeline.resolve import resolve
+    from pipeline.run import run
+    from schemas.recipe import Export
+
+    with Cluster(workers=2) as cluster:
+        table = run(resolve(make_pool()), cluster, until="select").chosen.table
+    pool = table.samples.filter(pl.col("role") == "pool").sort("uid").with_row_index()
+    repeats = pl.when(pl.col("index") % 3 == 0).then(3).otherwise(1).cast(pl.Int32).alias("repeats")
+    return Draws(table, pool.select("uid", repeats), Export(samples_per_shard=20), {})
 
 
 def image_of(members: dict[str, bytes]) -> bytes:

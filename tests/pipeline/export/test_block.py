@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from pipeline.export import webdataset
 from pipeline.export.block import Block
+from pipeline.export.direct import open_direct
 from pipeline.export.format import Layout, Sample
 from pipeline.export.webdataset import WebDataset, tar_header, tar_headers
 
@@ -53,7 +55,8 @@ def test_blocks_are_written_as_the_librarys_tar(
     path = tmp_path_factory.getbasetemp() / "blocks.tar"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(webdataset, "PIECE_BYTES", piece)
-        digest = FORM.write_blocks(path, blocks, len(samples))
+        with ThreadPoolExecutor(1) as writer, open_direct(path, writer) as out:
+            digest = FORM.write_blocks(path, blocks, len(samples), lambda _: out)
     assert path.read_bytes() == by_the_library(samples)
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
 

@@ -2,7 +2,6 @@
 
 import io
 import tarfile
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,24 +21,11 @@ from pipeline.export.direct import Room
 from pipeline.export.draws import Draws
 from pipeline.export.plan import PLAN, make_export_plan, ordered, read_layout, suffixes_of
 from pipeline.export.planned import Planned, read_planned
-from pipeline.resolve import resolve
-from pipeline.run import run
 from pipeline.shards.rows import content_hash, split_name
 from schemas.columns import COLUMNS
-from schemas.recipe import Export
 from schemas.tables import MEMBER
 
 NAMES = "{folder}{number:05d}.tar"
-
-
-@pytest.fixture
-def draws(make_pool: Callable[..., Path], ray_cluster: object) -> Draws:
-    """Every sample of a pool of 48, every third one three times."""
-    with Cluster(workers=2) as cluster:
-        table = run(resolve(make_pool()), cluster, until="select").chosen.table
-    pool = table.samples.filter(pl.col("role") == "pool").sort("uid").with_row_index()
-    repeats = pl.when(pl.col("index") % 3 == 0).then(3).otherwise(1).cast(pl.Int32).alias("repeats")
-    return Draws(table, pool.select("uid", repeats), Export(samples_per_shard=20), {})
 
 
 def test_order_and_names(draws: Draws) -> None:
