@@ -20,8 +20,8 @@ SLICE_ROWS = 4096
 """Rows after which a slice ends."""
 SPELLED_OUT = r"[^ !#-\[\]-~]"
 """What JSON does not leave as it is: all but printable ASCII, quotes and backslashes."""
-INDEX_VERSION = 3
-"""Raise it when ingest changes what stands in the index for the same bytes."""
+INDEX_VERSION = 4
+"""Raise it when ingest changes what stands in the index for the same bytes, or how a shard is named by them."""
 
 
 def fingerprint(facts: object) -> str:
@@ -93,7 +93,7 @@ def split_by_source(stages: Sequence[Stage]) -> frozenset[str]:
 
 
 def content_address(digest: str, settings: dict[str, str]) -> str:
-    """A shard's identity: the SHA-256 of its bytes, and of the settings it is read with where there are any.
+    """A shard's identity: the BLAKE3 of its bytes, and of the settings it is read with where there are any.
 
     One Parquet file read with two caption columns is two shards as far as scores are concerned.
     """

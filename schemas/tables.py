@@ -20,7 +20,7 @@ POOL = pa.schema(
         ("size", pa.int64()),  # bytes
         ("stamp", pa.string()),  # modification time in ns, or the store's etag
         ("reading", pa.string()),  # format and settings it is read with: column names, for Parquet and folders
-        ("digest", pa.string()),  # sha256 of its bytes, images beside it and settings included; null: unreadable
+        ("digest", pa.string()),  # BLAKE3 of its bytes, images beside it and settings included; null: unreadable
         ("samples", pa.int64()),  # index rows, quarantined ones included
         ("reason", pa.string()),  # why the shard cannot be read; null when it can
     ]

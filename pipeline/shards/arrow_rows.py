@@ -44,7 +44,7 @@ class ArrowRows:
                 yield from self._rows(reader, source)
             while stream.read(BUFFER_BYTES):
                 pass
-        digest = digesting.sha256.hexdigest()
+        digest = digesting.hash.hexdigest()
         self.digest = self._images.with_table(digest) if self._is_beside else digest
 
     def _rows(self, reader: pa.RecordBatchReader, source: Source) -> Iterator[Row]:

@@ -1,9 +1,10 @@
 """Images that lie beside the table that lists them: read below one folder only, digested together with the table."""
 
 import errno
-import hashlib
 import os
 import stat
+
+from blake3 import blake3
 
 from pipeline.shards.expand import filesystem_of, is_url
 from pipeline.shards.rows import is_unsafe
@@ -18,7 +19,7 @@ class ImagesDigest:
     """The digest of a table and the images it lists, told one line at a time."""
 
     def __init__(self) -> None:
-        self._lines = hashlib.sha256()
+        self._lines = blake3()
 
     def add(self, path: str | None, image: bytes | memoryview | None, reason: str | None) -> None:
         """Take the next line in; lengths stand before contents, so that no two folders spell the same bytes."""
@@ -27,8 +28,8 @@ class ImagesDigest:
         self._lines.update(name + (image or b""))
 
     def with_table(self, digest: str) -> str:
-        """SHA-256 in hex over the table's own digest and all lines."""
-        return hashlib.sha256(f"{digest}\0{self._lines.hexdigest()}".encode()).hexdigest()
+        """BLAKE3 in hex over the table's own digest and all lines."""
+        return blake3(f"{digest}\0{self._lines.hexdigest()}".encode()).hexdigest()
 
 
 def read_image(root: str, path: str) -> tuple[bytes | None, str | None]:

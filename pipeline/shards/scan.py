@@ -20,7 +20,7 @@ class Rows(Protocol):
     """One pass over a container of some format."""
 
     digest: str
-    """SHA-256 in hex, once the pass is over."""
+    """BLAKE3 in hex, once the pass is over."""
     total: int
     """What the rows' ranges have to add up to, with what follows the last one: bytes, or rows."""
 
@@ -43,7 +43,7 @@ class ShardScan:
         self.slice_bytes = slice_bytes
         self.slice_rows = slice_rows
         self.digest = ""
-        """SHA-256 in hex of the container: the file's bytes, and (path, image) of every line with one beside it."""
+        """BLAKE3 in hex of the container: the file's bytes, and (path, image) of every line with one beside it."""
         self.samples = 0
         """Rows handed out, quarantined ones included."""
         self.size = 0

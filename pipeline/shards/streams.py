@@ -1,12 +1,13 @@
 """Bytes of a container: opened once, digested on the way, inflated where its first bytes say so."""
 
-import hashlib
 import io
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
+
+from blake3 import blake3
 
 from pipeline.shards.expand import filesystem_of, is_url
 from pipeline.shards.inflating import Inflating, pieces_of
@@ -47,12 +48,12 @@ def open_bytes(path: str) -> BinaryIO:
 
 
 class Digesting(io.RawIOBase):
-    """Passes a stream through and keeps the SHA-256 and the number of its bytes."""
+    """Passes a stream through and keeps the BLAKE3 hash and the number of its bytes."""
 
     def __init__(self, source: BinaryIO, path: str) -> None:
         self.source = source
         self.path = path
-        self.sha256 = hashlib.sha256()
+        self.hash = blake3()
         self.size = 0
 
     def readable(self) -> bool:
@@ -69,7 +70,7 @@ class Digesting(io.RawIOBase):
             count = int(self.source.readinto(buffer))  # type: ignore[attr-defined]
         except OSError as error:
             raise ShardError(f"{self.path}: reading failed after {self.size} bytes: {error}", "read_failed") from error
-        self.sha256.update(memoryview(buffer)[:count])
+        self.hash.update(memoryview(buffer)[:count])
         self.size += count
         return count
 
@@ -109,10 +110,10 @@ class TarBytes:
         return self._digesting.size
 
     def finish(self) -> str:
-        """Read what is left of the file and return the SHA-256 of all of it, in hex."""
+        """Read what is left of the file and return the BLAKE3 of all of it, in hex."""
         while self._file.read(BUFFER_BYTES):
             pass
-        return self._digesting.sha256.hexdigest()
+        return self._digesting.hash.hexdigest()
 
     def close(self) -> None:
         """Close the file."""
@@ -120,7 +121,7 @@ class TarBytes:
 
 
 def digest_file(path: str, copy_to: BinaryIO | None = None) -> tuple[str, int]:
-    """SHA-256 in hex and size of a file; its bytes are copied along when a place for them is given.
+    """BLAKE3 in hex and size of a file; its bytes are copied along when a place for them is given.
 
     Raises:
         ShardError: see `open_bytes`; `read_failed` in the middle.
@@ -130,4 +131,4 @@ def digest_file(path: str, copy_to: BinaryIO | None = None) -> tuple[str, int]:
         while chunk := digesting.read(BUFFER_BYTES):
             if copy_to is not None:
                 copy_to.write(chunk)
-    return digesting.sha256.hexdigest(), digesting.size
+    return digesting.hash.hexdigest(), digesting.size
