@@ -4,6 +4,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,19 +84,25 @@ def run(
     chosen, resolved = outcome.chosen, outcome.resolved
     if _reaches(until, "mix"):
         outcome.blend = clock.timed("mix", lambda: blend(chosen, lambda: _proxy(chosen, cluster, progress)))
-    if _reaches(until, "export") and resolved.recipe.export is not None and outcome.blend is not None:
-        draws = blend_draws(chosen, outcome.blend)
-        outcome.manifest, clock.reused["export"] = clock.timed(
-            "export", lambda: export(draws, resolved.export_folder, resolved.recipe.name, cluster, progress)
-        )
-        if (url := resolved.export_url) is not None:
-            clock.reused["publish"] = clock.timed("publish", lambda: publish(resolved.export_folder, url))
-    outcome.ledger = make_ledger(chosen, outcome.blend)
+    with ThreadPoolExecutor(1) as aside:
+        ledger = aside.submit(make_ledger, chosen, outcome.blend)
+        if _reaches(until, "export") and resolved.recipe.export is not None and outcome.blend is not None:
+            _exported(outcome, outcome.blend, cluster, clock, progress)
+        outcome.ledger = ledger.result()
     if _reaches(until, "train") and resolved.recipe.train is not None:
         evidence = Evidence(chosen, resolved.export_folder, outcome.manifest or {})
         outcome.training, clock.reused["train"] = clock.timed("train", lambda: prove(evidence, cluster, progress))
     record(outcome, clock, until, cluster.started)
     return outcome
+
+
+def _exported(outcome: Outcome, mixed: Blend, cluster: Cluster, clock: "Clock", progress: Progress) -> None:
+    resolved, draws = outcome.resolved, blend_draws(outcome.chosen, mixed)
+    outcome.manifest, clock.reused["export"] = clock.timed(
+        "export", lambda: export(draws, resolved.export_folder, resolved.recipe.name, cluster, progress)
+    )
+    if (url := resolved.export_url) is not None:
+        clock.reused["publish"] = clock.timed("publish", lambda: publish(resolved.export_folder, url))
 
 
 def begin(
