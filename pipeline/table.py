@@ -47,6 +47,8 @@ class ScoreTable:
             return pl.DataFrame(schema=IDENTITY)
         table = self._indexed().sort("digest", "row", "shard", "role", "source")
         twin = pl.int_range(pl.len()).over("role", "source", "key", "content_hash")
+        if table["key"].n_unique() == len(table):  # as in most pools of one source
+            twin = pl.lit(0, pl.Int64)
         facts = table.select("source", "key", pl.col("content_hash").alias("content"), twin.alias("occurrence"))
         return table.with_columns(sample_uids(facts)).select(IDENTITY.keys()).sort("uid")
 

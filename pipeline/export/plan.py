@@ -1,6 +1,8 @@
 """Which sample goes where: repeats spelled out, shuffled, cut into shards, each with the byte ranges of its members."""
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,9 +157,9 @@ def _ranges(
     draws: Draws, staging: Path, samples: pl.DataFrame, places: dict[str, dict[str, Any]], spooled: list[str]
 ) -> pl.DataFrame:
     """(place, row, members, content_hash) of every drawn sample; each index is read once."""
-    frames = []
-    for place, part in samples.select("place", "digest", "row").unique().partition_by("place", as_dict=True).items():
-        name, rows = str(place[0]), part["row"].sort().to_arrow()
+
+    def of_place(part: pl.DataFrame) -> pa.Table:
+        name, rows = str(part["place"][0]), part["row"].sort().to_arrow()
         path = draws.table.resolved.workspace.sidecar(places[name]["index"], part["digest"][0])
         index = read_table(path, ["members", "content_hash"]).take(rows)
         members = index["members"]
@@ -167,8 +169,11 @@ def _ranges(
                 raise CuveeError(f"{staging} holds the leftovers of another export; remove it, then run again")
             members = there["members"]
         columns = [pa.nulls(len(rows), pa.string()).fill_null(name), rows, members, index["content_hash"]]
-        frames.append(pa.table(columns, ["place", "row", "members", "content_hash"]))
-    found = pl.from_arrow(pa.concat_tables(frames))
+        return pa.table(columns, ["place", "row", "members", "content_hash"])
+
+    parts = samples.select("place", "digest", "row").unique().partition_by("place")
+    with ThreadPoolExecutor(os.cpu_count()) as readers:
+        found = pl.from_arrow(pa.concat_tables(readers.map(of_place, parts)))
     assert isinstance(found, pl.DataFrame)
     return found
 
