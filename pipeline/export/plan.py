@@ -183,7 +183,7 @@ def _write(planned: pl.DataFrame, counts: pl.Series, path: Path) -> None:
     table = planned.to_arrow()
     first = 0
     # All but the places differ from line to line, and nobody asks for ranges of values.
-    form = {"compression": "lz4", "use_dictionary": ["place"], "write_statistics": False}
+    form = {"compression": "none", "use_dictionary": ["place"], "write_statistics": False}
     with replacing(path) as temporary, pq.ParquetWriter(temporary, table.schema, **form) as writer:
         for count in counts:
             writer.write_table(table.slice(first, count), row_group_size=count)

@@ -106,9 +106,8 @@ def read_planned(lines: pa.Table) -> Planned:
     offsets, sizes = (flat.field(place).to_numpy() for place in (1, 2))
     of_sample = np.repeat(np.arange(len(counts)), counts)
     order = np.lexsort((sizes, offsets, suffixes.rank("dense").to_numpy(), of_sample))
-    keys, places, rows, hashes = (
-        lines[column].to_pylist() for column in ("exported_key", "place", "row", "content_hash")
-    )
+    columns = ("exported_key", "place", "row", "content_hash")
+    keys, places, rows, hashes = (pl.Series(lines[column]).to_list() for column in columns)
     return Planned(
         keys,
         places,
