@@ -16,6 +16,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 SAMPLES_PER_SHARD = 1000
@@ -55,7 +56,7 @@ def scan(recipe: Path) -> dict[str, float]:
     shards, _ = look(resolved)
     (item,) = make_plan(resolved, shards).work
     reports = [report for report, _ in SliceWorker(toolbox(resolved)).work(item)]
-    known = [type(shards[0])(**{**vars(shards[0]), **{k: reports[-1][k] for k in ("digest", "samples")}})]
+    known = [replace(shards[0], digest=reports[-1]["digest"], samples=reports[-1]["samples"])]
     write_table(pool_table(known, resolved.workspace.read_pool()), resolved.workspace.pool)
     return {"slices": len(reports) - 1, "samples": reports[-1]["samples"]}
 
@@ -112,7 +113,7 @@ def main() -> None:
             facts = {"GB": size}
             for part in ("scan", "export"):
                 command = [sys.executable, __file__, "--part", part, str(recipe)]
-                facts[part] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+                facts[part] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
             print(json.dumps(facts), flush=True)
 
 
