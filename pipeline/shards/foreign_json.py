@@ -16,7 +16,7 @@ def parse_json(document: bytes | str, *, exact: bool = True) -> Any:
 
     Args:
         document: text, or its bytes.
-        exact: False where no number matters: integers beyond 64 bits may come as floats, in a quarter of the time.
+        exact: False where no number matters: integers beyond 64 bits may come as floats, which is faster.
 
     Raises:
         ValueError: it is no JSON, is nested deeper than `MOST_NESTED`, or holds a number of thousands of digits.

@@ -10,6 +10,18 @@ import pyarrow as pa
 from pipeline.shards.rows import Row, RowBatch
 from schemas.tables import INDEX, MEMBER
 
+COLUMNS = (
+    ("key", "key", "keys"),
+    ("caption", "caption", "captions"),
+    ("image_member", "image_member", "image_members"),
+    ("start", "start", "starts"),
+    ("stop", "stop", "stops"),
+    ("image_hash", "image_hash", "image_hashes"),
+    ("content_hash", "content_hash", "content_hashes"),
+    ("index_reason", "reason", "reasons"),
+)
+"""Of the index, all but the members: its name, and that of a `Row`'s and of a `RowBatch`'s values."""
+
 
 @dataclass
 class Slice:
@@ -30,8 +42,7 @@ def cut(rows: Iterable[Row | RowBatch], slice_bytes: int, slice_rows: int, *, im
     """
     held = _Held(0, images)
     for batch in rows:
-        if isinstance(batch, RowBatch) and held.fits(batch, slice_bytes, slice_rows):
-            held.extend(batch)
+        if isinstance(batch, RowBatch) and held.extend(batch, slice_bytes, slice_rows):
             continue
         for row in batch.rows() if isinstance(batch, RowBatch) else (batch,):
             held.add(row)
@@ -49,30 +60,16 @@ class _Held:
     def __init__(self, first: int, images: bool) -> None:
         self.first = first
         self.size = self.count = self.image_bytes = 0
-        self._columns: dict[str, list[Any]] = {name: [] for name in INDEX.names if name != "members"}
+        self._columns: dict[str, list[Any]] = {column: [] for column, _, _ in COLUMNS}
         self._borders = [0]
         self._members: tuple[list[Any], ...] = ([], [], [])
         """Names, offsets, sizes."""
         self._images: list[bytes | None] | None = [] if images else None
 
-    def fits(self, batch: RowBatch, slice_bytes: int, slice_rows: int) -> bool:
-        """Whether no slice ends with one of its rows."""
-        return self.count + len(batch.keys) < slice_rows and self.size + batch.held_bytes() <= slice_bytes
-
     def add(self, row: Row) -> None:
         """Take one row in."""
-        found = {
-            "key": row.key,
-            "caption": row.caption,
-            "image_member": row.image_member,
-            "start": row.start,
-            "stop": row.stop,
-            "image_hash": row.image_hash,
-            "content_hash": row.content_hash,
-            "index_reason": row.reason,
-        }
-        for name, values in self._columns.items():
-            values.append(found[name])
+        for column, name, _ in COLUMNS:
+            self._columns[column].append(getattr(row, name))
         for member in row.members:
             for place, values in enumerate(self._members):
                 values.append(member[place])
@@ -81,28 +78,22 @@ class _Held:
         self.size += row.held_bytes
         self.count += 1
 
-    def extend(self, batch: RowBatch) -> None:
-        """Take many rows in."""
-        found: dict[str, Sequence[Any]] = {
-            "key": batch.keys,
-            "caption": batch.captions,
-            "image_member": batch.image_members,
-            "start": batch.starts,
-            "stop": batch.stops,
-            "image_hash": batch.image_hashes,
-            "content_hash": batch.content_hashes,
-            "index_reason": batch.reasons,
-        }
-        for name, values in self._columns.items():
-            values += found[name]
+    def extend(self, batch: RowBatch, slice_bytes: int, slice_rows: int) -> bool:
+        """Take many rows in, unless a slice ends with one of them; whether they were."""
+        size = self.size + batch.held_bytes()
+        if size > slice_bytes or self.count + len(batch.keys) >= slice_rows:
+            return False
+        for column, _, name in COLUMNS:
+            self._columns[column] += getattr(batch, name)
         members: tuple[Sequence[Any], ...] = (batch.names, batch.offsets, batch.sizes)
         for values, more in zip(self._members, members, strict=True):
             values += more
         before = self._borders[-1]
         self._borders += range(before + batch.members, before + len(batch.names) + 1, batch.members)
         self._add_images(batch.images)
-        self.size += batch.held_bytes()
+        self.size = size
         self.count += len(batch.keys)
+        return True
 
     def _add_images(self, images: Sequence[bytes | memoryview | None]) -> None:
         self.image_bytes += sum(map(len, filter(None, images)))

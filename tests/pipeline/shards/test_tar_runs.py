@@ -62,9 +62,9 @@ def test_samples_of_a_usual_tar_come_in_batches(tmp_path: Path, monkeypatch: pyt
     counts: list[int] = []
     extend = slices._Held.extend
 
-    def counted(held: slices._Held, batch: slices.RowBatch) -> None:
+    def counted(held: slices._Held, batch: slices.RowBatch, *most: int) -> bool:
         counts.append(len(batch.keys))
-        extend(held, batch)
+        return extend(held, batch, *most)
 
     monkeypatch.setattr(slices._Held, "extend", counted)
     facts, *_ = told(path, 1 << 20, 4096)  # type: ignore[misc]
