@@ -13,9 +13,8 @@ import xxhash
 
 from pipeline.export.block import Block
 from pipeline.export.direct import Room
-from pipeline.export.plan import suffixes_of
 from pipeline.shards.ranges import Target
-from pipeline.shards.rows import fact, hash_of_facts
+from pipeline.shards.rows import fact, hash_of_facts, split_names
 from schemas.columns import CAPTIONS
 
 WINDOW_BYTES = 128 << 20
@@ -101,11 +100,12 @@ def read_planned(lines: pa.Table) -> Planned:
     lists = lines["members"].combine_chunks()
     counts = lists.value_lengths().fill_null(0).to_numpy()
     flat = lists.flatten()
-    names = pl.Series(flat.field(0))
-    suffixes = suffixes_of(names).fill_null("")
+    _, suffixes = split_names(pl.Series(flat.field(0)).to_list())
+    ranks = {suffix: rank for rank, suffix in enumerate(sorted(set(suffixes)))}
+    rank = np.fromiter(map(ranks.__getitem__, suffixes), np.int64, len(suffixes))
     offsets, sizes = (flat.field(place).to_numpy() for place in (1, 2))
     of_sample = np.repeat(np.arange(len(counts)), counts)
-    order = np.lexsort((sizes, offsets, suffixes.rank("dense").to_numpy(), of_sample))
+    order = np.lexsort((sizes, offsets, rank, of_sample))
     columns = ("exported_key", "place", "row", "content_hash")
     keys, places, rows, hashes = (pl.Series(lines[column]).to_list() for column in columns)
     return Planned(
@@ -115,7 +115,7 @@ def read_planned(lines: pa.Table) -> Planned:
         hashes,
         _given(lines),
         borders=np.concatenate([[0], np.cumsum(counts)]),
-        suffixes=suffixes.gather(order).to_list(),
+        suffixes=[suffixes[place] for place in order.tolist()],
         offsets=offsets[order],
         sizes=sizes[order],
     )

@@ -50,11 +50,12 @@ class WriteShard:
         rooms = itertools.cycle([Room(2 * WINDOW_BYTES), Room(2 * WINDOW_BYTES)])
 
         def write(names: str) -> Iterator[tuple[str, str]]:
-            with ThreadPoolExecutor(1) as disk:
+            with ThreadPoolExecutor(1) as disk, pq.ParquetFile(self.plan) as plan:
                 before: Future[tuple[str, str]] | None = None
                 for name in names.split("\n"):
                     with ExitStack() as closing:
-                        digest = self._made(name, next(rooms), closing, disk)
+                        lines = plan.read_row_group(self.groups[name], use_threads=False)
+                        digest = self._made(name, read_planned(lines), next(rooms), closing, disk)
                         settled = disk.submit(_settled, closing.pop_all(), (name, digest))
                     if before is not None:
                         yield before.result()
@@ -64,11 +65,9 @@ class WriteShard:
 
         return write
 
-    def _made(self, name: str, room: Room, closing: ExitStack, disk: Executor) -> str:
+    def _made(self, name: str, planned: Planned, room: Room, closing: ExitStack, disk: Executor) -> str:
         """Make one output shard; its SHA-256. What is left for the disk is left to `closing`."""
         shard = Path(self.staging) / name
-        with pq.ParquetFile(self.plan) as plan:
-            planned = read_planned(plan.read_row_group(self.groups[name], use_threads=False))
         temporary = closing.enter_context(replacing(shard))
         closing.enter_context(self._annotated(temporary, shard))
 

@@ -22,8 +22,8 @@ def parse_json(document: bytes | str, *, exact: bool = True) -> Any:
         ValueError: it is no JSON, is nested deeper than `MOST_NESTED`, or holds a number of thousands of digits.
     """
     value = _exactly(document) if exact or len(document) > MOST_DIGITS else _quickly(document)
-    # No document is nested deeper than it opens brackets; hardly one opens so many that it has to be walked.
-    if _brackets(document) > MOST_NESTED and _depth(value) > MOST_NESTED:
+    # No document is nested deeper than it is long or opens brackets; hardly one opens so many that it has to be walked.
+    if len(document) > MOST_NESTED and _brackets(document) > MOST_NESTED and _depth(value) > MOST_NESTED:
         raise ValueError(f"nested deeper than {MOST_NESTED}")
     return value
 

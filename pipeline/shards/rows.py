@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import xxhash
 
@@ -117,6 +118,16 @@ def split_name(name: str) -> tuple[str, str]:
     return (folder + slash + stem, suffix.lower()) if stem and suffix else (name, "")
 
 
+def split_names(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Keys and suffixes of many members, each as `split_name` cuts it."""
+    parts = [name.partition(".") for name in names]
+    keys, suffixes = [part[0] for part in parts], [part[2].lower() for part in parts]
+    if all(keys) and all(suffixes) and "/" not in "".join(names):  # nearly always
+        return keys, suffixes
+    split = [split_name(name) for name in names]
+    return [key for key, _ in split], [suffix for _, suffix in split]
+
+
 MAY_LEAD_OUT = re.compile(r"[/\\\0:]|^\.\.$")
 """A name without any of these is a plain one, as nearly all are."""
 
@@ -151,17 +162,25 @@ def read_caption(text: bytes | None) -> tuple[str | None, str | None]:
 def caption_in_json(document: bytes) -> tuple[bytes | None, str | None]:
     """The string under `caption` or `text` of a JSON object as UTF-8, None when there is none; and a reason.
 
+    Reasons: see `read_json_member`.
+    """
+    facts, reason = read_json_member(document)
+    named = [facts.get(name) for name in ("caption", "text")] if isinstance(facts, dict) else []
+    text = next((value for value in named if isinstance(value, str)), None)
+    return (None if text is None else text.encode(errors="surrogatepass")), reason
+
+
+def read_json_member(document: bytes) -> tuple[Any, str | None]:
+    """A JSON member's value, and a reason.
+
     Reasons: `member_too_large`, `broken_json` (no JSON, or nested deeper than parsers go).
     """
     if len(document) > MOST_CAPTION_BYTES:
         return None, "member_too_large"
     try:
-        facts = parse_json(document, exact=False)
+        return parse_json(document, exact=False), None
     except ValueError:
         return None, "broken_json"
-    named = [facts.get(name) for name in ("caption", "text")] if isinstance(facts, dict) else []
-    text = next((value for value in named if isinstance(value, str)), None)
-    return (None if text is None else text.encode(errors="surrogatepass")), None
 
 
 def image_suffix(image: bytes) -> str:

@@ -19,7 +19,8 @@ from pipeline.shards.rows import (
     hash_of_facts,
     is_unsafe,
     read_caption,
-    split_name,
+    read_json_member,
+    split_names,
 )
 from pipeline.shards.tar_header import BLOCK
 from pipeline.shards.tar_window import Heads
@@ -56,9 +57,7 @@ class WindowSamples:
     def __init__(self, heads: Heads, window: memoryview) -> None:
         self._heads = heads
         self._window = window
-        split = [split_name(name) for name in heads.names]
-        self._keys = [key for key, _ in split]
-        self._suffixes = [suffix for _, suffix in split]
+        self._keys, self._suffixes = split_names(heads.names)
         self._usual = dict(self._usual_samples())
 
     def _usual_samples(self) -> list[tuple[int, tuple[int, Shape]]]:
@@ -123,11 +122,13 @@ def _captions(contents: list[memoryview], shape: Shape) -> tuple[list[str | None
     rows = len(contents) // each
     texts: list[bytes | None] = [None] * rows
     faults: list[str | None] = [None] * rows
-    if shape.document is not None:
-        found = [caption_in_json(bytes(document)) for document in contents[shape.document :: each]]
-        texts, faults = [text for text, _ in found], [fault for _, fault in found]
+    documents = [] if shape.document is None else list(map(bytes, contents[shape.document :: each]))
     if shape.text is not None:
         texts = list(map(bytes, contents[shape.text :: each]))
+        faults = [read_json_member(document)[1] for document in documents] or faults
+    elif documents:
+        found = [caption_in_json(document) for document in documents]
+        texts, faults = [text for text, _ in found], [fault for _, fault in found]
     read = list(map(read_caption, texts))
     reasons = [fault or reason for fault, (_, reason) in zip(faults, read, strict=True)]
     return [caption for caption, _ in read], reasons

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.shards import Container, ShardScan, slices, tar_rows, tar_runs, tar_window
+from pipeline.shards.rows import split_name, split_names
 from pipeline.shards.tar_runs import Shape, shape_of
 from pipeline.shards.tar_window import plain_headers
 
@@ -92,3 +93,9 @@ def test_a_tar_inside_a_tar_is_one_member() -> None:
     heads = plain_headers(tar_of([("outer", ["tar"], inner), ("b", ["jpg"], b"x")]))
     assert heads.names == ["outer.tar", "a.jpg", "a.txt", "b.jpg"]
     assert heads.followed == [False, True, False, False]
+
+
+@given(st.lists(st.text(st.sampled_from("aB./\né"), max_size=8), max_size=5))
+def test_names_are_split_at_once_as_one_by_one(names: list[str]) -> None:
+    keys, suffixes = split_names(names)
+    assert list(zip(keys, suffixes, strict=True)) == [split_name(name) for name in names]
