@@ -54,8 +54,7 @@ class WriteShard:
                 before: Future[tuple[str, str]] | None = None
                 for name in names.split("\n"):
                     with ExitStack() as closing:
-                        lines = plan.read_row_group(self.groups[name], use_threads=False)
-                        digest = self._made(name, read_planned(lines), next(rooms), closing, disk)
+                        digest = self._made(name, plan, next(rooms), closing, disk)
                         settled = disk.submit(_settled, closing.pop_all(), (name, digest))
                     if before is not None:
                         yield before.result()
@@ -65,9 +64,10 @@ class WriteShard:
 
         return write
 
-    def _made(self, name: str, planned: Planned, room: Room, closing: ExitStack, disk: Executor) -> str:
+    def _made(self, name: str, plan: pq.ParquetFile, room: Room, closing: ExitStack, disk: Executor) -> str:
         """Make one output shard; its SHA-256. What is left for the disk is left to `closing`."""
         shard = Path(self.staging) / name
+        planned = read_planned(plan.read_row_group(self.groups[name], use_threads=False))
         temporary = closing.enter_context(replacing(shard))
         closing.enter_context(self._annotated(temporary, shard))
 

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cluster import Cluster
@@ -65,8 +66,8 @@ def test_no_window_and_no_disk_changes_a_shard(
     room = Room(1 << 20)
     for name, digest in done.items():
         (Path(write.staging) / name).unlink()
-        with ExitStack() as closing:
-            assert write._made(name, room, closing, Slow()) == digest
+        with pq.ParquetFile(write.plan) as plan, ExitStack() as closing:
+            assert write._made(name, plan, room, closing, Slow()) == digest
         assert (Path(write.staging) / name).read_bytes() == written[name]
 
 
