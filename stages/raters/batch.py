@@ -7,8 +7,14 @@ import pyarrow as pa
 
 from schemas.columns import CAPTION, IMAGE
 from stages.missing import no_pair
+from stages.quality.caption_safety.assistant_talk import asks_raters
+from stages.quality.caption_safety.plain import plain
 from stages.raters.backend import UNPARSEABLE, Answer, Rater, RaterSample
+from stages.raters.prompt import CAPTION_CHARACTERS
 from stages.raters.rubric import Question
+
+ASKS = "asks_for_a_score"
+"""The caption says what a rater is to answer: no fence keeps a model from obeying, so none is asked."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +42,13 @@ class Rated:
 
 
 def rate_batch(rater: Rater, batch: pa.RecordBatch, questions: Sequence[Question]) -> list[Rated]:
-    """Ask about every row that has an image and a caption."""
+    """Ask about every row that has an image, and a caption that does not speak to the rater."""
     rows = list(zip(batch[IMAGE.name].to_pylist(), batch[CAPTION.name].to_pylist(), strict=True))
-    unasked = [no_pair(image, caption) for image, caption in rows]
+    unasked = [no_pair(image, caption) or _asks(caption) for image, caption in rows]
     asked = [RaterSample(*row) for row, reason in zip(rows, unasked, strict=True) if reason is None]
     answers = iter(rater.rate(asked, questions) if asked else [])
     return [Rated(unasked=reason) if reason else Rated(tuple(next(answers))) for reason in unasked]
+
+
+def _asks(caption: str) -> str | None:
+    return ASKS if asks_raters(plain(caption[:CAPTION_CHARACTERS])) else None

@@ -76,3 +76,8 @@ TALK = re.compile(
 def talk(lowered: str) -> list[str]:
     """The flag of each passage found in a lower-cased plain text: jailbreak, score_request, chat_markup, ..."""
     return [str(found.lastgroup) for found in TALK.finditer(lowered)]
+
+
+def asks_raters(text: str) -> bool:
+    """Whether a plain text tells a rater what to answer, or any model to drop its orders."""
+    return not {"jailbreak", "score_request"}.isdisjoint(talk(text.lower()))
