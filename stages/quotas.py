@@ -18,10 +18,7 @@ def quotas(weights: Doubles, sizes: Integers, total: int) -> Integers:
     Raises:
         ContractError: the groups with a weight have fewer rows than `total`.
     """
-    able = weights > 0
-    if total > sizes[able].sum():
-        raise ContractError(f"{total} rows are to come from groups that have {sizes[able].sum()}")
-    ideal = _filled(weights, sizes, able, total)
+    ideal, able = amounts(weights, sizes, total), weights > 0
     counts = np.floor(ideal).astype(np.int64)
     order = np.argsort(counts - ideal, kind="stable")
     order = order[counts[order] < np.where(able, sizes, 0)[order]]
@@ -29,8 +26,15 @@ def quotas(weights: Doubles, sizes: Integers, total: int) -> Integers:
     return counts
 
 
-def _filled(weights: Doubles, sizes: Integers, able: npt.NDArray[np.bool_], total: int) -> Doubles:
-    """Real amounts: a group that would pass its size is filled and set aside, until none does."""
+def amounts(weights: Doubles, sizes: Integers, total: int) -> Doubles:
+    """(g,) the same before it is rounded: a group that would pass its size is filled and set aside, until none does.
+
+    Raises:
+        ContractError: see `quotas`.
+    """
+    able = weights > 0
+    if total > sizes[able].sum():
+        raise ContractError(f"{total} rows are to come from groups that have {sizes[able].sum()}")
     full = np.zeros(len(sizes), np.bool_)
     while True:
         open_ = able & ~full

@@ -8,8 +8,8 @@ probability q / Q.
 Changed: rows with equal attributes have equal weights, so the program is one over the patterns of attributes that
 occur, with exact counts, and is solved exactly where the authors descend stochastically over rows. A budget of k of n
 rows fixes eta = k / n and Q = 1: q is then the share of a pattern's rows that is kept, and the draw keeps that many of
-them to the row (largest remainder), those with the smallest hash(seed, uid), not as many as chance has it. Weights
-without a draw are not offered: the authors use them for nothing else.
+them, rounded so that the biases stay (see `rounding`), those with the smallest hash(seed, uid), not as many as chance
+has it. Weights without a draw are not offered: the authors use them for nothing else.
 """
 
 from stages.target.m4.rule import M4

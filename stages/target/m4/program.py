@@ -37,6 +37,8 @@ class Moments:
     """(m, g)"""
     tolerance: Doubles
     """(m,)"""
+    scale: Doubles
+    """(m,) what a moment is divided by to be a bias."""
 
 
 def moments(
@@ -55,9 +57,9 @@ def moments(
     """
     first = (sensitive - shares).T
     second = first[:, None, :] * (labels - means).T[None, :, :]
-    tolerance = np.repeat(bounds[1] * shares * (1 - shares), len(means))
     values = np.concatenate([first, second.reshape(-1, len(sensitive))])
-    return Moments(values, np.concatenate([np.full(len(shares), bounds[0]), tolerance]))
+    scale = np.concatenate([np.ones(len(shares)), np.repeat(shares * (1 - shares), len(means))])
+    return Moments(values, np.repeat(bounds, [len(shares), len(scale) - len(shares)]) * scale, scale)
 
 
 def most_rows(rows: Doubles, bounded: Moments) -> float:

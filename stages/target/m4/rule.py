@@ -1,6 +1,6 @@
 """The selector: reads attributes, solves for the share of each pattern that is kept, counts it out."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -10,7 +10,7 @@ from schemas.errors import CuveeError
 from stages.budget import TOKENS
 from stages.fit import Fit
 from stages.noise import uniform_noise
-from stages.quotas import places_within, quotas
+from stages.quotas import amounts, places_within, quotas
 from stages.rule import Context, whole_and_missing
 from stages.selector import Ranking, Selector
 from stages.target.m4.attributes import (
@@ -23,6 +23,7 @@ from stages.target.m4.attributes import (
     patterns,
 )
 from stages.target.m4.program import Doubles, Moments, moments, most_rows, solve, weights
+from stages.target.m4.rounding import balanced
 
 NEARLY = 1e-9
 """Of the rows: how far a linear program may be off."""
@@ -31,15 +32,16 @@ NEARLY = 1e-9
 class M4(Selector):
     """Keeps of every pattern of attributes the share that bounds both biases and is nearest to the same for all.
 
-    The bounds hold for the shares that are solved for; whole rows are off by at most a row per pattern, and with
-    `representation` above 0 the association bias by a term of second order. Evidence has both biases before and after,
-    counted, and the effective sample size (sum q)^2 / sum q^2 that the shares would have as weights. In a pattern the
-    rows with the smallest hash(seed, uid) are kept; score is 1 - place / quota, so a budget of tokens thins all
-    patterns alike. Rows that lack a column are dropped as `<column>_missing`. Learned: one multiplier per moment, which
-    weighs patterns that were not there as well; under a pin the budget is shared out by those weights. Beyond one
-    machine the parts hand in the columns.
+    The bounds hold for the shares that are solved for; whole rows are off by less than a row per pattern, such that the
+    biases hardly change, and with `representation` above 0 the association bias by a term of second order. Evidence has
+    both biases before and after, counted, and the effective sample size (sum q)^2 / sum q^2 that the shares would have
+    as weights. In a pattern the rows with the smallest hash(seed, uid) are kept; score is 1 - place / quota, so a
+    budget of tokens thins all patterns alike. Rows that lack a column are dropped as `<column>_missing`. Learned: one
+    multiplier per moment, which weighs patterns that were not there as well; under a pin the budget is shared out by
+    those weights. Beyond one machine the parts hand in the columns.
     """
 
+    version: ClassVar[int] = 2
     kind: Literal["m4"] = "m4"
     sensitive: Annotated[tuple[Sensitive, ...], Field(min_length=1)]
     """Each with the `share` it is to have."""
@@ -77,8 +79,9 @@ class M4(Selector):
         wanted = self.rows(len(table), int(table["tokens"].sum()))
         found, of_row = patterns(table.select(tests).to_numpy().reshape(len(table), -1), len(self.sensitive))
         fit = context.fit or self._learn(found, wanted)
-        share = weights(fit.arrays["multipliers"], self._moments(found, fit), fit.facts["eta"])
-        given = _counted(share, found, wanted)
+        bounded = self._moments(found, fit)
+        share = weights(fit.arrays["multipliers"], bounded, fit.facts["eta"])
+        given = _counted(share, found, wanted, bounded)
         place = places_within(of_row, uniform_noise(table["uid"].to_list(), context.seed, self.kind))
         ranked = table.select("uid", pl.Series("score", _score(place, given[of_row])))
         return Ranking(ranked, missing, self._evidence(found, fit.arrays["shares"], share, given), fit)
@@ -138,7 +141,7 @@ class M4(Selector):
         }
 
 
-def _counted(share: Doubles, found: Patterns, wanted: int) -> Integers:
+def _counted(share: Doubles, found: Patterns, wanted: int, bounded: Moments) -> Integers:
     """(g,) whole rows of each pattern, `wanted` in all."""
     there = int(found.rows[share > 0].sum())
     if wanted > there:
@@ -146,7 +149,9 @@ def _counted(share: Doubles, found: Patterns, wanted: int) -> Integers:
             f"asked for {wanted} rows, and the pinned weights are above 0 for {there}; lower the budget, or run once "
             f"without `fits:` to fit anew, then pin that run"
         )
-    return quotas(share * found.rows, found.rows, wanted)
+    mass = share * found.rows
+    counts = quotas(mass, found.rows, wanted)
+    return balanced(counts, amounts(mass, found.rows, wanted), bounded.values / bounded.scale[:, None])
 
 
 def _score(place: Integers, quota: Integers) -> Doubles:
