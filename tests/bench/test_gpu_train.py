@@ -1,8 +1,5 @@
 """The GPU measurement of training runs to its end in small on a CPU, and counts FLOPs as it says."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,34 +7,18 @@ import pytest
 
 from bench.gpu_train import CASES, Measured, Models, Training, verdicts
 from stages.train.layout import lay_out
+from tests.bench.plain_script import printed_table
 
-SCRIPT = Path(__file__).resolve().parents[2] / "bench" / "gpu_train.py"
 MISSING = "ray polars faiss ot webdataset py3langid lightgbm"
-# Refuses to import these, then runs the script as it is called by hand.
-PLAIN = """
-import runpy, sys
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in MISSING:
-            raise ModuleNotFoundError(f"{name} is not installed on this machine", name=name)
-MISSING, sys.argv = sys.argv[1].split(), sys.argv[2:]
-sys.meta_path.insert(0, Refuse())
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 
 
 def test_it_runs_as_a_plain_script_and_prints_a_row_a_case(tmp_path: Path) -> None:
     names = ["7b-di8", "7b-k4", "0.5b-64-packed"]
     small = ["--device", "cpu", "--tiny", "--steps", "1", "--warmup", "1", "--workers", "1", "--peak-tflops", "0.1"]
     cases = [part for name in names for part in ("--case", name)]
-    command = [sys.executable, "-c", PLAIN, MISSING, str(SCRIPT), *small, *cases]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    head, _, *rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("|")]
-    assert [row[0] for row in rows] == names
-    for row in rows:
-        found = dict(zip(head, row, strict=True))
+    rows = printed_table("gpu_train.py", [*small, *cases], MISSING, tmp_path)
+    assert [row["case"] for row in rows] == names
+    for found in rows:
         assert float(found["captions/s"]) > 0 and float(found["TFLOP/s (4N)"]) > 0
         assert 0 <= float(found["waiting"].rstrip("%")) <= 100
         assert float(found["places filled"].rstrip("%")) > 90
