@@ -12,8 +12,8 @@ import numpy.typing as npt
 Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-MOST_PATTERNS = 2000
-"""That may change sides: those whose remainders are nearest to a half."""
+MOST_PATTERNS = 1000
+"""That may change sides, of each: those that were rounded up with least reason, and down."""
 DECIMALS = 9
 """Of squared rows: a smaller gain is none, and equal ones go to the patterns that stand first."""
 
@@ -29,8 +29,10 @@ def balanced(counts: Integers, ideal: Doubles, moments: Doubles) -> Integers:
     """
     below = np.floor(ideal)
     remainder = ideal - below
-    free = np.flatnonzero(remainder > 0)
-    free = np.sort(free[np.argsort(np.abs(remainder[free] - 0.5), kind="stable")[:MOST_PATTERNS]])
+    order = np.argsort(remainder, kind="stable")
+    order = order[remainder[order] > 0]
+    raised = counts[order] > below[order]
+    free = np.sort(np.concatenate([order[raised][:MOST_PATTERNS], order[~raised][-MOST_PATTERNS:]]))
     values = moments[:, free]
     products = values.T @ values
     squares = np.diag(products)

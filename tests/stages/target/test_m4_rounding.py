@@ -49,3 +49,11 @@ def test_hundreds_of_patterns_hold_the_moments_of_a_small_set() -> None:
         after = balanced(before, ideal, moments)
         assert squares(after, ideal, moments) < 1 < 10 < squares(before, ideal, moments)
         assert np.array_equal(after, balanced(before, ideal, moments))
+
+
+@pytest.mark.parametrize("share", [0.03, 0.2, 0.6])
+def test_thousands_of_patterns_swap_wherever_the_border_lies(share: float) -> None:
+    weights, sizes, moments, _ = instance(2, 8000, 0)
+    total = int(share * weights.sum())
+    before, ideal = quotas(weights, sizes, total), amounts(weights, sizes, total)
+    assert squares(balanced(before, ideal, moments), ideal, moments) < 2 < 20 < squares(before, ideal, moments)
