@@ -23,7 +23,7 @@ from stages.rule import DROPPED_SCHEMA, SCORES_SCHEMA, Context, Mapper, Rule, Ve
 
 ROWS_PER_PART = 1_000_000
 """A pool of more rows is judged in parts of whole shards, on the cluster."""
-VERDICT_FORMAT = 2
+VERDICT_FORMAT = 3
 """Of what lies in fits/; another one is decided anew."""
 
 
@@ -227,16 +227,23 @@ def _judged(chosen: Selected, rule: Rule, pin: Pin | None, seed: int) -> Verdict
     return replace(verdict, evidence={**verdict.evidence, "pinned": True})
 
 
-def survivors(chosen: Selected, columns: Sequence[str]) -> tuple[pl.LazyFrame, tuple[pl.LazyFrame, ...]]:
-    """(uid, source, *columns) of the rows still there, in uid order, and of a large pool once more in parts."""
-    table, alive = chosen.table, chosen.survivors.select("uid")
-    parts = tuple(only(table.scores(POOL_ROLE, columns, part), alive) for part in _parts(table, len(alive)))
-    return only(table.scores(POOL_ROLE, columns), alive), parts
+def survivors(
+    chosen: Selected, columns: Sequence[str], beside: pl.DataFrame | None = None
+) -> tuple[pl.LazyFrame, tuple[pl.LazyFrame, ...]]:
+    """(uid, source, *columns) of the rows still there, in uid order, and of a large pool once more in parts.
+
+    A part travels with the uids of its own rows alone. `beside` holds further columns, with the uids of all survivors.
+    """
+    table, alive = chosen.table, chosen.survivors.select("uid") if beside is None else beside
+    parts = _parts(table, len(alive))
+    own = (alive.join(table.lines_of(POOL_ROLE, part), on="uid", how="semi") for part in parts)
+    cut = tuple(only(table.scores(POOL_ROLE, columns, part), uids) for part, uids in zip(parts, own, strict=True))
+    return only(table.scores(POOL_ROLE, columns), alive), cut
 
 
 def only(scores: pl.LazyFrame, uids: pl.DataFrame) -> pl.LazyFrame:
-    """The rows of these samples, in uid order."""
-    return scores.join(uids.lazy(), on="uid", how="semi").sort("uid")
+    """The rows of these samples, with what else `uids` holds, in uid order."""
+    return scores.join(uids.lazy(), on="uid", how="inner").sort("uid")
 
 
 def _reference(chosen: Selected, name: str, columns: Sequence[str]) -> pl.LazyFrame:
@@ -283,7 +290,11 @@ def _fold(chosen: Selected, decision: Decision) -> None:
         left = left.drop("factor")
     chosen.survivors = left.sort("uid")
     if left.is_empty():
-        raise CuveeError(f"{decision.name} leaves nothing of {decision.n_in} samples; loosen it or the rules before it")
+        reasons = decision.verdict.dropped.group_by("reason").len().sort("len", "reason", descending=[True, False])
+        told = ", ".join(f"{count} as {reason}" for reason, count in reasons.head(3).iter_rows())
+        raise CuveeError(
+            f"{decision.name} leaves nothing of {decision.n_in} samples: {told}; loosen it or the rules before it"
+        )
 
 
 def write_verdict(verdict: Verdict, folder: Path) -> None:

@@ -93,9 +93,13 @@ class ScoreTable:
             wanted.setdefault(None if column in INDEX_COLUMNS else writers[column], []).append(column)
         scans = [_scan(self._files(shards, kind), names) for kind, names in wanted.items()]
         # Line i of a sidecar belongs to line i of its index, and files are read in the order they are named.
-        before = sum(shard.samples for shard in self.of_role(role)[: only.start or 0])
-        lines = self._in_file_order(role)[before : before + sum(shard.samples for shard in shards)]
-        return pl.concat([lines.lazy(), *scans], how="horizontal")
+        return pl.concat([self.lines_of(role, only).lazy(), *scans], how="horizontal")
+
+    def lines_of(self, role: str, only: slice = slice(None)) -> pl.DataFrame:
+        """(uid, source) of every sample of a role, or of some of `of_role`'s shards, as their indexes list them."""
+        shards = self.of_role(role)
+        before = sum(shard.samples for shard in shards[: only.start or 0])
+        return self._in_file_order(role)[before : before + sum(shard.samples for shard in shards[only])]
 
     def _in_file_order(self, role: str) -> pl.DataFrame:
         """(uid, source) of a role's samples as their indexes list them."""

@@ -4,9 +4,10 @@ Of n eligible rows, ranked by score, the highest first:
 
 - `samples: k` keeps exactly k; `fraction: f` keeps exactly ceil(f x n), with f taken as the decimal it is written as.
 - `tokens: t` takes rows in order until the next one would bring the sum of their captions' tokens above t, and ends
-  there: a short caption further down does not slip in. A token is a run of word characters or of other signs.
+  there: a short caption further down does not slip in. A token is what `tokens.py` says, in every script.
 - Equal scores are ordered by hash(seed, uid): a border that cuts through them is no favour to anybody.
-- k = n keeps all. More than there is (k > n, or t above the tokens of all n) is refused with both numbers.
+- k = n keeps all. More than there is (k > n, or t above the tokens of all n) is refused with both numbers, and so is
+  a budget of tokens that does not pay for the first row.
 - Rows that cannot be ranked are not eligible: they are dropped for their own reason before n is counted.
 """
 
@@ -21,8 +22,14 @@ from schemas.columns import CAPTION
 from schemas.errors import CuveeError
 from stages.noise import uniform_noise
 from stages.order import share_of
+from stages.tokens import token_counts
 
-TOKENS = pl.col(CAPTION.name).fill_null("").str.count_matches(r"\w+|[^\w\s]+").cast(pl.Int64).alias("tokens")
+TOKENS = (
+    pl.col(CAPTION.name)
+    .fill_null("")
+    .map_batches(token_counts, return_dtype=pl.Int64, is_elementwise=True)
+    .alias("tokens")
+)
 """Tokens of a row's caption."""
 
 Mask = npt.NDArray[np.bool_]
@@ -45,7 +52,7 @@ class Budget(BaseModel):
         return self
 
     def rows(self, eligible: int, tokens: int = 0) -> int:
-        """How many of the eligible rows it buys: exact, or for `tokens` as many as rows of mean length would be.
+        """How many of the eligible rows it buys: exact, or for `tokens` as many as rows of mean length would be, >= 1.
 
         Args:
             eligible: n.
@@ -63,7 +70,7 @@ class Budget(BaseModel):
         assert self.tokens is not None
         if self.tokens > tokens:
             raise _too_few("tokens", self.tokens, f"{tokens} tokens in {eligible} eligible rows")
-        return self.tokens * eligible // max(tokens, 1)
+        return max(1, self.tokens * eligible // max(tokens, 1))
 
     def take(self, ranked: pl.DataFrame, seed: int, purpose: str) -> Mask:
         """(n,) which rows of `ranked` (uid, score, and tokens for a budget of tokens) are kept; any order of rows.
@@ -74,7 +81,7 @@ class Budget(BaseModel):
             purpose: whose ties these are, so that two selectors do not break them alike.
 
         Raises:
-            CuveeError: more than there is, with both numbers.
+            CuveeError: more than there is, or less than the first row costs, with both numbers.
         """
         tied = uniform_noise(ranked["uid"].to_list(), seed, f"ties of {purpose}")
         order = np.lexsort((tied, -ranked["score"].to_numpy()))
@@ -84,7 +91,13 @@ class Budget(BaseModel):
             return chosen
         sums = np.cumsum(ranked["tokens"].to_numpy()[order])
         self.rows(len(ranked), int(sums[-1]) if len(sums) else 0)  # refuses more than there is
-        chosen[order[: int(np.searchsorted(sums, self.tokens, side="right"))]] = True
+        bought = int(np.searchsorted(sums, self.tokens, side="right"))
+        if not bought:
+            raise CuveeError(
+                f"asked for {self.tokens} tokens, and the caption of the first row in order has {sums[0]}: "
+                f"nothing would be kept; raise `tokens`"
+            )
+        chosen[order[:bought]] = True
         return chosen
 
     def facts(self) -> dict[str, Any]:

@@ -4,13 +4,15 @@ A selector ranks; what a budget means, who wins a tie and what becomes of rows w
 `budget.py`. So any of them can stand in for another at the same budget, and `cuvee compare` holds them side by side.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, final
 
 import polars as pl
 
 from schemas.columns import CAPTION
-from schemas.errors import ContractError
+from schemas.errors import ContractError, CuveeError
 from stages.budget import TOKENS, Budget
 from stages.fit import Fit
 from stages.rule import DROPPED_SCHEMA, SCORES_SCHEMA, Context, Rule, Verdict, drop_lines
@@ -31,6 +33,17 @@ class Ranking:
     """What was learned, or the pinned fit as it came."""
     weights: pl.DataFrame | None = None
     """(uid, weight > 0) for kept rows that are to be drawn more or less often than others."""
+
+
+@contextmanager
+def naming_set_aside(dropped: pl.DataFrame) -> Iterator[None]:
+    """Lets a refusal inside say why rows were not eligible; `dropped` are their verdict lines."""
+    try:
+        yield
+    except CuveeError as error:
+        counts = dropped.group_by("reason").len().sort("len", "reason", descending=[True, False])
+        told = ", ".join(f"{count} as {reason}" for reason, count in counts.iter_rows())
+        raise type(error)(f"{error}; not eligible: {told}" if told else str(error)) from error
 
 
 class Selector(Budget, Rule):
@@ -78,7 +91,8 @@ class Selector(Budget, Rule):
         if ranked["uid"].n_unique() != len(ranked) or not ranked["score"].is_finite().all():
             raise ContractError(f"selector {self.kind!r} ranked a row twice, or by a score that is not finite")
         tokens = self._tokens(rows, ranked) if self.tokens is not None else ranked
-        chosen = pl.Series(self.take(tokens, context.seed, self.kind))
+        with naming_set_aside(ranking.dropped):
+            chosen = pl.Series(self.take(tokens, context.seed, self.kind))
         kept, others = ranked.filter(chosen), ranked.filter(~chosen)
         evidence = {
             "budget": {**self.facts(), "eligible": len(ranked), "kept": len(kept)},

@@ -61,6 +61,11 @@ def tokenise(texts: pl.Series) -> Tokens:
     return _split_rich(runs, coded.indices.to_numpy(), np.searchsorted(starts, offsets))
 
 
+def token_counts(texts: pl.Series) -> pl.Series:
+    """(n,) tokens of each text; none is null."""
+    return pl.Series(texts.name, tokenise(texts).counts)
+
+
 def _bytes(texts: pl.Series) -> tuple[Bytes, Integers]:
     """All texts end to end, and the (n + 1,) places where each begins."""
     array = texts.to_arrow().cast(pa.large_string())

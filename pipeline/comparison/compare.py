@@ -67,7 +67,7 @@ def _refuse(resolved: Resolved, train: bool) -> None:
 
 
 def _measured(contest: Contest) -> tuple[dict[str, Any], bool]:
-    address = fingerprint([VERSION, contest.chosen.chain, contest.addresses(), contest.budget.facts()])
+    address = fingerprint([VERSION, contest.chosen.chain, contest.named_addresses(), contest.budget.facts()])
     path = contest.chosen.table.resolved.workspace.fit(f"compare-{address}") / "measures.json"
     if not (reused := path.exists()):
         write_json(rounded(measure(contest)), path)

@@ -48,9 +48,9 @@ class Contest:
         """Name of the selector that draws at random."""
         return next(choice.name for choice in self.choices if choice.selector.kind == CHANCE)
 
-    def addresses(self) -> list[str]:
-        """Of everything that was decided."""
-        return [choice.address for choice in (*self.choices, *self.draws)]
+    def named_addresses(self) -> list[tuple[str, str]]:
+        """Of everything that was decided, by the names under which measures of it are kept."""
+        return [(choice.name, choice.address) for choice in (*self.choices, *self.draws)]
 
 
 def hold(chosen: Selected, progress: Callable[[str, int, int], None] = lambda *_: None) -> Contest:

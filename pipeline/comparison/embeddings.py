@@ -44,8 +44,10 @@ class Placed:
         return Placed(self.counts + other.counts, self.sums + other.sums, self.moments + other.moments)
 
 
-def embedding_measures(selections: Selections) -> list[dict[str, float]]:
+def embedding_measures(selections: Selections) -> list[dict[str, float | None]]:
     """Per selection `diversity` (Vendi score), `distance` (see `by_yardstick`; with a target) and `embedded` rows.
+
+    A selection without an embedded row has a diversity of 0 and no distance.
 
     Raises:
         CuveeError: no survivor, or no sample of the target, has an embedding.
@@ -53,7 +55,7 @@ def embedding_measures(selections: Selections) -> list[dict[str, float]]:
     centres, columns = _centres(selections), selections.columns()
     parts = selections.each_part(COLUMN, lambda part: _placed(part, columns, centres))
     placed = sum(parts[1:], parts[0])
-    found: list[dict[str, float]] = [
+    found: list[dict[str, float | None]] = [
         {"diversity": vendi_score(own) if own.any() else 0.0, "embedded": int(counts.sum())}
         for own, counts in zip(placed.moments, placed.counts, strict=True)
     ]
@@ -101,7 +103,7 @@ def _block(part: pl.DataFrame, columns: Sequence[str], centres: Vectors) -> Plac
     return Placed(counts, sums, np.array([moments(rows[mask]) for mask in masks]))
 
 
-def _distances(selections: Selections, placed: Placed) -> list[dict[str, float]]:
+def _distances(selections: Selections, placed: Placed) -> list[dict[str, float | None]]:
     held = placed.counts[0]  # of the whole pool: all selections are measured at its means
     points = placed.sums / np.maximum(held, 1)[:, None]
     targets = {name: _atoms(selections, name) for name in selections.yardsticks}

@@ -16,7 +16,7 @@ from pipeline.resolve import Resolved
 from schemas.columns import IMAGE_EMBEDDING
 from stages.measures.overlap import chance, jaccard
 
-VERSION = 1
+VERSION = 2
 """Raise it when the same choices are measured as other numbers."""
 LEVEL = 0.95
 LENGTH = "length_shift"
@@ -26,15 +26,14 @@ def measure(contest: Contest) -> dict[str, Any]:
     """JSON values: per selection its measures, where random draws lie, overlaps, and what was left out and why."""
     selections = selections_of(contest)
     found = {name: _counted(contest, mask) for name, mask in zip(selections.names, selections.masks, strict=True)}
-    more = [divergences(selections)] if selections.yardsticks else []
+    more: list[Sequence[Mapping[str, Any]]] = [divergences(selections)] if selections.yardsticks else []
     more += [embedding_measures(selections)] if _has_embeddings(contest.chosen.table.resolved) else []
     for measures in more:
         for name, values in zip(selections.names, measures, strict=True):
             found[name] |= values
     draws = [found[choice.name] for choice in contest.draws]
-    spread = {
-        name: interval([draw[name] for draw in draws]) for name, value in draws[0].items() if type(value) is float
-    }
+    numbers = [name for name in draws[0] if all(type(draw[name]) is float for draw in draws)]
+    spread = {name: interval([draw[name] for draw in draws]) for name in numbers}
     names = [choice.name for choice in contest.choices]
     common = jaccard(np.array([choice.kept for choice in contest.choices])).tolist()
     return {
@@ -88,6 +87,7 @@ def _held_against(measures: Mapping[str, Any], spread: Mapping[str, Mapping[str,
     return {
         name: "below" if measures[name] < ends["low"] else "above" if measures[name] > ends["high"] else "within"
         for name, ends in spread.items()
+        if measures[name] is not None
     }
 
 

@@ -42,7 +42,7 @@ def comparison_view(facts: Mapping[str, Any], metrics: Sequence[Metric]) -> Comp
 
 
 def _row(name: str, line: Mapping[str, Any], **more: Any) -> SelectorView:
-    values = {measure.name: line[measure.name] for measure in MEASURES if measure.name in line}
+    values = {measure.name: line[measure.name] for measure in MEASURES if line.get(measure.name) is not None}
     return SelectorView(name, line["kept"], values, line["sources"], **more)
 
 

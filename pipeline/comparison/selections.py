@@ -14,10 +14,11 @@ from schemas.tables import TARGET_ROLE
 from stages.rule import Context, in_order
 
 Result = TypeVar("Result")
+Number = TypeVar("Number", float, float | None)
 Masks = npt.NDArray[np.bool_]
 
-POOL = "pool"
-"""Name of the selection that keeps every survivor."""
+POOL = "the pool"
+"""Name of the selection that keeps every survivor; no selector can be called so."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,11 @@ class Selections:
 
     def each_part(self, column: str, function: Callable[[pl.DataFrame], Result]) -> list[Result]:
         """`function` of the survivors' (uid, source, column, masks), as a whole or in parts where the pool is large."""
-        rows, parts = survivors(self.chosen, [column])
         masks = dict(zip(self.columns(), self.masks, strict=True))
         table = pl.DataFrame({"uid": self.chosen.survivors["uid"], **masks})
-
-        def joined(part: pl.DataFrame) -> Result:
-            return function(part.join(table, on="uid").sort("uid"))
-
+        rows, parts = survivors(self.chosen, [column], table)
         context = Context(self.seed, parts=parts, map=self.chosen.mapper if parts else in_order)
-        return context.each_part(rows, joined)
+        return context.each_part(rows, function)
 
 
 def selections_of(contest: Contest) -> Selections:
@@ -79,7 +76,7 @@ def _yardsticks(chosen: Selected) -> dict[str, pl.DataFrame]:
     return ({"held_out": held} if len(held) else {}) | {"seen": chosen.target.sort("uid")}
 
 
-def by_yardstick(name: str, values: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:
+def by_yardstick(name: str, values: Mapping[str, Sequence[Number]]) -> list[dict[str, Number]]:
     """Per selection {name: by the first yardstick, name_seen: by the second where there are two}."""
     keys = [name, f"{name}_seen"][: len(values)]
     return [dict(zip(keys, row, strict=True)) for row in zip(*values.values(), strict=True)]

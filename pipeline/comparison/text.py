@@ -62,7 +62,7 @@ def _measures(facts: Mapping[str, Any]) -> Table:
 
 def _value(line: Mapping[str, Any], name: str) -> str:
     mark = "" if line["against_random"].get(name) in (None, "within") else OUTSIDE
-    return format(line[name], MEASURES[name][1]) + mark
+    return "-" if line[name] is None else format(line[name], MEASURES[name][1]) + mark
 
 
 def _gain(training: Mapping[str, Any], selector: str) -> list[str]:

@@ -14,7 +14,12 @@ Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 
-def target_distance(counts: Integers, points: Doubles, target: Atoms) -> float:
-    """Squared 2-Wasserstein distance of `counts` (k,) rows at points (k, d) to the target: 0 to 4 for unit vectors."""
+def target_distance(counts: Integers, points: Doubles, target: Atoms) -> float | None:
+    """Squared 2-Wasserstein distance of `counts` (k,) rows at points (k, d) to the target: 0 to 4 for unit vectors.
+
+    None where there are no rows.
+    """
+    if not counts.any():
+        return None
     costs = np.stack([np.square(points - atom).sum(axis=1) for atom in target.points], axis=1)
     return solve_where_held(counts.astype(np.float64), target.weights, costs).value

@@ -97,8 +97,9 @@ class Odis(Selector):
     def _learn(self, values: Doubles) -> Fit:
         mean = values.mean(axis=1) if values.shape[1] else np.zeros(len(values))
         deviation = np.sqrt(((values - mean[:, None]) ** 2).sum(axis=1) / max(values.shape[1], 1))
-        if not deviation.all():
-            flat = self.scores[int(np.flatnonzero(deviation == 0)[0])]
+        same = np.flatnonzero((values == values[:, :1]).all(axis=1))  # a deviation may be rounding
+        if len(same):
+            flat = self.scores[int(same[0])]
             raise CuveeError(
                 f"column {flat!r} is the same in all {values.shape[1]} rows that have every score, so it ranks "
                 f"nothing; leave it out of `scores` or loosen the rules before it"

@@ -195,6 +195,33 @@ def test_the_report_the_table_and_the_json_show_it(recipe, ray_cluster, capsys, 
     assert facts["notes"] and facts["notes"][0] in " ".join(text.split("\n")).replace("  ", " ")
 
 
+def test_measures_go_with_their_names(recipe, ray_cluster):
+    path = recipe()
+    first = told(compared(path))["selectors"]
+    text = path.read_text()
+    turned = "{kind: by_digits, backwards: true}, {kind: by_digits, name: backwards}"
+    path.write_text(text.replace("{kind: by_digits}, {kind: by_digits, name: backwards, backwards: true}", turned))
+    swapped = told(compared(path))["selectors"]
+    assert swapped["backwards"]["sources"] == first["by_digits"]["sources"] != first["backwards"]["sources"]
+    path.write_text(text.replace("name: backwards", "name: pool"))  # also the name of a row of the table
+    renamed = told(compared(path))
+    assert renamed["selectors"]["pool"] == first["backwards"]
+    assert renamed["pool"]["kept"] == ROWS
+
+
+def test_a_choice_without_an_embedding_has_no_distance(recipe, ray_cluster):
+    path = recipe(COMPARE.replace("samples: 20", "samples: 1").replace(SELECTORS, "{kind: by_digits}"))
+    lost = max(number for number in range(10_000, 10_036) if number % 10 != 5)
+    plugin = path.parent / "own.py"
+    plugin.write_text(plugin.read_text().replace("sum(map(ord, text)) % 7 == 0", f"'number {lost}' in text"))
+    outcome = compared(path)
+    line = told(outcome)["selectors"]["by_digits"]
+    assert (line["kept"], line["embedded"], line["diversity"], line["distance"]) == (1, 0, 0.0, None)
+    assert "distance" not in line["against_random"] and "kl" in line["against_random"]
+    row = next(text for text in comparison_text(outcome.comparison | {"report": ""}).split("\n") if "by_digits" in text)
+    assert row.split()[3] == "-"
+
+
 def test_without_target_and_embeddings_it_says_what_it_leaves_out(recipe, ray_cluster):
     path = recipe(COMPARE.replace(", {kind: dsir}", ""))
     path.write_text(path.read_text().replace("  - {kind: sketch}\n", ""))
@@ -283,7 +310,7 @@ def test_trained_arms_are_the_choices_and_see_nothing_held_out(recipe, ray_clust
     pairs = {(line["left"], line["right"]) for line in training["differences"]}
     assert pairs == {(name, "random") for name in ("by_digits", "dsir", "longest_caption")}
     assert held and outcome.comparison["measured_on"] == {"held_out": len(held), "seen": 12 - len(held)}
-    arms = [pl.read_parquet(folder / "members.parquet") for folder in (path.parent / "work" / "arms").iterdir()]
+    arms = [pl.read_parquet(folder / "feed.parquet") for folder in (path.parent / "work" / "arms").iterdir()]
     assert sorted(len(arm) for arm in arms) == [20] * 4 and not {uid for arm in arms for uid in arm["uid"]} & held
     present(outcome)
     assert "NLL per caption token after training" in (outcome.folder / "report.html").read_text()

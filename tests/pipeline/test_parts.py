@@ -1,5 +1,7 @@
 """Large pools are judged in parts on the cluster; sets of samples that rules compare the pool with."""
 
+from itertools import chain
+
 import polars as pl
 import pytest
 
@@ -13,6 +15,8 @@ from tests.pools import sample, write_tar
 
 PLUGIN = """
 from typing import Literal
+from itertools import chain
+
 import polars as pl
 from schemas.errors import CuveeError
 from stages.rule import Rule, Verdict, drop_lines
@@ -72,6 +76,17 @@ def test_parts_on_the_cluster_decide_as_the_whole_does(recipe, ray_cluster, monk
     assert whole.record["steps"][1]["evidence"] == parts.record["steps"][1]["evidence"]
     same = [name for name in ledger(whole).columns if name != "shard"]
     assert ledger(whole).select(same).equals(ledger(parts).select(same))
+
+
+def test_a_part_travels_with_its_own_uids_alone(recipe, ray_cluster, monkeypatch):
+    chosen = run(resolve(recipe(RULES)), Cluster(), until="select").chosen
+    monkeypatch.setattr(fold, "ROWS_PER_PART", 10)
+    rows, parts = fold.survivors(chosen, ["words"])
+    uids = [part.collect()["uid"].to_list() for part in parts]
+    assert len(parts) > 1 and sorted(chain(*uids)) == rows.collect()["uid"].to_list()
+    for part, own in zip(parts, uids, strict=True):
+        plan = part.serialize()
+        assert {uid for uid in chosen.survivors["uid"] if uid.encode() in plan} <= set(own)
 
 
 def test_references_are_accounted_for_and_name_what_matched(recipe, ray_cluster):

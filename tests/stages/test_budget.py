@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import polars as pl
 import pytest
@@ -50,12 +52,24 @@ def test_tokens_end_at_the_first_row_that_does_not_fit():
     assert kept(Budget(tokens=8), rows) == ["0000", "0001"]
     assert kept(Budget(tokens=9), rows) == ["0000", "0001"]  # the 1 further down does not slip in
     assert kept(Budget(tokens=13), rows) == ["0000", "0001", "0002", "0003"]
-    assert kept(Budget(tokens=4), rows) == []
+    with pytest.raises(CuveeError, match="asked for 4 tokens, and the caption of the first row in order has 5"):
+        kept(Budget(tokens=4), rows)
+
+
+def test_tokens_buy_a_row_of_mean_length_at_least():
+    assert Budget(tokens=9).rows(4, 18) == 2
+    assert Budget(tokens=1).rows(4, 18) == 1
 
 
 def test_tokens_of_a_caption():
     frame = pl.DataFrame({"caption": ["A red bus, parked.", "", None, "naïve café"]})
     assert frame.select(TOKENS)["tokens"].to_list() == [6, 0, 0, 2]
+
+
+@given(st.lists(st.text(max_size=20), max_size=8))
+def test_tokens_are_those_of_dsir(captions):
+    counted = pl.DataFrame({"caption": captions}, schema={"caption": pl.String}).select(TOKENS)["tokens"]
+    assert counted.to_list() == [len(re.findall(r"\w+|[^\w\s]+", caption.lower())) for caption in captions]
 
 
 def test_ties_go_by_seed_and_uid():
@@ -72,7 +86,8 @@ def test_order_of_rows_does_not_count(drawn, random, data):
     random.shuffle(places)
     most = max(1, int(rows["tokens"].sum()))
     budgets = [Budget(samples=data.draw(st.integers(1, len(rows)))), Budget(fraction=data.draw(st.floats(0.01, 1)))]
-    budgets += [Budget(tokens=data.draw(st.integers(1, most)))] if rows["tokens"].sum() else []
+    least = max(1, int(rows["tokens"].max()))
+    budgets += [Budget(tokens=data.draw(st.integers(least, most)))] if rows["tokens"].sum() else []
     for budget in budgets:
         found = kept(budget, rows)
         assert found == kept(budget, rows[places])

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from schemas.errors import ContractError
+from schemas.errors import ContractError, CuveeError
 from stages.rule import DROPPED_SCHEMA, SCORES_SCHEMA, Context, missing_rows
 from stages.selector import Ranking, Selector
 
@@ -56,6 +56,11 @@ def test_ranks_counts_and_says_why():
     assert verdict.weights.rows() == [("c", 2.0)]
     assert verdict.evidence["budget"] == {"samples": 1, "eligible": 3, "kept": 1}
     assert verdict.evidence["border"] == 3.0
+
+
+def test_a_refusal_says_what_was_not_eligible():
+    with pytest.raises(CuveeError, match=r"and there are 3 eligible rows; .*; not eligible: 1 as price_missing"):
+        judged(Dearest(samples=4))
 
 
 def test_a_budget_of_tokens_reads_captions():

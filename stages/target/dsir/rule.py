@@ -12,7 +12,7 @@ from stages.fit import Fit
 from stages.ngrams import Doubles
 from stages.noise import gumbel_noise
 from stages.rule import Context, drop_lines
-from stages.selector import Ranking, Selector
+from stages.selector import Ranking, Selector, naming_set_aside
 from stages.target.dsir.captions import Features, Pool
 from stages.target.dsir.draw import Draw, Lottery
 from stages.target.dsir.evidence import Counted, count_draws
@@ -35,7 +35,7 @@ class Dsir(Selector):
     caption's weight never changes; still the budget is drawn, so a row that was not drawn is not drawn from more rows.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     kind: Literal["dsir"] = "dsir"
     target: str = TARGET
@@ -106,7 +106,8 @@ class Dsir(Selector):
         tests = {} if context.fit else self._tests(targets, fit, pool.whole)
         weighed = pool.weigh([*(fit.arrays[name] for name in targets), *tests.values()])
         eligible, dropped = self._eligible(weighed, rows)
-        draws = self._draws(eligible, fit, bool(tests), context.seed)
+        with naming_set_aside(dropped):
+            draws = self._draws(eligible, fit, bool(tests), context.seed)
         chosen = [draw.chosen for draw in draws]
         evidence = {
             "mode": self.mode,

@@ -15,6 +15,8 @@ FLOOR = 1e-8
 """Added to both probabilities before the logarithm, as published."""
 SHARPNESS = 4.0
 """Standard deviation of per-token scores; Gumbel noise has 1.28."""
+LEAST_DEVIATION = 1e-9
+"""Of log weights, which are of the order of 1: below it they differ by rounding, where target and pool are the same."""
 YARDSTICK = 10_000
 """Buckets that divergences are measured in at most: pseudo-counts in more would drown the n-grams of a small draw."""
 BUCKETS: dict[Mode, int] = {"caption": 2**18, "exact": 10_000}
@@ -77,12 +79,12 @@ def spread(log: Doubles) -> float:
 def scores(log: Doubles, sharpness: float | None, deviation: float | None = None) -> Doubles:
     """(n,) what Gumbel noise is added to: the log weights; with a `sharpness` s per-token weights z as s z / deviation.
 
-    The deviation is by default that of z itself.
+    The deviation is by default that of z itself; at most `LEAST_DEVIATION`, all weights count as equal.
     """
     if sharpness is None:
         return log
     deviation = spread(log) if deviation is None else deviation
-    return sharpness * log / deviation if deviation > 0 else np.zeros_like(log)
+    return sharpness * log / deviation if deviation > LEAST_DEVIATION else np.zeros_like(log)
 
 
 def folded(counts: Integers) -> Integers:

@@ -196,6 +196,11 @@ def test_caption_scores_have_a_fixed_spread_in_any_order() -> None:
     assert len(scores(np.zeros(0), 2)) == 0
 
 
+def test_weights_that_differ_by_rounding_are_equal() -> None:
+    log = np.random.default_rng(0).normal(scale=1e-16, size=100)
+    assert not scores(log, 4.0).any() and scores(log * 1e9, 4.0).std() == pytest.approx(4.0)
+
+
 def test_resampling_follows_the_weights() -> None:
     # Gumbel top-1 draws with probability softmax(log weight).
     weights = np.log(np.array([0.5, 0.3, 0.2]))

@@ -128,3 +128,10 @@ def test_what_cannot_be_ranked_is_refused() -> None:
     ):
         with pytest.raises(ValidationError, match=words):
             Odis(samples=1, **settings)  # type: ignore[arg-type]
+
+
+def test_a_constant_whose_mean_is_rounded_is_refused() -> None:
+    rows = correlated(1000, 3).with_columns(pl.lit(0.1).alias("clip_score"))
+    assert rows["clip_score"].to_numpy().mean() != 0.1
+    with pytest.raises(CuveeError, match="'clip_score' is the same in all 1000 rows"):
+        judged(rows, fraction=0.1)
