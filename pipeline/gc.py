@@ -29,6 +29,8 @@ class Needed:
     arms: set[str] = field(default_factory=set)
     """Exports that a training run compares."""
     runs: set[str] = field(default_factory=set)
+    accounts: set[str] = field(default_factory=set)
+    """Of stages that pay, in runs that did not finish."""
 
 
 def collect(root: Path, recipes: Sequence[Path], runs: int | None, *, remove: bool) -> dict[str, Any]:
@@ -77,6 +79,7 @@ def _needed(workspace: Workspace, recipes: Sequence[Path], runs: int | None) -> 
             _need_run(needed, resolved.pins.folder, workspace)
         shards = look(resolved)[0]
         resolved = foreseen(resolved, shards)
+        needed.accounts |= set(resolved.addresses.values())
         needed.fits |= {line["folder"].removeprefix("fits/") for line in resolved.fits.values()}
         digests = [shard.digest for shard in shards if shard.digest is not None]
         needed.sidecars |= {(address, digest) for address in folders(resolved).values() for digest in digests}
@@ -107,7 +110,12 @@ def _garbage(workspace: Workspace, needed: Needed) -> Iterator[Path]:
             yield folder
         else:
             yield from (path for path in folder.glob("*.parquet") if path.stem not in of_folder)
-    kept = {"fits": needed.fits, "selection": needed.selections, "arms": needed.arms}
+    kept = {
+        "fits": needed.fits,
+        "selection": needed.selections,
+        "arms": needed.arms,
+        "spending": needed.accounts,
+    }
     for part, names in kept.items():
         yield from (path for path in root.glob(f"{part}/*") if path.name not in names)
     yield from (path for path in root.glob("runs/*/") if path.name not in needed.runs)

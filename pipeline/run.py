@@ -256,7 +256,7 @@ def finish(outcome: Outcome) -> None:
     sweep(outcome.resolved.workspace.root)
     outcome.resolved.workspace.drop_staged(set())
     outcome.resolved.workspace.drop_marks(set(outcome.resolved.workspace.marks()))
-    settle_accounts(outcome.resolved.workspace)
+    settle_accounts(outcome.resolved)
     with replacing(outcome.resolved.workspace.root / "runs" / "latest") as temporary:
         temporary.write_text(outcome.name + "\n")
 

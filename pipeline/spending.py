@@ -1,10 +1,10 @@
 """What stages that pay by the request spent in a run, for its record; a run that finishes closes the account."""
 
 import shutil
+from contextlib import suppress
 from typing import Any
 
 from pipeline.resolve import Resolved
-from pipeline.sidecars import Workspace
 from stages.spending import NANO, spent_in
 
 
@@ -31,6 +31,11 @@ def spending_note(line: dict[str, Any]) -> str:
     )
 
 
-def settle_accounts(workspace: Workspace) -> None:
-    """Forget what was spent: everything it paid for is in sidecars."""
-    shutil.rmtree(workspace.root / "spending", ignore_errors=True)
+def settle_accounts(resolved: Resolved) -> None:
+    """Forget what this run's stages spent: everything it paid for is in sidecars. Other recipes' accounts stay."""
+    folders = [resolved.workspace.spending(resolved.addresses[stage.name]) for stage in resolved.stages]
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    for place in {folder.parent for folder in folders}:
+        with suppress(OSError):  # not there, or another's account is
+            place.rmdir()

@@ -4,7 +4,8 @@ minimise  1/2 sum_g n_g (q_g - eta)^2   over q in [0, 1]^g
 with      sum_g n_g q_g = eta n   and   |sum_g n_g q_g A_jg| <= t_j eta n   for every moment j.
 
 The minimiser is q = clip(eta - mu - A' nu, 0, 1) for multipliers (mu, nu), one number per moment: enough to weigh a
-pattern that was not there when they were found. The dual is convex and piecewise quadratic, so Newton steps end.
+pattern that was not there when they were found. The dual is convex and piecewise quadratic, so Newton steps end if a
+search along their line follows where one does not help.
 """
 
 from dataclasses import dataclass
@@ -20,13 +21,11 @@ STEPS = 500
 TOLERANCE = 1e-11
 """Of the moments and the mean, each a mean over rows."""
 DECIMALS = 12
-HALVINGS = 60
-DECREASE = 1e-4
-"""Of what the slope promises, to be reached by a step."""
-SLACK = 1e-16
-"""Rounding of the value."""
-RIDGE = 1e-12
-"""Keeps the step of dependent moments finite."""
+RIDGE = 1e-14
+"""Of the curvature; it keeps the step of dependent moments finite."""
+LEAST_RIDGE = 1e-15
+"""Where there is no curvature."""
+MOST_LENGTH = 1e30
 
 
 @dataclass(frozen=True)
@@ -111,12 +110,15 @@ def solve(rows: Doubles, bounded: Moments, eta: float) -> Doubles:
             nu[priced] -= point[1 + len(priced) :]
             return np.concatenate([point[:1], nu])
         point = dual.step(point, slope)
-    raise ContractError(f"m4 found no weights in {STEPS} steps for a program that has a solution; loosen its bounds")
+    raise ContractError(
+        f"m4 found no weights in {STEPS} steps for a program that has a solution: the mean or a moment is still "
+        f"{dual.unrest(point, dual.slope(point)):.1e} off; ask for fewer rows, or merge its rarest attributes"
+    )
 
 
 @dataclass(frozen=True)
 class _Dual:
-    """The dual with its sign turned, to be minimised over v multipliers."""
+    """The dual with its sign turned, prices point - sum mass ((q - eta)^2 / 2 + q point A), over v multipliers."""
 
     lines: Doubles
     """(v, g) what each multiplier is multiplied with."""
@@ -131,12 +133,6 @@ class _Dual:
     def shares(self, point: Doubles) -> Doubles:
         """q that goes with the multipliers."""
         return np.clip(self.eta - point @ self.lines, 0.0, 1.0)
-
-    def value(self, point: Doubles) -> float:
-        """- (sum mass ((q - eta)^2 / 2 + q point A) - prices point)."""
-        q = self.shares(point)
-        inner: Doubles = (q - self.eta) ** 2 / 2 + q * (point @ self.lines)
-        return float(self.prices @ point - self.mass @ inner)
 
     def slope(self, point: Doubles) -> Doubles:
         """(v,) gradient: by how much each bound is kept."""
@@ -153,17 +149,45 @@ class _Dual:
         return float(np.abs(np.where(self.resting(point, slope), 0.0, slope)).max())
 
     def step(self, point: Doubles, slope: Doubles) -> Doubles:
-        """A Newton step of those that may move, halved until the value falls enough."""
+        """A Newton step where it halves the unrest, else the lowest point on the way of one that no bound stops.
+
+        Rare patterns are at 0 or 1 over wide stretches, where the value is straight and Newton's length says nothing.
+        """
         moves = ~self.resting(point, slope)
+        direction = self._newton(point, slope, moves)
+        moved = self._kept(point + direction)
+        if self.unrest(moved, self.slope(moved)) <= self.unrest(point, slope) / 2:
+            return moved
+        while (stopped := self.bound & (point <= 0) & (direction < 0)).any():
+            moves &= ~stopped
+            direction = self._newton(point, slope, moves)
+        return self._kept(point + self._length(point, direction) * direction)
+
+    def _newton(self, point: Doubles, slope: Doubles, moves: npt.NDArray[np.bool_]) -> Doubles:
+        """(v,) the step of those that may move, 0 for others."""
         q = self.shares(point)
         lines = self.lines[moves]
         curvature = (lines * (self.mass * ((q > 0) & (q < 1)))) @ lines.T
+        ridge = max(RIDGE * float(np.trace(curvature)), LEAST_RIDGE)
         direction = np.zeros_like(point)
-        direction[moves] = np.linalg.solve(curvature + RIDGE * np.eye(len(lines)), -slope[moves])
-        value = self.value(point)
-        for halvings in range(HALVINGS):
-            moved = point + 0.5**halvings * direction
-            moved = np.where(self.bound, np.maximum(moved, 0.0), moved)
-            if self.value(moved) <= value + DECREASE * float(slope @ (moved - point)) + SLACK:
-                break
-        return np.asarray(moved)
+        direction[moves] = np.linalg.solve(curvature + ridge * np.eye(len(lines)), -slope[moves])
+        return direction
+
+    def _kept(self, point: Doubles) -> Doubles:
+        return np.where(self.bound, np.maximum(point, 0.0), point)
+
+    def _length(self, point: Doubles, direction: Doubles) -> float:
+        """How far the value falls along a direction, by bisection of its slope; at most to where a bound is met."""
+        falls = self.bound & (direction < 0)
+        most = float(np.min(-point[falls] / direction[falls], initial=MOST_LENGTH))
+        low, high = 0.0, min(1.0, most)
+        while high < most and self._along(point, direction, high) < 0:
+            low, high = high, min(2 * high, most)
+        if self._along(point, direction, high) <= 0:
+            return high
+        while low < (middle := (low + high) / 2) < high:
+            low, high = (low, middle) if self._along(point, direction, middle) > 0 else (middle, high)
+        return low or high
+
+    def _along(self, point: Doubles, direction: Doubles, length: float) -> float:
+        return float(self.slope(self._kept(point + length * direction)) @ direction)

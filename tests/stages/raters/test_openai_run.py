@@ -115,6 +115,10 @@ def test_a_run_stops_at_its_budget_and_goes_on_when_it_is_raised(recipe: Callabl
         first = command.run(path, "--workers", "2")
         assert first.returncode == 1 and "25 of 25 requests" in first.stderr and "raise `budget`" in first.stderr
         assert len(fake.bodies) <= 25
+        free = path.with_name("free.yaml")
+        document = yaml.safe_load(path.read_text())
+        free.write_text(yaml.safe_dump({**document, "score": document["score"][:1]}))
+        assert command.run(free).returncode == 0  # another recipe of the workspace leaves the account alone
         path.write_text(path.read_text().replace("requests: 25", "requests: 60"))
         last = command.run(path, "--workers", "2")
     assert last.returncode == 0, last.stderr

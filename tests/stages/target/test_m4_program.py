@@ -86,6 +86,23 @@ def test_equals_what_slsqp_finds(seed: int, bounds: Bounds) -> None:
     assert np.abs(other.x - ours).max() < 1e-3
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_rare_attributes_up_to_the_last_row_that_there_is(seed: int) -> None:
+    """Patterns of a few rows are at 0 or 1 almost everywhere, where the dual is straight."""
+    noise = np.random.default_rng(seed)
+    s = noise.random((20_000, 3)) < 10 ** noise.uniform(-4, -1, 3)
+    y = noise.random((20_000, 3)) < np.clip(10 ** noise.uniform(-3, -0.5, 3) + 0.2 * s.sum(axis=1)[:, None], 0, 1)
+    found, _ = patterns(np.concatenate([s, y], axis=1), 3)
+    rows = found.rows.astype(float)
+    shares, means = rows @ found.sensitive / 20_000, rows @ found.labels / 20_000
+    constraints = moments(found.sensitive.astype(float), found.labels.astype(float), shares, means, (0.0, 0.005))
+    most = int(most_rows(rows, constraints))
+    for wanted in {most // 3, most - 1, most} - {0, -1}:
+        q = weights(solve(rows, constraints, wanted / 20_000), constraints, wanted / 20_000)
+        assert rows @ q == pytest.approx(wanted, abs=1e-3)
+        assert (np.abs(constraints.values @ (rows * q)) <= constraints.tolerance * wanted + 1e-3).all()
+
+
 def test_the_most_rows_are_those_of_the_program_over_rows() -> None:
     bits = drawn(2000, 2, 2, 5)
     found, constraints = bounded(bits, 2, (0.01, 0.01))
