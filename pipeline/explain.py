@@ -10,6 +10,10 @@ from pipeline.ledger import read_ledger
 from pipeline.sidecars import Workspace, read_json
 from schemas.columns import COLUMNS, meaning
 from schemas.errors import CuveeError
+from schemas.tables import DROPPED, POOL_ROLE
+
+MOST_FAVOURED = 5
+"""Of the samples that left for this one, how many the terminal shows."""
 
 
 def story(run_folder: Path, uid: str) -> dict[str, Any]:
@@ -33,7 +37,10 @@ def story(run_folder: Path, uid: str) -> dict[str, Any]:
     ]
     if line["duplicate_of"]:
         partner = ledger.filter(pl.col("uid") == line["duplicate_of"])
-        facts["duplicate_of"] = partner.select("uid", "source", "shard", "key").row(0, named=True)
+        told = ("uid", "source", "shard", "key", "role", "status", "decided_by", "reason")
+        facts["duplicate_of"] = partner.select(told).row(0, named=True)
+    favoured = ledger.filter(pl.col("duplicate_of") == line["uid"]).sort("uid")
+    facts["favoured_over"] = favoured.select("uid", "decided_by", "similarity").to_dicts()
     result: dict[str, Any] = rounded(facts)
     return result
 
@@ -70,6 +77,13 @@ def story_text(facts: dict[str, Any]) -> str:
         partner = facts["duplicate_of"]
         alike = f", similarity {facts['similarity']:.3f}" if facts["similarity"] is not None else ""
         lines.append(f"  duplicate of {partner['uid']} ({partner['source']}, key {partner['key']}){alike}")
+        if partner["status"] == DROPPED and partner["role"] == POOL_ROLE:
+            lines.append(f"    which was dropped by {partner['decided_by']}: {partner['reason']}")
+    others = facts["favoured_over"]
+    for other in others[:MOST_FAVOURED]:
+        lines.append(f"  kept by {other['decided_by']} instead of {other['uid']}")
+    if len(others) > MOST_FAVOURED:
+        lines.append(f"  and of {len(others) - MOST_FAVOURED} more; --json lists all")
     for name, value in facts["scores"].items():
         note = f"   {meaning(COLUMNS[name])}" if name in COLUMNS else ""
         lines.append(f"  {name:22} {value!s:.60}{note}")

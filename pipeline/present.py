@@ -284,7 +284,8 @@ def _group(kind: str, uids: list[str], others: int, pictures: Pictures) -> Dupli
     if uids[0] not in cards:
         return None
     rest = tuple(cards[uid] for uid in uids[1:] if uid in cards)
-    mark = "stays" if in_pool else "in a reference set"
+    left = f"left, too: {first['reason']}" if first["status"] == DROPPED else "stays"
+    mark = left if in_pool else "in a reference set"
     return DuplicateGroup(kind, cards[uids[0]], rest, others + in_pool, mark)
 
 

@@ -25,7 +25,7 @@ from pipeline.places import models_of, rooted
 from pipeline.shards import Container, containers
 from pipeline.shards.expand import is_url
 from pipeline.sidecars import Workspace
-from schemas.columns import CAPTIONS, COLUMNS, IMAGE, PROVIDED
+from schemas.columns import CAPTION, CAPTIONS, COLUMNS, IMAGE, IMAGE_EMBEDDING, PROVIDED
 from schemas.errors import RecipeError
 from schemas.recipe import BASELINES, Recipe, Shards, Step
 from schemas.tables import EVAL_ROLE, POOL_ROLE, REFERENCE_ROLE, TARGET_ROLE
@@ -417,11 +417,29 @@ def _columns_line_up(
             if name not in recipe.references:
                 hint = nearest(name, recipe.references)
                 raise RecipeError(f"{who} compares with {name!r}, which is none of `references`{hint}")
+    _merged_last(stages, rules)
     _exported_columns(recipe, stages, rules)
     if recipe.train is not None:
         _require(recipe.train.vision, {stage.name for stage in stages}, "`train.vision` names the score step")
         if recipe.target is None and recipe.train.eval is None:
             raise RecipeError("`train` needs held-out pairs: name `train.eval` or a `target`")
+
+
+def _merged_last(stages: Sequence[Stage], rules: Sequence[Rule]) -> None:
+    """Refuse a rule that would judge a sample by its own caption and let those pass that were merged into it."""
+    of_captions = {CAPTION.name}
+    for stage in stages:
+        if of_captions & {field.name for field in inputs_of(stage)}:
+            of_captions |= {field.name for field in stage.writes if not field.name.endswith(IMAGE_EMBEDDING.name)}
+    merging = ""
+    for rule in rules:
+        if rule.merges_captions():
+            merging = merging or rule.kind
+        elif merging and not isinstance(rule, Selector) and (read := sorted(of_captions & set(rule.columns()))):
+            raise RecipeError(
+                f"rule {rule.kind!r} judges by {', '.join(read)}, after {merging!r} has merged captions, which would "
+                f"pass unseen; put {rule.kind!r} before {merging!r}"
+            )
 
 
 def _exported_columns(recipe: Recipe, stages: Sequence[Stage], rules: Sequence[Rule]) -> None:

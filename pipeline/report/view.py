@@ -120,7 +120,7 @@ class DuplicateGroup:
     total: int | None = None
     """Size of the group, survivor included; default: what is shown."""
     mark: str = "stays"
-    """What is said of the survivor; `stays`, or where it is what the others are compared with."""
+    """What is said of the first: `stays`, why it left, too, or where it is what the others are compared with."""
 
 
 @dataclass(frozen=True)

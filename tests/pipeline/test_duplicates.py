@@ -13,6 +13,7 @@ import pytest
 
 import pipeline.select as fold
 from pipeline.cluster import Cluster
+from pipeline.explain import story, story_text
 from pipeline.ledger import read_ledger
 from pipeline.present import view
 from pipeline.report.page import render
@@ -25,6 +26,12 @@ MERGE = """select:
   - {kind: bimodal_duplicates, images: exact, merge_captions: true, prefer: words}
   - {kind: bimodal_duplicates, images: near, merge_captions: true}
 export: {kind: KIND, samples_per_shard: 20, columns: [captions, words]}
+"""
+
+LEFT_LATER = """select:
+  - {kind: exact_duplicates, prefer: words}
+  - {kind: at_most, column: words, value: 10}
+export: {kind: KIND, samples_per_shard: 20}
 """
 
 NEVER = "veto: {column: second_image_embedding, above: 0.9999}, "
@@ -46,8 +53,8 @@ def again(number: int, caption: str, key: str, quality: int | None = None) -> di
 def merged(make_pool: Callable[..., Path], ray_cluster: object) -> Callable[..., Outcome]:
     """A run over pictures that occur several times, under each format."""
 
-    def make(kind: str = "webdataset", **where: Any) -> Outcome:
-        recipe = make_pool(extra=MERGE.replace("KIND", kind), **where)
+    def make(kind: str = "webdataset", rules: str = MERGE, **where: Any) -> Outcome:
+        recipe = make_pool(extra=rules.replace("KIND", kind), **where)
         twins = [
             again(0, "short", "a"),
             again(0, "a caption of quite some more words than the others of this picture have", "b"),
@@ -104,6 +111,19 @@ def test_a_sample_merged_twice_brings_what_it_had_got(merged: Callable[..., Outc
     kept = second["duplicate_of"][0]
     captions = tar_captions(outcome.resolved.export_folder)[kept]["captions"]
     assert len(captions) == 4
+
+
+def test_it_is_told_where_the_one_that_stayed_left_later(merged: Callable[..., Outcome]) -> None:
+    outcome = merged(rules=LEFT_LATER)
+    finish(outcome)
+    uids = {key: uid for uid, key in outcome.ledger.select("uid", "key").iter_rows()}
+    favoured = story(outcome.folder, uids["b"])["favoured_over"]
+    assert {line["uid"] for line in favoured} == {uids[key] for key in ("a", "c", "s000000")}
+    told = story(outcome.folder, uids["a"])
+    assert (told["duplicate_of"]["uid"], told["duplicate_of"]["status"]) == (uids["b"], "dropped")
+    assert "which was dropped by at_most: above_words" in story_text(told)
+    marks = {group.survivor.key: group.mark for group in view(outcome).duplicates}
+    assert marks == {"b": "left, too: above_words", "s000001": "stays"}
 
 
 def content(folder: Path) -> str:

@@ -48,6 +48,12 @@ CASES = {
         "no-such-model",
     ),
     "a step twice": ("  - {kind: caption_text}", "  - {kind: image_header}", "'image_header' stands twice"),
+    "a caption rule after captions were merged": (
+        "target: {",
+        "select: [{kind: bimodal_duplicates, images: exact, merge_captions: true}, "
+        "{kind: at_most, column: words, value: 9}]\ntarget: {",
+        "'at_most' judges by words, after 'bimodal_duplicates' has merged captions",
+    ),
     "random weights": ("  - {kind: caption_text}", "  - {kind: clip, model: ViT-B-32}", "pretrained"),
 }
 
