@@ -163,7 +163,7 @@ def _whole(names: Iterable[str], rows: Iterable[dict[str, Any]]) -> Iterator[str
 def _reply(row: dict[str, Any]) -> dict[str, Any]:
     """What the stage gets; a request that failed has no text."""
     if row.get("__inference_error__"):
-        return {"text": None, "tokens": None}
+        return {"text": None, "tokens": None, "cut": False}
     reply: dict[str, Any] = json.loads(row["reply"])
     return reply
 
@@ -203,7 +203,10 @@ def processor(generation: Generation) -> Any:
     def preprocess(row: dict[str, Any]) -> dict[str, Any]:
         return {"messages": json.loads(row["request"]), "sampling_params": dict(generation.sampling)}
 
-    return build_processor(processor_config(generation), preprocess=preprocess, postprocess=postprocess)
+    def keep(row: dict[str, Any]) -> dict[str, Any]:
+        return postprocess(row, generation.sampling["max_tokens"])
+
+    return build_processor(processor_config(generation), preprocess=preprocess, postprocess=keep)
 
 
 def processor_config(generation: Generation) -> Any:
@@ -225,13 +228,16 @@ def processor_config(generation: Generation) -> Any:
     )
 
 
-def postprocess(row: dict[str, Any]) -> dict[str, Any]:
-    """What is kept of an answered row: text, and per token its likeliest rivals with log-probabilities."""
+def postprocess(row: dict[str, Any], most: int) -> dict[str, Any]:
+    """What is kept of an answered row: text, per token its likeliest rivals with log-probabilities, whether it is cut.
+
+    Ray passes on no reason why the engine stopped: an answer of `most` tokens, its end included, counts as cut.
+    """
     logprobs = row.get("logprobs")
     tokens = None
     if logprobs is not None and len(logprobs):
         tokens = [_rivals(chosen, rivals) for chosen, rivals in zip(row["generated_tokens"], logprobs, strict=True)]
-    reply = {"text": row["generated_text"], "tokens": tokens}
+    reply = {"text": row["generated_text"], "tokens": tokens, "cut": len(row["generated_tokens"]) >= most}
     return {"work": row["work"], "number": row["number"], "of": row["of"], "reply": json.dumps(reply)}
 
 

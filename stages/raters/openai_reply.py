@@ -43,6 +43,8 @@ class Reply:
     tokens: tuple[dict[str, float], ...] | None
     """Per generated token: what it is first, then its likeliest rivals, with log-probabilities; None: not given."""
     usage: Usage
+    cut: bool = False
+    """It ends where the tokens allowed it did, not where the model would have ended."""
 
 
 def read_reply(body: bytes) -> Reply:
@@ -64,7 +66,8 @@ def read_reply(body: bytes) -> Reply:
         raise BrokenReplyError("JSON without choices[0].message.content") from error
     if not isinstance(text, str) and not (text is None and stopped):
         raise BrokenReplyError(f"a message whose content is {type(text).__name__}, not text")
-    return Reply(text or "", stopped, _tokens(choice.get("logprobs")), _usage(document.get("usage")))
+    cut = choice.get("finish_reason") == "length"
+    return Reply(text or "", stopped, _tokens(choice.get("logprobs")), _usage(document.get("usage")), cut)
 
 
 def answer(reply: Reply, question: Question) -> Answer:
@@ -78,7 +81,10 @@ def answer(reply: Reply, question: Question) -> Answer:
     if score is None:
         return Answer(None, UNPARSEABLE)
     expected = _expectation(reply.tokens or (), score, question)
-    return Answer(float(score) if expected is None else expected)
+    if expected is not None:
+        return Answer(expected)
+    whole = parse_score(reply.text, question.low, question.high, cut=reply.cut)
+    return Answer(None, UNPARSEABLE) if whole is None else Answer(float(whole))
 
 
 def _expectation(tokens: tuple[dict[str, float], ...], score: int, question: Question) -> float | None:

@@ -29,17 +29,23 @@ _SPLIT_DIGITS = re.compile(r"\s*\d(?:\s\d)+\s*[.!]?\s*")
 _RANGE = re.compile(r"(?<![\w.,-])(\d{1,9})\s*(?:-|to|and|~|\.\.+)\s*(\d{1,9})(?![\w%]|[.,]\d)")
 _DENOMINATOR = re.compile(r"(?:/|\b(?:out\s+)?of\b)\s*(\d{1,9})(?![\w%]|[.,]\d)", re.I)
 _NUMBER = re.compile(r"(?<![\w.,])(-?)(\d+)((?:[.,]\d+)*)")
+_LAST_NUMBER = re.compile(r"(\d{1,9})([.,]?)$")
 _NEXT_WORD = re.compile(r"\s*([^\W\d]+)")
 
 
-def parse_score(text: str, low: int, high: int) -> int | None:
+def parse_score(text: str, low: int, high: int, *, cut: bool = False) -> int | None:
     """The one integer in [low, high] that `text` gives as its answer; None where it gives none, or several.
 
-    Digits of any script count; `75.0` is 75; `75%` is 75 on a scale that ends at 100.
+    Digits of any script count; `75.0` is 75; `75%` is 75 on a scale that ends at 100. `cut`: the model would have gone
+    on, so that an 8 at the end may be the beginning of 85, and is no answer.
     """
-    line = next((line for line in _plain(text).splitlines() if any(map(str.isdecimal, line))), "")
+    plain = _plain(text)
+    line = next((line for line in plain.splitlines() if any(map(str.isdecimal, line))), "")
+    at_end = cut and plain.endswith(line)
     if _SPLIT_DIGITS.fullmatch(line):
         line = re.sub(r"\s", "", line)
+    if at_end and _may_go_on(line, low, high):
+        return None
     line = _without_scale(line, low, high)
     found = {_value(number, line, high) for number in _NUMBER.finditer(line) if not _counts(line[number.end() :])}
     score = found.pop() if len(found) == 1 else None
@@ -90,6 +96,15 @@ def _without_scale(line: str, low: int, high: int) -> str:
         return "," if int(found[1]) == high else found[0]
 
     return _DENOMINATOR.sub(divided, _RANGE.sub(ranged, line))
+
+
+def _may_go_on(line: str, low: int, high: int) -> bool:
+    """Whether the number that ends a line may be the beginning of another one of the scale, or of a fraction."""
+    last = _LAST_NUMBER.search(line)
+    if last is None or last[2]:
+        return last is not None
+    begun = str(int(last[1]))
+    return any(str(number).startswith(begun) and str(number) != begun for number in range(low, high + 1))
 
 
 def _counts(rest: str) -> bool:

@@ -17,7 +17,16 @@ from stages.file_identity import Located
 from stages.pixels import PixelError, decode, flat_rgb
 from stages.raters.answers import AnswerTrie, Logs, expectation
 from stages.raters.backend import UNPARSEABLE, Answer, BackendSettings, RaterSample
-from stages.raters.multimodal_model import ALL_AT_ONCE, SEPARATE, MultimodalModel, Prompts, UnfitError, Way, load_model
+from stages.raters.multimodal_model import (
+    ALL_AT_ONCE,
+    SEPARATE,
+    MultimodalModel,
+    Prompts,
+    UnfitError,
+    Way,
+    Written,
+    load_model,
+)
 from stages.raters.prompt import VERSION, prompt
 from stages.raters.rubric import Question
 from stages.raters.tree_pass import After
@@ -176,9 +185,12 @@ class TransformersRater:
         return self.tries[question]
 
 
-def parsed(text: str, question: Question) -> Answer:
+def parsed(written: Written, question: Question) -> Answer:
     """The answer that a generated text gives, or `unparseable_score`."""
     from stages.raters.parser import parse_label, parse_score
 
-    value = parse_label(text, question.labels) if question.labels else parse_score(text, question.low, question.high)
-    return Answer(None, UNPARSEABLE) if value is None else Answer(value)
+    if question.labels:
+        label = parse_label(written.text, question.labels)
+        return Answer(label, None if label is not None else UNPARSEABLE)
+    score = parse_score(written.text, question.low, question.high, cut=written.cut)
+    return Answer(None, UNPARSEABLE) if score is None else Answer(score)

@@ -126,4 +126,4 @@ class VLLMRater:
         if reply["text"] is None:
             return Answer(None, FAILED)
         tokens = None if reply["tokens"] is None else tuple(reply["tokens"])
-        return answer(Reply(reply["text"], refused=False, tokens=tokens, usage=Usage()), question)
+        return answer(Reply(reply["text"], False, tokens, Usage(), cut=reply["cut"]), question)

@@ -55,7 +55,7 @@ def answer(row: dict[str, Any]) -> dict[str, Any]:
     said = "food" if "Which field" in text["text"] else str(number)
     if number == 5:
         return {**row, "__inference_error__": "too long"}
-    return postprocess({**row, "generated_text": said, "generated_tokens": [1], "logprobs": None})
+    return postprocess({**row, "generated_text": said, "generated_tokens": [1], "logprobs": None}, 16)
 
 
 def scored(recipe: Path, monkeypatch: pytest.MonkeyPatch, process: Any = None) -> Resolved:
@@ -161,9 +161,13 @@ def test_asking_then_answering() -> None:
         "11": None,
     }
     row = {"work": "w", "number": 0, "of": 1, "generated_text": "60", "generated_tokens": [9], "logprobs": [rivals]}
-    reply = json.loads(postprocess(row)["reply"])
+    reply = json.loads(postprocess(row, 16)["reply"])
     assert list(reply["tokens"][0]) == ["60", "80"]
     with answering([reply]):
         assert rater.rate(samples, [QUESTION]) == [[Answer(None, "not_an_image")], [Answer(70.0)]]
+    short = {**row, "generated_text": "It is 8", "generated_tokens": [1, 2, 3], "logprobs": None}
+    for most, value in ((4, Answer(8.0)), (3, Answer(None, "unparseable_score"))):
+        with answering([json.loads(postprocess(short, most)["reply"])]):
+            assert rater.rate(samples[1:], [QUESTION]) == [[value]]
     with pytest.raises(RecipeError, match="inside a run"):
         rater.rate(samples, [QUESTION])

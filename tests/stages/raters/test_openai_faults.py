@@ -252,6 +252,17 @@ def test_digits_that_are_tokens_give_the_number_that_was_written() -> None:
         assert [answer.value for answer in rate(server, [SAMPLE, RaterSample(None, "x")], logprobs=True)] == [75, 7]
 
 
+def test_a_number_that_the_token_limit_cut_is_no_score() -> None:
+    written = says("I would rate it with an 8", finish_reason="length")
+    digits = says("It is 1", finish_reason="length", logprobs=logprobs({"is": -0.1}, {"1": -0.1, "2": -3.0}))
+    numbers = says("8", finish_reason="length", logprobs=logprobs({"8": -0.5, "85": -0.5}))
+    with serving([written]) as server:
+        assert rate(server) == [Answer(None, "unparseable_score")]
+    with serving([digits, numbers]) as server:
+        cut, whole = rate(server, [SAMPLE, RaterSample(None, "x")], logprobs=True)
+    assert cut == Answer(None, "unparseable_score") and whole.value == pytest.approx(46.5)
+
+
 def test_a_short_scale_is_one_token_for_every_tokenizer() -> None:
     question = Question(name="q", text="How?", low=1, high=5)
     with serving([says("4", logprobs=logprobs({"4": -0.7, "5": -0.7, "9": -3.0}))]) as server:

@@ -86,6 +86,26 @@ def test_what_is_no_answer_is_none(text: str) -> None:
     assert parse_score(text, 0, 100) is None
 
 
+@pytest.mark.parametrize(
+    ("text", "score"),
+    {
+        "I would rate it with an 8": None,
+        "I would rate it with a 10": None,
+        "1 0": None,
+        "85.": None,
+        "85,": None,
+        "85": 85,
+        "100": 100,
+        "8 because": 8,
+        "8\n": 8,
+        "8\nIt names 3": 8,
+    }.items(),
+)
+def test_a_number_that_is_cut_is_none(text: str, score: int | None) -> None:
+    assert parse_score(text, 0, 100, cut=True) == score
+    assert parse_score(text, 0, 100) is not None
+
+
 def test_a_short_scale() -> None:
     assert [parse_score(text, 1, 5) for text in ("4", "4/5", "Rating (1-5): 4", "5", "1")] == [4, 4, 4, 5, 1]
     assert [parse_score(text, 1, 5) for text in ("0", "6", "4 5", "80%", "1-5", "4/100")] == [None] * 6
