@@ -10,7 +10,7 @@ import pytest
 from schemas.errors import RecipeError
 from stages.raters.answers import AnswerTrie
 from stages.raters.backend import RaterSample
-from stages.raters.multimodal_model import ALL_AT_ONCE, SEPARATE, MultimodalModel, Prompts, Way, Written
+from stages.raters.multimodal_model import ALL_AT_ONCE, SEPARATE, MultimodalModel, Prompts, Way, Written, load_model
 from stages.raters.prompt import prompt
 from stages.raters.rubric import Question, load_rubric
 from stages.raters.transformers_rater import TransformersBackend, TransformersRater
@@ -132,6 +132,29 @@ def test_digits_by_single_tokens_take_one_pass_less() -> None:
 def test_what_is_no_answer_has_a_reason(samples: list[RaterSample]) -> None:
     strict = rater("llava", least_mass=1.0)
     assert {(a.value, a.reason) for a in strict.rate(samples, QUESTIONS)[0]} == {(None, "unparseable_score")}
+
+
+def overflowing(folder: Path) -> Path:
+    """Activations beyond 65504, the largest number of fp16."""
+    from transformers import AutoModelForImageTextToText
+
+    model = AutoModelForImageTextToText.from_pretrained(write_llava(folder))
+    for name, weights in model.named_parameters():
+        if "language_model" in name and "_proj" in name and "mlp" in name:
+            weights.data *= 3000
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_numbers_beyond_the_format_are_no_scores(samples: list[RaterSample], tmp_path: Path) -> None:
+    settings = {"model": str(overflowing(tmp_path)), "device": "cpu", "least_mass": 0.0}
+    with pytest.raises(RecipeError, match="use bf16 or fp32"):
+        TransformersBackend(**settings, dtype="fp16").open()
+    sound = TransformersBackend(**settings).open()
+    half = load_model(tmp_path, dtype="fp16")
+    found = TransformersRater(half, sound.settings, way=SEPARATE).rate(samples[:1], QUESTIONS)
+    assert {(answer.value, answer.reason) for answer in found[0]} == {(None, "model_overflow")}
+    assert {answer.reason for answer in sound.rate(samples[:1], QUESTIONS)[0]} == {None}
 
 
 def test_an_image_that_does_not_decode_and_a_caption_without_end(samples: list[RaterSample]) -> None:
