@@ -63,6 +63,7 @@ class Batch:
         self._to_go = len(samples) * len(questions)
         self._lease: Lease | None = None
         self._stop: CuveeError | None = None
+        self._dear = False
 
     def answers(self) -> list[list[Answer]]:
         """Per sample, one per question."""
@@ -95,6 +96,8 @@ class Batch:
         finally:
             if self._lease is not None:
                 self._lease.give_back()
+        if self._stop is not None and self._dear:
+            raise RunError(f"{self._stop}; {self.terms.ledger.spent().cost_nano / NANO:.6g} is spent")
         if self._stop is not None:
             raise self._stop
 
@@ -183,10 +186,11 @@ class Batch:
             return Spent(1, self.terms.most_nano)
         cost = self.terms.cost_nano(usage.input_tokens, usage.output_tokens)
         if cost > self.terms.most_nano and self.terms.ledger.budget.cost is not None:
+            self._dear = True
             self._stop = self._stop or RunError(
                 f"{self.terms.endpoint.url}: a request of {usage.input_tokens} input and {usage.output_tokens} output "
                 f"tokens cost {cost / NANO:.6g}, more than the {self.terms.most_nano / NANO:.6g} that the budget "
-                f"counts with; raise `max_input_tokens` or `max_answer_tokens`, then {GOES_ON}"
+                f"counts with; raise `max_input_tokens`, then {GOES_ON} (another `max_answer_tokens` begins anew)"
             )
         return Spent(1, cost, usage.input_tokens, usage.output_tokens)
 

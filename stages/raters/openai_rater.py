@@ -76,6 +76,10 @@ class OpenAI(BackendSettings):
     def _priced(self) -> "OpenAI":
         if self.budget is not None and self.budget.cost is not None and self.price is None:
             raise ValueError("a budget in money needs `price: {input_per_1m: ..., output_per_1m: ...}`")
+        if self.budget is not None and self.budget.cost is not None and not _limits(self):
+            raise ValueError(
+                "a budget in money needs a limit of an answer; `request` takes out `max_tokens` and sets none"
+            )
         if taken := sorted(OURS & set(self.request)):
             raise ValueError(f"`request` sets {taken[0]!r}, which is not for settings")
         return self
@@ -134,7 +138,9 @@ class OpenAIRater:
             journal=Journal(ledger_folder()),
             ledger=self.ledger,
             cost_nano=price.nano if price else lambda *_: 0,
-            most_nano=price.nano(settings.max_input_tokens, settings.max_answer_tokens) if price else 0,
+            most_nano=price.nano(settings.max_input_tokens, max(_limits(settings), default=settings.max_answer_tokens))
+            if price
+            else 0,
             fields=_fields(settings),
             logprobs=settings.logprobs,
             max_image_bytes=settings.max_image_bytes,
@@ -156,6 +162,12 @@ class OpenAIRater:
         finally:
             self.asked, self.failed = batch.asked, batch.failed
         return batch.answers()
+
+
+def _limits(settings: OpenAI) -> list[int]:
+    """Every limit of an answer's tokens that goes with a request, whichever the server heeds."""
+    found = (_fields(settings).get(name) for name in ("max_tokens", "max_completion_tokens"))
+    return [limit for limit in found if isinstance(limit, int)]
 
 
 def _fields(settings: OpenAI) -> dict[str, Any]:

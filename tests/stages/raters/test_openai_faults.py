@@ -351,7 +351,18 @@ class TestBudget:
 
     def test_a_request_that_costs_more_than_it_can_stops_the_run(self, tmp_path: Path) -> None:
         samples = [RaterSample(None, f"caption {number}") for number in range(30)]
-        refused = pytest.raises(CuveeError, match=r"9000 input.*max_input_tokens")
+        refused = pytest.raises(CuveeError, match=r"9000 input.*max_input_tokens.*; 0.0091 is spent")
         with serving([says("75", usage=(9000, 10))]) as server, ledger_in(tmp_path), refused:
             rate(server, samples, price=PRICE, budget={"cost": 1.0})
         assert len(server.bodies) == 1 and spent_in(tmp_path).cost_nano == 9_100_000
+
+    @pytest.mark.parametrize("limits", [{"max_tokens": 2000}, {"max_tokens": None, "max_completion_tokens": 2000}])
+    def test_the_limit_that_is_sent_is_what_is_counted_with(self, limits: dict[str, Any], tmp_path: Path) -> None:
+        samples = [RaterSample(None, f"caption {number}") for number in range(50)]
+        with serving([says("75", usage=(1000, 2000))]) as server, ledger_in(tmp_path), pytest.raises(SpentError):
+            rate(server, samples, concurrency=20, price=PRICE, budget={"cost": 0.05}, request=limits)
+        assert 0 < spent_in(tmp_path).cost_nano <= 50_000_000
+
+    def test_money_without_a_limit_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="needs a limit of an answer"):
+            OpenAI(model="m", price=PRICE, budget={"cost": 1.0}, request={"max_tokens": None})
