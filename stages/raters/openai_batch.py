@@ -134,7 +134,7 @@ class Batch:
         try:
             given = answer(self._complete(await call.ask(body)), question)
         except SampleError as error:
-            given = await self._blamed(error, question, call)
+            given = await self._blamed(error, body, question, call)
         self.terms.journal.add(key, [given.value, given.reason])
         return given
 
@@ -146,8 +146,8 @@ class Batch:
             )
         return reply
 
-    async def _blamed(self, error: SampleError, question: Question, call: Call) -> Answer:
-        """Whose fault it was: where a plain sample passes, this one's.
+    async def _blamed(self, error: SampleError, body: dict[str, Any], question: Question, call: Call) -> Answer:
+        """Whose fault it was: where a plain sample passes, this one's, unless it was an outage that is over.
 
         Raises:
             RunError: the plain one fails as well, or too many samples fail.
@@ -164,7 +164,14 @@ class Batch:
             await call.ask(plain)
         except SampleError:
             raise RunError(f"{error}; a plain sample fails as well; {GOES_ON}") from None
-        return Answer(None, REFUSED if error.client else FAILED)
+        if error.client:
+            return Answer(None, REFUSED)
+        try:
+            given = answer(self._complete(await call.ask(body)), question)
+        except SampleError as again:
+            return Answer(None, REFUSED if again.client else FAILED)
+        self.failed -= 1
+        return given
 
     def _began(self) -> Callable[[Usage | None, bool], None]:
         """Take one request from the lease, or from a new one; returns what is called when it is over."""

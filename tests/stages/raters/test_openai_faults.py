@@ -176,7 +176,15 @@ def test_one_sample_that_no_server_takes_does_not_stop_the_run(fault: Action, re
     samples = [SAMPLE, RaterSample(picture(2), "poison"), RaterSample(picture(3), "another")]
     with serving(poisoned(fault)) as server:
         assert rate(server, samples, attempts=3) == [Answer(75.0), Answer(None, reason), Answer(75.0)]
-    assert len(server.bodies) == 2 + tries + 1  # a plain sample tells whose fault it was
+    # A plain sample tells whose fault it was; what the server does not call wrong is asked once more.
+    assert len(server.bodies) == 2 + tries + 1 + (tries if reason == "rater_failed" else 0)
+
+
+def test_a_short_outage_is_no_samples_fault() -> None:
+    samples = [RaterSample(None, f"caption {number}") for number in range(5)]
+    with serving(lambda number, _: status(503) if number < 3 else says("75")) as server:
+        assert rate(server, samples, attempts=3) == [Answer(75.0)] * 5
+    assert len(server.bodies) == 3 + 1 + 5
 
 
 @pytest.mark.parametrize("fault", [status(400, "unknown field"), status(500), raw(b"{}")])
