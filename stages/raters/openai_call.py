@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import aiohttp
 
 Sleep = Callable[[float], Awaitable[None]]
-AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+AGAIN = frozenset({408, 409, 425, 429, *range(500, 600)}) - {501, 505}
 """Statuses after which the same request may pass."""
 PERHAPS_THE_SAMPLE = frozenset({400, 413, 415, 422})
 HINTS = {
