@@ -139,7 +139,7 @@ class Batch:
         return given
 
     def _complete(self, reply: Reply) -> Reply:
-        if self.terms.logprobs and reply.tokens is None and not reply.refused:
+        if self.terms.logprobs and not _rivalled(reply) and not reply.refused:
             raise RunError(
                 f"{self.terms.endpoint.url}: it answered without log-probabilities; write `logprobs: false` for a "
                 "server that gives none: the score is then the number it writes"
@@ -200,6 +200,11 @@ class Batch:
                 f"counts with; raise `max_input_tokens`, then {GOES_ON} (another `max_answer_tokens` begins anew)"
             )
         return Spent(1, cost, usage.input_tokens, usage.output_tokens)
+
+
+def _rivalled(reply: Reply) -> bool:
+    """Whether it has what an expectation is made of; a text of no tokens has nothing to have it for."""
+    return reply.tokens is not None and (not reply.text or any(len(rivals) > 1 for rivals in reply.tokens))
 
 
 @cache

@@ -14,7 +14,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from schemas.errors import CuveeError
 from stages.raters.backoff import LONGEST_WAIT_SECONDS, asked_seconds, wait_seconds
-from stages.raters.openai_reply import BrokenReplyError, Reply, Usage, read_reply
+from stages.raters.openai_reply import BrokenReplyError, ErrorReplyError, Reply, Usage, read_reply
 
 if TYPE_CHECKING:
     import aiohttp
@@ -160,9 +160,13 @@ class Call:
             )
             async with post as response:
                 content = await _body(response)
-                if response.status == 200:
-                    return read_reply(content)
-                return self._status(response.status, content, response.headers.get("Retry-After"))
+                wait = response.headers.get("Retry-After")
+                try:
+                    return (
+                        read_reply(content) if response.status == 200 else self._status(response.status, content, wait)
+                    )
+                except ErrorReplyError as error:
+                    return self._status(error.status, content, wait)
         except BrokenReplyError as error:
             return Failure(f"it answered {error}", again=True, stops_run=False, maybe_billed=True)
         except TimeoutError:

@@ -80,6 +80,9 @@ PASSING: dict[str, Action] = {
     "logprobs above 0": says("75", logprobs=logprobs({"75": 3.0})),
     "logprobs without tokens": says("75", logprobs={"content": [{"logprob": -1.0}]}),
     "NaN for a logprob": says("75", logprobs=logprobs({"75": float("nan")})),
+    "too deep": raw(b"[" * 200_000),
+    "an error without a code": raw(b'{"error": {"message": "overloaded"}}'),
+    "an error with a code that passes": raw(b'{"error": {"message": "overloaded", "code": 429}}'),
     "too long": raw(b" " * (9 << 20)),
 }
 
@@ -127,6 +130,7 @@ def test_a_server_that_asks_for_an_hour_stops_the_run(asked: str, heard: str) ->
         (status(403), "may not use"),
         (status(404), "base_url"),
         (status(405), "status 405"),
+        (raw(b'{"error": {"message": "Insufficient credits", "code": 402}}'), "status 402.*Insufficient credits"),
         (status(501), "status 501"),
         (status(307, Location="http://127.0.0.1:9/v1"), "status 307"),
         (status(429, "insufficient_quota: you exceeded your current quota"), "insufficient_quota"),
@@ -287,6 +291,16 @@ def test_a_server_without_logprobs_is_told_from_one_with() -> None:
         rate(server, logprobs=True)
 
 
+@pytest.mark.parametrize(
+    "given", [[], "none", {"content": []}, {"content": [{"token": "75", "logprob": -0.5, "top_logprobs": []}]}]
+)
+def test_logprobs_without_rivals_are_none(given: Any) -> None:
+    with serving([says("75", logprobs=given)]) as server:
+        assert rate(server) == [Answer(75.0)]
+        with pytest.raises(CuveeError, match="write `logprobs: false`"):
+            rate(server, logprobs=True)
+
+
 def test_prose_is_no_score_and_labels_are_read() -> None:
     label = Question(name="domain", text="Which?", labels=("food", "sports"))
     with serving([says("a nice dog"), says("Sports.")]) as server:
@@ -351,6 +365,11 @@ class TestBudget:
 
     def test_a_server_that_counts_no_tokens_is_counted_in_full(self, tmp_path: Path) -> None:
         with serving([says("75", usage=None)]) as server, ledger_in(tmp_path):
+            rate(server, price=PRICE)
+        assert spent_in(tmp_path) == Spent(1, 4_256_000)
+
+    def test_a_count_that_no_request_has_is_none(self, tmp_path: Path) -> None:
+        with serving([says("75", usage=(10**400, 1))]) as server, ledger_in(tmp_path):
             rate(server, price=PRICE)
         assert spent_in(tmp_path) == Spent(1, 4_256_000)
 
