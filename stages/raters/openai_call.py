@@ -6,6 +6,7 @@ may be the sample's own fault (an image that the server cannot take) is left to 
 """
 
 import json
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ HINTS = {
     402: "the account has no money left",
     403: "the key may not use this model or endpoint",
     404: "no such model or path; `base_url` ends before /chat/completions, most often in /v1",
+    407: "the proxy does not take the name and password of the variable that names it, e.g. https_proxy",
     429: "the server's limit is lower than what is asked; lower `concurrency` or wait",
 }
 NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached")
@@ -82,8 +84,8 @@ class Endpoint:
         return {"Authorization": f"Bearer {self.key}"} if self.key else {}
 
     def shown(self, text: str) -> str:
-        """A foreign text without the key, on one line, not too long."""
-        whole = " ".join(text.split())
+        """A foreign text without the key or a proxy's password, on one line, not too long."""
+        whole = re.sub(r"//[^/@\s]*@", "//***@", " ".join(text.split()))
         return (whole.replace(self.key, "***") if self.key else whole)[:MOST_SHOWN]
 
     def proxy(self) -> str | None:
@@ -172,7 +174,9 @@ class Call:
         except TimeoutError:
             seconds = f"{self.endpoint.timeout_seconds:g}"
             return Failure(f"no answer within {seconds} s", again=True, stops_run=False, maybe_billed=True)
-        except (aiohttp.ClientSSLError, aiohttp.InvalidURL) as error:
+        except aiohttp.ClientHttpProxyError as error:
+            return self._status(error.status, error.message.encode(), None)
+        except (aiohttp.ClientSSLError, ValueError) as error:  # an address or a key that cannot be sent
             return Failure(self._named(error), again=False, stops_run=True, maybe_billed=False)
         except aiohttp.ClientConnectorError as error:
             return Failure(f"no connection: {self._named(error)}", again=True, stops_run=True, maybe_billed=False)

@@ -130,6 +130,7 @@ def test_a_server_that_asks_for_an_hour_stops_the_run(asked: str, heard: str) ->
         (status(403), "may not use"),
         (status(404), "base_url"),
         (status(405), "status 405"),
+        (status(407), "the proxy does not take"),
         (raw(b'{"error": {"message": "Insufficient credits", "code": 402}}'), "status 402.*Insufficient credits"),
         (status(501), "status 501"),
         (status(307, Location="http://127.0.0.1:9/v1"), "status 307"),
@@ -162,6 +163,25 @@ def test_a_server_without_tls_is_not_asked_twice() -> None:
     with serving([says("75")]) as server, pytest.raises(CuveeError, match="SSL"):
         rate(server.url.replace("http:", "https:"))
     assert not server.bodies
+
+
+@pytest.mark.parametrize(
+    ("scheme", "proxy", "said"),
+    [
+        ("http", "http://joe:{password}@127.0.0.1:{port}", "the proxy does not take"),
+        ("https", "http://joe:{password}@127.0.0.1:{port}", "status 501"),
+        ("http", "http://joe:{password}@127.0.0.1:99999", r"//\*\*\*@"),
+        ("http", "http://joe:{password}#1@127.0.0.1:{port}", r"//\*\*\*@"),
+    ],
+)
+def test_a_proxys_password_is_not_shown(scheme: str, proxy: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with serving([status(407)]) as server:
+        monkeypatch.setenv(f"{scheme}_proxy", proxy.format(password="s3cret", port=server.server_port))
+        with pytest.raises(CuveeError, match=said) as refused:
+            rate(f"{scheme}://api.example.test/v1")
+    assert "s3cret" not in str(refused.value) and len(server.bodies) <= 1
 
 
 def poisoned(fault: Action) -> Callable[[int, dict[str, Any]], Action]:
