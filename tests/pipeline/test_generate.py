@@ -12,7 +12,7 @@ import yaml
 
 import pipeline.generate
 from pipeline.cluster import Cluster
-from pipeline.generate import postprocess, processor_config
+from pipeline.generate import _whole, postprocess, processor_config
 from pipeline.resolve import Resolved, resolve
 from pipeline.run import run
 from schemas.errors import CuveeError, RecipeError
@@ -35,7 +35,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def recipe(make_pool: Callable[..., Path], model: Path) -> Path:
     path = make_pool(rows=3)
     document = yaml.safe_load(path.read_text())
-    backend = {"kind": "vllm", "model": str(model)}
+    backend = {"kind": "vllm", "model": str(model), "max_failed": 1.0}
     document["score"] = [
         {"kind": "image_header"},
         {"kind": "mlm_filter", "backend": backend},
@@ -146,6 +146,15 @@ def test_the_model_is_known_by_its_content(model: Path, tmp_path: Path) -> None:
     assert str(model) not in json.dumps(first)
     assert first != VLLM(model=str(model), dtype="float16").identity()
     assert first != VLLM(model=str(write_llava(tmp_path / "m", side=48))).identity()
+
+
+def test_an_engine_that_fails_at_everything_stops_the_run() -> None:
+    broken = [{"work": f"{row}", "number": 0, "of": 1, "__inference_error__": "out of memory"} for row in range(50)]
+    names = [row["work"] for row in broken]
+    whole = _whole(names, broken, 0.05)
+    with pytest.raises(CuveeError, match=r"11 of 11 requests failed.*out of memory"):
+        list(whole)
+    assert len(list(_whole(names, broken, 1.0))) == 50
 
 
 def test_asking_then_answering() -> None:
