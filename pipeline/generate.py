@@ -21,6 +21,8 @@ from schemas.errors import CuveeError, ShardError
 from stages.generation import Generation, answering, asking
 from stages.stage import Stage
 
+A_FEW = 10
+"""Requests that may fail whatever their share."""
 Report = dict[str, Any]
 Score = Callable[[list[Work]], Iterator[Report]]
 """Scores everything else of work items."""
@@ -106,7 +108,8 @@ def _scored(cluster: Cluster, box: Toolbox, stage: Stage, pieces: list[Work]) ->
         num_cpus=1,
     )
     answered = processor(_generation(stage))(asked)
-    for _, report in run_tasks(cluster, Hearing(box, stage.name), _whole(names, answered.iter_rows()), _given_up):
+    whole = _whole(names, answered.iter_rows(), _generation(stage).max_failed)
+    for _, report in run_tasks(cluster, Hearing(box, stage.name), whole, _given_up):
         yield report
 
 
@@ -140,18 +143,24 @@ class Asking:
         ]
 
 
-def _whole(names: Iterable[str], rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+def _whole(names: Iterable[str], rows: Iterable[dict[str, Any]], max_failed: float) -> Iterator[str]:
     """A piece of work per slice whose replies are all there; slices that ask nothing come last.
 
     Raises:
-        CuveeError: replies are missing.
+        CuveeError: replies are missing, or too many requests failed; the slice with the last one is not scored.
     """
-    silent = set(names)
+    silent, failed = set(names), 0
     replies: dict[str, dict[int, Any]] = {}
-    for row in rows:
+    for asked, row in enumerate(rows, 1):
         silent.discard(row["work"])
         found = replies.setdefault(row["work"], {})
-        found[int(row["number"])] = _reply(row)
+        found[int(row["number"])] = reply = _reply(row)
+        failed += reply["text"] is None
+        if failed > max(A_FEW, max_failed * asked):
+            raise CuveeError(
+                f"{failed} of {asked} requests failed, more than `max_failed` allows, the last with "
+                f"{row['__inference_error__']!s:.300}; run again: what is finished is kept"
+            )
         if len(found) == int(row["of"]):
             del replies[row["work"]]
             yield json.dumps({"work": row["work"], "replies": [found[number] for number in sorted(found)]})
@@ -163,7 +172,7 @@ def _whole(names: Iterable[str], rows: Iterable[dict[str, Any]]) -> Iterator[str
 def _reply(row: dict[str, Any]) -> dict[str, Any]:
     """What the stage gets; a request that failed has no text."""
     if row.get("__inference_error__"):
-        return {"text": None, "tokens": None}
+        return {"text": None, "tokens": None, "cut": False}
     reply: dict[str, Any] = json.loads(row["reply"])
     return reply
 
@@ -203,7 +212,10 @@ def processor(generation: Generation) -> Any:
     def preprocess(row: dict[str, Any]) -> dict[str, Any]:
         return {"messages": json.loads(row["request"]), "sampling_params": dict(generation.sampling)}
 
-    return build_processor(processor_config(generation), preprocess=preprocess, postprocess=postprocess)
+    def keep(row: dict[str, Any]) -> dict[str, Any]:
+        return postprocess(row, generation.sampling["max_tokens"])
+
+    return build_processor(processor_config(generation), preprocess=preprocess, postprocess=keep)
 
 
 def processor_config(generation: Generation) -> Any:
@@ -225,13 +237,16 @@ def processor_config(generation: Generation) -> Any:
     )
 
 
-def postprocess(row: dict[str, Any]) -> dict[str, Any]:
-    """What is kept of an answered row: text, and per token its likeliest rivals with log-probabilities."""
+def postprocess(row: dict[str, Any], most: int) -> dict[str, Any]:
+    """What is kept of an answered row: text, per token its likeliest rivals with log-probabilities, whether it is cut.
+
+    Ray passes on no reason why the engine stopped: an answer of `most` tokens, its end included, counts as cut.
+    """
     logprobs = row.get("logprobs")
     tokens = None
     if logprobs is not None and len(logprobs):
         tokens = [_rivals(chosen, rivals) for chosen, rivals in zip(row["generated_tokens"], logprobs, strict=True)]
-    reply = {"text": row["generated_text"], "tokens": tokens}
+    reply = {"text": row["generated_text"], "tokens": tokens, "cut": len(row["generated_tokens"]) >= most}
     return {"work": row["work"], "number": row["number"], "of": row["of"], "reply": json.dumps(reply)}
 
 

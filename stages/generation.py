@@ -30,6 +30,8 @@ class Generation(BaseModel):
     gpus_per_replica: int
     replicas: int
     batch_size: int
+    max_failed: float = 1.0
+    """The share of requests that may fail, beyond the first few; more stop the run."""
     content_format: str
     """How the model's chat template takes content: `openai` (a list of parts) or `string`."""
 

@@ -26,6 +26,7 @@ from stages.captioners.connector_captioner import ConnectorCaptioner
 from stages.captioners.likelihood import TokenScores
 from stages.captioners.multimodal_captioner import MultimodalCaptioner
 from stages.missing import no_pair
+from stages.raters.backend import OVERFLOW
 from stages.stage import Scorer, Stage
 
 
@@ -78,8 +79,9 @@ class CaptionLikelihood(Stage):
 
 def _values(found: TokenScores | str) -> tuple[float | int | str | None, ...]:
     """One row: the written columns and the reason."""
-    if isinstance(found, str):
-        return (None,) * len(CaptionLikelihood.writes) + (found,)
+    if isinstance(found, str) or not found.finite:
+        reason = found if isinstance(found, str) else OVERFLOW
+        return (None,) * len(CaptionLikelihood.writes) + (reason,)
     count = len(found.log_p_image)
     image, text = -float(found.log_p_image.mean()), -float(found.log_p_text.mean())
     return image, text, found.pmi / count, found.pmi, found.weight, count, None

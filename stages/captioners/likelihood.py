@@ -34,6 +34,14 @@ class TokenScores:
     logit_text: Doubles
 
     @property
+    def finite(self) -> bool:
+        """False where the model went beyond its number format."""
+        return all(
+            bool(np.isfinite(numbers).all())
+            for numbers in (self.log_p_image, self.log_p_text, self.logit_image, self.logit_text)
+        )
+
+    @property
     def pmi(self) -> float:
         """Nats that the image tells about the whole caption."""
         return float((self.log_p_image - self.log_p_text).sum())

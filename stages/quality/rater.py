@@ -10,6 +10,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from schemas.columns import CAPTION, IMAGE, named_column
+from schemas.errors import RecipeError
 from stages.file_identity import Located
 from stages.generation import Generation
 from stages.raters.backends import Backend
@@ -17,11 +18,14 @@ from stages.raters.batch import rate_batch
 from stages.raters.rubric import Question, Rubric, load_rubric
 from stages.stage import Scorer, Stage
 
+OURS = frozenset({"invalid", "reason"})
+"""How columns beside those of questions end."""
+
 
 class RubricRater(Stage):
     """One column per question, `<column>_<question>`, and `<column>_invalid`: how many answers were none."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kind: Literal["rater"] = "rater"
     rubric: Located
     """`dataman`, `mlm_filter`, or the path of a YAML file with `questions:`."""
@@ -57,8 +61,14 @@ class RubricRater(Stage):
         return self.backend.generation()
 
     def check(self) -> None:
-        """Refuse a rubric that cannot be asked, or a backend that cannot work."""
-        _ = self.writes
+        """Refuse a rubric that cannot be asked, or a backend that cannot work.
+
+        Raises:
+            RecipeError: a question has the name of a column that is written beside the questions.
+        """
+        taken = {question.name for question in self._rubric().questions} & OURS
+        if taken:
+            raise RecipeError(f"rubric {self.rubric!r} has a question {min(taken)!r}; that name is the stage's own")
         self.backend.check()
 
     def identity(self) -> dict[str, object]:

@@ -58,9 +58,13 @@ class AnswerTrie:
     def probabilities(self, after: Mapping[Path, Logs]) -> Logs:
         """(answers,) the probability of each; their sum is that of answering at all, at most 1.
 
+        All are NaN where one of `after` is no distribution.
+
         Args:
             after: per inner path, the log-probabilities (vocabulary,) of the next token.
         """
+        if any(np.isnan(logs).any() for logs in after.values()):
+            return np.full(self.answers, np.nan)
         inner = self.inner()
         found = np.zeros(self.answers)
         for path, number in self.paths:

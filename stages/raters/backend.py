@@ -12,6 +12,8 @@ from stages.raters.rubric import Question
 
 UNPARSEABLE = "unparseable_score"
 """The model was asked and its answer is none: prose, or a number outside the scale."""
+OVERFLOW = "model_overflow"
+"""The model's numbers are none: a sum went beyond its number format."""
 
 
 @dataclass(frozen=True)

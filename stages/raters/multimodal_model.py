@@ -44,6 +44,14 @@ class Way(NamedTuple):
     """They stand in one row, with a mask; else one after the other. Not where attention is not by such a mask."""
 
 
+class Written(NamedTuple):
+    """A generated answer."""
+
+    text: str
+    cut: bool
+    """The model would have gone on."""
+
+
 ALL_AT_ONCE, SEPARATE = Way(shared=True, packed=True), Way(shared=False, packed=False)
 
 
@@ -143,14 +151,17 @@ class MultimodalModel:
                 for row, mine in zip(prompts.rows, paths, strict=True)
             ]
 
-    def generate(self, prompts: Prompts, most: int) -> list[str]:
+    def generate(self, prompts: Prompts, most: int) -> list[Written]:
         """Greedy answers of at most `most` tokens, special tokens left out."""
+        ends = self.model.generation_config.eos_token_id
         with self._pinned():
             found = []
             for row in prompts.rows:
                 inputs = self._cut(prompts, row, len(row))
                 ids = self.model.generate(**inputs, max_new_tokens=most, do_sample=False, num_beams=1)
-                found.append(str(self.tokenizer.decode(ids[0][len(row) :], skip_special_tokens=True)))
+                own = ids[0][len(row) :].tolist()
+                cut = len(own) == most and own[-1] not in (ends if isinstance(ends, list) else [ends])
+                found.append(Written(str(self.tokenizer.decode(own, skip_special_tokens=True)), cut))
         return found
 
     def label_logits(self, prompts: Prompts, answer: Sequence[int]) -> "torch.Tensor":

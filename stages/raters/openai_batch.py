@@ -63,6 +63,7 @@ class Batch:
         self._to_go = len(samples) * len(questions)
         self._lease: Lease | None = None
         self._stop: CuveeError | None = None
+        self._dear = False
 
     def answers(self) -> list[list[Answer]]:
         """Per sample, one per question."""
@@ -95,6 +96,8 @@ class Batch:
         finally:
             if self._lease is not None:
                 self._lease.give_back()
+        if self._stop is not None and self._dear:
+            raise RunError(f"{self._stop}; {self.terms.ledger.spent().cost_nano / NANO:.6g} is spent")
         if self._stop is not None:
             raise self._stop
 
@@ -131,20 +134,20 @@ class Batch:
         try:
             given = answer(self._complete(await call.ask(body)), question)
         except SampleError as error:
-            given = await self._blamed(error, question, call)
+            given = await self._blamed(error, body, question, call)
         self.terms.journal.add(key, [given.value, given.reason])
         return given
 
     def _complete(self, reply: Reply) -> Reply:
-        if self.terms.logprobs and reply.tokens is None and not reply.refused:
+        if self.terms.logprobs and not _rivalled(reply) and not reply.refused:
             raise RunError(
                 f"{self.terms.endpoint.url}: it answered without log-probabilities; write `logprobs: false` for a "
                 "server that gives none: the score is then the number it writes"
             )
         return reply
 
-    async def _blamed(self, error: SampleError, question: Question, call: Call) -> Answer:
-        """Whose fault it was: where a plain sample passes, this one's.
+    async def _blamed(self, error: SampleError, body: dict[str, Any], question: Question, call: Call) -> Answer:
+        """Whose fault it was: where a plain sample passes, this one's, unless it was an outage that is over.
 
         Raises:
             RunError: the plain one fails as well, or too many samples fail.
@@ -161,7 +164,14 @@ class Batch:
             await call.ask(plain)
         except SampleError:
             raise RunError(f"{error}; a plain sample fails as well; {GOES_ON}") from None
-        return Answer(None, REFUSED if error.client else FAILED)
+        if error.client:
+            return Answer(None, REFUSED)
+        try:
+            given = answer(self._complete(await call.ask(body)), question)
+        except SampleError as again:
+            return Answer(None, REFUSED if again.client else FAILED)
+        self.failed -= 1
+        return given
 
     def _began(self) -> Callable[[Usage | None, bool], None]:
         """Take one request from the lease, or from a new one; returns what is called when it is over."""
@@ -183,12 +193,18 @@ class Batch:
             return Spent(1, self.terms.most_nano)
         cost = self.terms.cost_nano(usage.input_tokens, usage.output_tokens)
         if cost > self.terms.most_nano and self.terms.ledger.budget.cost is not None:
+            self._dear = True
             self._stop = self._stop or RunError(
                 f"{self.terms.endpoint.url}: a request of {usage.input_tokens} input and {usage.output_tokens} output "
                 f"tokens cost {cost / NANO:.6g}, more than the {self.terms.most_nano / NANO:.6g} that the budget "
-                f"counts with; raise `max_input_tokens` or `max_answer_tokens`, then {GOES_ON}"
+                f"counts with; raise `max_input_tokens`, then {GOES_ON} (another `max_answer_tokens` begins anew)"
             )
         return Spent(1, cost, usage.input_tokens, usage.output_tokens)
+
+
+def _rivalled(reply: Reply) -> bool:
+    """Whether it has what an expectation is made of; a text of no tokens has nothing to have it for."""
+    return reply.tokens is not None and (not reply.text or any(len(rivals) > 1 for rivals in reply.tokens))
 
 
 @cache

@@ -6,6 +6,7 @@ may be the sample's own fault (an image that the server cannot take) is left to 
 """
 
 import json
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,13 +15,13 @@ from urllib.request import getproxies, proxy_bypass
 
 from schemas.errors import CuveeError
 from stages.raters.backoff import LONGEST_WAIT_SECONDS, asked_seconds, wait_seconds
-from stages.raters.openai_reply import BrokenReplyError, Reply, Usage, read_reply
+from stages.raters.openai_reply import BrokenReplyError, ErrorReplyError, Reply, Usage, read_reply
 
 if TYPE_CHECKING:
     import aiohttp
 
 Sleep = Callable[[float], Awaitable[None]]
-AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+AGAIN = frozenset({408, 409, 425, 429, *range(500, 600)}) - {501, 505}
 """Statuses after which the same request may pass."""
 PERHAPS_THE_SAMPLE = frozenset({400, 413, 415, 422})
 HINTS = {
@@ -28,6 +29,7 @@ HINTS = {
     402: "the account has no money left",
     403: "the key may not use this model or endpoint",
     404: "no such model or path; `base_url` ends before /chat/completions, most often in /v1",
+    407: "the proxy does not take the name and password of the variable that names it, e.g. https_proxy",
     429: "the server's limit is lower than what is asked; lower `concurrency` or wait",
 }
 NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached")
@@ -82,8 +84,8 @@ class Endpoint:
         return {"Authorization": f"Bearer {self.key}"} if self.key else {}
 
     def shown(self, text: str) -> str:
-        """A foreign text without the key, on one line, not too long."""
-        whole = " ".join(text.split())
+        """A foreign text without the key or a proxy's password, on one line, not too long."""
+        whole = re.sub(r"//[^/@\s]*@", "//***@", " ".join(text.split()))
         return (whole.replace(self.key, "***") if self.key else whole)[:MOST_SHOWN]
 
     def proxy(self) -> str | None:
@@ -160,15 +162,21 @@ class Call:
             )
             async with post as response:
                 content = await _body(response)
-                if response.status == 200:
-                    return read_reply(content)
-                return self._status(response.status, content, response.headers.get("Retry-After"))
+                wait = response.headers.get("Retry-After")
+                try:
+                    return (
+                        read_reply(content) if response.status == 200 else self._status(response.status, content, wait)
+                    )
+                except ErrorReplyError as error:
+                    return self._status(error.status, content, wait)
         except BrokenReplyError as error:
             return Failure(f"it answered {error}", again=True, stops_run=False, maybe_billed=True)
         except TimeoutError:
             seconds = f"{self.endpoint.timeout_seconds:g}"
             return Failure(f"no answer within {seconds} s", again=True, stops_run=False, maybe_billed=True)
-        except (aiohttp.ClientSSLError, aiohttp.InvalidURL) as error:
+        except aiohttp.ClientHttpProxyError as error:
+            return self._status(error.status, error.message.encode(), None)
+        except (aiohttp.ClientSSLError, ValueError) as error:  # an address or a key that cannot be sent
             return Failure(self._named(error), again=False, stops_run=True, maybe_billed=False)
         except aiohttp.ClientConnectorError as error:
             return Failure(f"no connection: {self._named(error)}", again=True, stops_run=True, maybe_billed=False)

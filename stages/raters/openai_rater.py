@@ -8,11 +8,20 @@ taken to be one. What has been answered stands in sidecars and is not asked agai
 import asyncio
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from schemas.errors import RecipeError
 from stages.journal import Journal
@@ -25,6 +34,8 @@ from stages.spending import NANO, Budget, Ledger, ledger_folder
 
 OURS = frozenset({"model", "messages", "stream", "n"})
 """What `request` may not set."""
+SECRET = re.compile(r"api_?key|authorization|secret|password|(^|_)(token|headers?)$")
+"""Names of fields that may hold one."""
 RIVALS = 20
 """Likeliest tokens asked for with log-probabilities: the most that servers give."""
 
@@ -76,17 +87,53 @@ class OpenAI(BackendSettings):
     def _priced(self) -> "OpenAI":
         if self.budget is not None and self.budget.cost is not None and self.price is None:
             raise ValueError("a budget in money needs `price: {input_per_1m: ..., output_per_1m: ...}`")
+        if self.budget is not None and self.budget.cost is not None and not _limits(self):
+            raise ValueError(
+                "a budget in money needs a limit of an answer; `request` takes out `max_tokens` and sets none"
+            )
         if taken := sorted(OURS & set(self.request)):
             raise ValueError(f"`request` sets {taken[0]!r}, which is not for settings")
         return self
 
+    @field_validator(
+        *(
+            "base_url",
+            "model",
+            "revision",
+            "api_key_env",
+            "logprobs",
+            "max_answer_tokens",
+            "max_image_bytes",
+            "request",
+        ),
+        *("concurrency", "attempts", "timeout_seconds", "price", "budget", "max_input_tokens", "max_failed"),
+        mode="wrap",
+    )
+    @classmethod
+    def _unrepeated(cls, value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        """A value that does not fit may be a key in the wrong place: say what kind of thing it is, and no more."""
+        try:
+            return validate(value)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            if isinstance(problem["input"], dict) or problem["type"] == "extra_forbidden":
+                raise
+            place = ".".join(map(str, (info.field_name, *problem["loc"])))
+            raise RecipeError(f"`{place}`: {problem['msg']}, found a {type(problem['input']).__name__}") from None
+
     def model_post_init(self, _: Any) -> None:
         """Refuse what may hold a secret, without repeating it as pydantic's own errors do."""
-        parts = urlsplit(self.base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise RecipeError("`base_url` is no http or https address; expected e.g. http://localhost:8000/v1")
-        if "@" in self.base_url or parts.query or parts.fragment:
+        if re.search("[@;?#]", self.base_url):
             raise RecipeError("`base_url` holds more than host, port and path; keys come from `api_key_env`")
+        try:
+            parts = urlsplit(self.base_url)
+            sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # of a port that is no number, too
+            sound = False
+        if not sound:
+            raise RecipeError("`base_url` is no http or https address; expected e.g. http://localhost:8000/v1")
+        if secret := next((name for name in _names(self.request) if _may_hold_secret(name)), None):
+            raise RecipeError(f"`request` sets {secret!r}, which may hold a secret; keys come from `api_key_env`")
         if self.api_key_env is not None and not re.fullmatch("[A-Z_][A-Z0-9_]*", self.api_key_env):
             raise RecipeError(
                 "`api_key_env` is not the name of a variable in capitals; if it is the key itself, take it out of the "
@@ -134,7 +181,9 @@ class OpenAIRater:
             journal=Journal(ledger_folder()),
             ledger=self.ledger,
             cost_nano=price.nano if price else lambda *_: 0,
-            most_nano=price.nano(settings.max_input_tokens, settings.max_answer_tokens) if price else 0,
+            most_nano=price.nano(settings.max_input_tokens, max(_limits(settings), default=settings.max_answer_tokens))
+            if price
+            else 0,
             fields=_fields(settings),
             logprobs=settings.logprobs,
             max_image_bytes=settings.max_image_bytes,
@@ -156,6 +205,25 @@ class OpenAIRater:
         finally:
             self.asked, self.failed = batch.asked, batch.failed
         return batch.answers()
+
+
+def _names(value: Any) -> Iterator[str]:
+    """Of all fields, at any depth."""
+    if isinstance(value, dict):
+        yield from map(str, value)
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _names(part)
+
+
+def _may_hold_secret(name: str) -> bool:
+    words = re.sub("(?<=[a-z])(?=[A-Z])|[-. ]", "_", name)
+    return SECRET.search(words.casefold()) is not None
+
+
+def _limits(settings: OpenAI) -> list[int]:
+    """Every limit of an answer's tokens that goes with a request, whichever the server heeds."""
+    found = (_fields(settings).get(name) for name in ("max_tokens", "max_completion_tokens"))
+    return [limit for limit in found if isinstance(limit, int)]
 
 
 def _fields(settings: OpenAI) -> dict[str, Any]:

@@ -7,6 +7,7 @@ only the digits after the chosen one are known, so there the number that was gen
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +19,23 @@ REFUSED = "rater_refused"
 """The server would not answer for this sample: its content filter, or an error that a plain sample does not get."""
 MOST_LOGPROB = 1e-3
 """Log-probabilities end at 0; servers round."""
+MOST_TOKENS = 1 << 40
+"""No request has as many; a server that says so has not counted."""
 SPACES = " \t\n▁Ġ"
 """What tokens begin with where a word begins."""
 
 
 class BrokenReplyError(Exception):
     """An answer that is not what the protocol says: JSON, with one choice and its text."""
+
+
+class ErrorReplyError(Exception):
+    """A server's error that came with status 200; its text is the server's own."""
+
+    def __init__(self, status: int) -> None:
+        """`status`: the one that its code means; 500 where that is none."""
+        super().__init__(f"an error with code {status}")
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,8 @@ class Reply:
     tokens: tuple[dict[str, float], ...] | None
     """Per generated token: what it is first, then its likeliest rivals, with log-probabilities; None: not given."""
     usage: Usage
+    cut: bool = False
+    """It ends where the tokens allowed it did, not where the model would have ended."""
 
 
 def read_reply(body: bytes) -> Reply:
@@ -50,11 +64,14 @@ def read_reply(body: bytes) -> Reply:
 
     Raises:
         BrokenReplyError: with what is wrong; never with the body itself.
+        ErrorReplyError: it is an error in place of a completion.
     """
     try:
         document = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BrokenReplyError(f"{len(body)} bytes that are no JSON") from error
+    if isinstance(document, dict) and document.get("error") and not document.get("choices"):
+        raise ErrorReplyError(_status(document["error"]))
     try:
         choice = document["choices"][0]
         message = choice["message"]
@@ -64,7 +81,8 @@ def read_reply(body: bytes) -> Reply:
         raise BrokenReplyError("JSON without choices[0].message.content") from error
     if not isinstance(text, str) and not (text is None and stopped):
         raise BrokenReplyError(f"a message whose content is {type(text).__name__}, not text")
-    return Reply(text or "", stopped, _tokens(choice.get("logprobs")), _usage(document.get("usage")))
+    cut = choice.get("finish_reason") == "length"
+    return Reply(text or "", stopped, _tokens(choice.get("logprobs")), _usage(document.get("usage")), cut)
 
 
 def answer(reply: Reply, question: Question) -> Answer:
@@ -78,7 +96,10 @@ def answer(reply: Reply, question: Question) -> Answer:
     if score is None:
         return Answer(None, UNPARSEABLE)
     expected = _expectation(reply.tokens or (), score, question)
-    return Answer(float(score) if expected is None else expected)
+    if expected is not None:
+        return Answer(expected)
+    whole = parse_score(reply.text, question.low, question.high, cut=reply.cut)
+    return Answer(None, UNPARSEABLE) if whole is None else Answer(float(whole))
 
 
 def _expectation(tokens: tuple[dict[str, float], ...], score: int, question: Question) -> float | None:
@@ -103,7 +124,7 @@ def _number(token: str) -> int | None:
 
 
 def _tokens(logprobs: Any) -> tuple[dict[str, float], ...] | None:
-    if logprobs is None or logprobs.get("content") is None:
+    if not isinstance(logprobs, dict) or logprobs.get("content") is None:
         return None
     try:
         return tuple(_rivals(position) for position in logprobs["content"])
@@ -127,4 +148,9 @@ def _usage(usage: Any) -> Usage:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST_TOKENS else None
+
+
+def _status(error: Any) -> int:
+    code = str(error.get("code")) if isinstance(error, dict) else ""
+    return int(code) if re.fullmatch("[45][0-9][0-9]", code) else 500

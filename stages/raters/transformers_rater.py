@@ -16,8 +16,17 @@ from stages.device import Device
 from stages.file_identity import Located
 from stages.pixels import PixelError, decode, flat_rgb
 from stages.raters.answers import AnswerTrie, Logs, expectation
-from stages.raters.backend import UNPARSEABLE, Answer, BackendSettings, RaterSample
-from stages.raters.multimodal_model import ALL_AT_ONCE, SEPARATE, MultimodalModel, Prompts, UnfitError, Way, load_model
+from stages.raters.backend import OVERFLOW, UNPARSEABLE, Answer, BackendSettings, RaterSample
+from stages.raters.multimodal_model import (
+    ALL_AT_ONCE,
+    SEPARATE,
+    MultimodalModel,
+    Prompts,
+    UnfitError,
+    Way,
+    Written,
+    load_model,
+)
 from stages.raters.prompt import VERSION, prompt
 from stages.raters.rubric import Question
 from stages.raters.tree_pass import After
@@ -104,7 +113,7 @@ class TransformersRater:
         """The fastest way that gives what separate prompts give, tried on a grey picture.
 
         Raises:
-            RecipeError: the model does not continue a prompt token by token in any way.
+            RecipeError: the model does not continue a prompt token by token in any way, or overflows.
         """
         from PIL import Image
 
@@ -117,6 +126,11 @@ class TransformersRater:
                 f"model {self.settings.model!r} does not continue a prompt as a decoder does ({error!s:.200}); "
                 "choose another model, or `answer: generate`"
             ) from error
+        if any(np.isnan(log).any() for logs in plain for log in logs.values()):
+            raise RecipeError(
+                f"model {self.settings.model!r} gives no numbers in {self.settings.dtype}, about a grey picture; "
+                "use bf16 or fp32"
+            )
         ways = [ALL_AT_ONCE, Way(True, False), Way(False, True)]
         good = (way for way in ways if self._agrees(prompts, asked, way, plain))
         return next(good, SEPARATE)
@@ -130,8 +144,8 @@ class TransformersRater:
         except FOREIGN:
             return False
         pairs = [(one[path], other[path]) for one, other in zip(found, plain, strict=True) for path in one]
-        apart = max(float(np.abs(np.exp(one) - np.exp(other)).sum()) / 2 for one, other in pairs)
-        return apart <= AGREEMENT[self.settings.dtype]
+        apart = [float(np.abs(np.exp(one) - np.exp(other)).sum()) / 2 for one, other in pairs]
+        return all(distance <= AGREEMENT[self.settings.dtype] for distance in apart)
 
     def _after(self, prompts: Prompts, questions: Sequence[Question], way: Way) -> After:
         return self.model.after(prompts, [self._trie(question).asked() for question in questions], way)
@@ -156,6 +170,8 @@ class TransformersRater:
         return [self._answer(question, mine) for question, mine in zip(questions, chances, strict=True)]
 
     def _answer(self, question: Question, chances: Logs) -> Answer:
+        if np.isnan(chances).any():
+            return Answer(None, OVERFLOW)
         if float(chances.sum()) < max(self.settings.least_mass, 1e-12):
             return Answer(None, UNPARSEABLE)
         if question.labels:
@@ -176,9 +192,12 @@ class TransformersRater:
         return self.tries[question]
 
 
-def parsed(text: str, question: Question) -> Answer:
+def parsed(written: Written, question: Question) -> Answer:
     """The answer that a generated text gives, or `unparseable_score`."""
     from stages.raters.parser import parse_label, parse_score
 
-    value = parse_label(text, question.labels) if question.labels else parse_score(text, question.low, question.high)
-    return Answer(None, UNPARSEABLE) if value is None else Answer(value)
+    if question.labels:
+        label = parse_label(written.text, question.labels)
+        return Answer(label, None if label is not None else UNPARSEABLE)
+    score = parse_score(written.text, question.low, question.high, cut=written.cut)
+    return Answer(None, UNPARSEABLE) if score is None else Answer(score)

@@ -49,6 +49,8 @@ class VLLM(BackendSettings):
     """The most copies of the model."""
     batch_size: int = Field(default=64, gt=0)
     """Requests that are handed to a replica together."""
+    max_failed: float = Field(default=0.05, ge=0, le=1)
+    """The share of requests that may fail for their sample's sake, beyond the first few."""
     engine: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of vLLM's engine, e.g. {gpu_memory_utilization: 0.85}."""
 
@@ -92,6 +94,7 @@ class VLLM(BackendSettings):
             gpus_per_replica=self.gpus_per_replica,
             replicas=self.replicas,
             batch_size=self.batch_size,
+            max_failed=self.max_failed,
             content_format=self.content_format,
         )
 
@@ -126,4 +129,4 @@ class VLLMRater:
         if reply["text"] is None:
             return Answer(None, FAILED)
         tokens = None if reply["tokens"] is None else tuple(reply["tokens"])
-        return answer(Reply(reply["text"], refused=False, tokens=tokens, usage=Usage()), question)
+        return answer(Reply(reply["text"], False, tokens, Usage(), cut=reply["cut"]), question)

@@ -12,7 +12,7 @@ import yaml
 
 import pipeline.generate
 from pipeline.cluster import Cluster
-from pipeline.generate import postprocess, processor_config
+from pipeline.generate import _whole, postprocess, processor_config
 from pipeline.resolve import Resolved, resolve
 from pipeline.run import run
 from schemas.errors import CuveeError, RecipeError
@@ -35,7 +35,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def recipe(make_pool: Callable[..., Path], model: Path) -> Path:
     path = make_pool(rows=3)
     document = yaml.safe_load(path.read_text())
-    backend = {"kind": "vllm", "model": str(model)}
+    backend = {"kind": "vllm", "model": str(model), "max_failed": 1.0}
     document["score"] = [
         {"kind": "image_header"},
         {"kind": "mlm_filter", "backend": backend},
@@ -55,7 +55,7 @@ def answer(row: dict[str, Any]) -> dict[str, Any]:
     said = "food" if "Which field" in text["text"] else str(number)
     if number == 5:
         return {**row, "__inference_error__": "too long"}
-    return postprocess({**row, "generated_text": said, "generated_tokens": [1], "logprobs": None})
+    return postprocess({**row, "generated_text": said, "generated_tokens": [1], "logprobs": None}, 16)
 
 
 def scored(recipe: Path, monkeypatch: pytest.MonkeyPatch, process: Any = None) -> Resolved:
@@ -148,6 +148,15 @@ def test_the_model_is_known_by_its_content(model: Path, tmp_path: Path) -> None:
     assert first != VLLM(model=str(write_llava(tmp_path / "m", side=48))).identity()
 
 
+def test_an_engine_that_fails_at_everything_stops_the_run() -> None:
+    broken = [{"work": f"{row}", "number": 0, "of": 1, "__inference_error__": "out of memory"} for row in range(50)]
+    names = [row["work"] for row in broken]
+    whole = _whole(names, broken, 0.05)
+    with pytest.raises(CuveeError, match=r"11 of 11 requests failed.*out of memory"):
+        list(whole)
+    assert len(list(_whole(names, broken, 1.0))) == 50
+
+
 def test_asking_then_answering() -> None:
     """Questions in order; a broken image asks nothing; logprobs as vLLM gives them make an expectation."""
     rater = VLLM(model="unused").open()
@@ -161,9 +170,13 @@ def test_asking_then_answering() -> None:
         "11": None,
     }
     row = {"work": "w", "number": 0, "of": 1, "generated_text": "60", "generated_tokens": [9], "logprobs": [rivals]}
-    reply = json.loads(postprocess(row)["reply"])
+    reply = json.loads(postprocess(row, 16)["reply"])
     assert list(reply["tokens"][0]) == ["60", "80"]
     with answering([reply]):
         assert rater.rate(samples, [QUESTION]) == [[Answer(None, "not_an_image")], [Answer(70.0)]]
+    short = {**row, "generated_text": "It is 8", "generated_tokens": [1, 2, 3], "logprobs": None}
+    for most, value in ((4, Answer(8.0)), (3, Answer(None, "unparseable_score"))):
+        with answering([json.loads(postprocess(short, most)["reply"])]):
+            assert rater.rate(samples[1:], [QUESTION]) == [[value]]
     with pytest.raises(RecipeError, match="inside a run"):
         rater.rate(samples, [QUESTION])

@@ -29,7 +29,8 @@ class ChatServer:
     model: str
     folder: Path
     numbers: dict[str, float]
-    """`logit_bias` that makes the untrained model answer with one of the integers 0 to 100."""
+    """`logit_bias` that makes the untrained model answer with one of the integers 11 to 100: no other one begins with
+    them, so that an answer of one token is whole."""
 
     def settings(self, **changed: Any) -> dict[str, Any]:
         """A `backend:` that asks it."""
@@ -55,7 +56,7 @@ def chat_server(folder: Path) -> Iterator[ChatServer]:
 
     _write_model(folder / "tiny")
     words = AutoTokenizer.from_pretrained(folder / "tiny")
-    tokens = [words.encode(str(number), add_special_tokens=False) for number in range(101)]
+    tokens = [words.encode(str(number), add_special_tokens=False) for number in range(11, 101)]
     assert all(len(ids) == 1 for ids in tokens)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -62,6 +62,7 @@ PASSING: dict[str, Action] = {
     "500": status(500),
     "502": status(502),
     "503": status(503),
+    "520": status(520),
     "529": status(529),
     "hangs": hangs,
     "breaks off": breaks_off,
@@ -79,6 +80,9 @@ PASSING: dict[str, Action] = {
     "logprobs above 0": says("75", logprobs=logprobs({"75": 3.0})),
     "logprobs without tokens": says("75", logprobs={"content": [{"logprob": -1.0}]}),
     "NaN for a logprob": says("75", logprobs=logprobs({"75": float("nan")})),
+    "too deep": raw(b"[" * 200_000),
+    "an error without a code": raw(b'{"error": {"message": "overloaded"}}'),
+    "an error with a code that passes": raw(b'{"error": {"message": "overloaded", "code": 429}}'),
     "too long": raw(b" " * (9 << 20)),
 }
 
@@ -100,18 +104,20 @@ def test_waits_grow_up_to_a_minute() -> None:
     assert all(0.5 * most <= wait <= most for wait, most in zip(waited, (1, 2, 4, 8, 16, 32, 60, 60, 60), strict=True))
 
 
-@pytest.mark.parametrize("asked", ["7", "Wed, 21 Oct 2015 07:28:00 GMT", "soon", "-3"])
+@pytest.mark.parametrize("asked", ["7", "20.5", "0", "Wed, 21 Oct 2015 07:28:00 GMT", "soon", "-3"])
 def test_the_server_says_how_long_to_wait(asked: str) -> None:
     waited: list[float] = []
     with serving([status(429, Retry_After=asked), says("75")]) as server:
         rater(server, waited).rate([SAMPLE], [QUESTION])
-    low, high = {"7": (7, 8), "soon": (0.5, 1)}.get(asked, (0, 1))
+    low, high = {"7": (7, 8), "20.5": (20.5, 21.5)}.get(asked, (0.5, 1))
     assert low <= waited[0] <= high
 
 
-def test_a_server_that_asks_for_an_hour_stops_the_run() -> None:
+@pytest.mark.parametrize(("asked", "heard"), [("3600", "3600"), ("9" * 400, r"1e\+09")])
+def test_a_server_that_asks_for_an_hour_stops_the_run(asked: str, heard: str) -> None:
     waited: list[float] = []
-    with serving([status(429, Retry_After="3600")]) as server, pytest.raises(CuveeError, match="asks to wait 3600 s"):
+    refused = pytest.raises(CuveeError, match=f"asks to wait {heard} s")
+    with serving([status(429, Retry_After=asked)]) as server, refused:
         rater(server, waited).rate([SAMPLE], [QUESTION])
     assert not waited and len(server.bodies) == 1
 
@@ -124,6 +130,9 @@ def test_a_server_that_asks_for_an_hour_stops_the_run() -> None:
         (status(403), "may not use"),
         (status(404), "base_url"),
         (status(405), "status 405"),
+        (status(407), "the proxy does not take"),
+        (raw(b'{"error": {"message": "Insufficient credits", "code": 402}}'), "status 402.*Insufficient credits"),
+        (status(501), "status 501"),
         (status(307, Location="http://127.0.0.1:9/v1"), "status 307"),
         (status(429, "insufficient_quota: you exceeded your current quota"), "insufficient_quota"),
     ],
@@ -156,6 +165,25 @@ def test_a_server_without_tls_is_not_asked_twice() -> None:
     assert not server.bodies
 
 
+@pytest.mark.parametrize(
+    ("scheme", "proxy", "said"),
+    [
+        ("http", "http://joe:{password}@127.0.0.1:{port}", "the proxy does not take"),
+        ("https", "http://joe:{password}@127.0.0.1:{port}", "status 501"),
+        ("http", "http://joe:{password}@127.0.0.1:99999", r"//\*\*\*@"),
+        ("http", "http://joe:{password}#1@127.0.0.1:{port}", r"//\*\*\*@"),
+    ],
+)
+def test_a_proxys_password_is_not_shown(scheme: str, proxy: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with serving([status(407)]) as server:
+        monkeypatch.setenv(f"{scheme}_proxy", proxy.format(password="s3cret", port=server.server_port))
+        with pytest.raises(CuveeError, match=said) as refused:
+            rate(f"{scheme}://api.example.test/v1")
+    assert "s3cret" not in str(refused.value) and len(server.bodies) <= 1
+
+
 def poisoned(fault: Action) -> Callable[[int, dict[str, Any]], Action]:
     """A server that cannot take one caption."""
     return lambda _, body: fault if "poison" in json.dumps(body) else says("75")
@@ -176,7 +204,15 @@ def test_one_sample_that_no_server_takes_does_not_stop_the_run(fault: Action, re
     samples = [SAMPLE, RaterSample(picture(2), "poison"), RaterSample(picture(3), "another")]
     with serving(poisoned(fault)) as server:
         assert rate(server, samples, attempts=3) == [Answer(75.0), Answer(None, reason), Answer(75.0)]
-    assert len(server.bodies) == 2 + tries + 1  # a plain sample tells whose fault it was
+    # A plain sample tells whose fault it was; what the server does not call wrong is asked once more.
+    assert len(server.bodies) == 2 + tries + 1 + (tries if reason == "rater_failed" else 0)
+
+
+def test_a_short_outage_is_no_samples_fault() -> None:
+    samples = [RaterSample(None, f"caption {number}") for number in range(5)]
+    with serving(lambda number, _: status(503) if number < 3 else says("75")) as server:
+        assert rate(server, samples, attempts=3) == [Answer(75.0)] * 5
+    assert len(server.bodies) == 3 + 1 + 5
 
 
 @pytest.mark.parametrize("fault", [status(400, "unknown field"), status(500), raw(b"{}")])
@@ -252,6 +288,17 @@ def test_digits_that_are_tokens_give_the_number_that_was_written() -> None:
         assert [answer.value for answer in rate(server, [SAMPLE, RaterSample(None, "x")], logprobs=True)] == [75, 7]
 
 
+def test_a_number_that_the_token_limit_cut_is_no_score() -> None:
+    written = says("I would rate it with an 8", finish_reason="length")
+    digits = says("It is 1", finish_reason="length", logprobs=logprobs({"is": -0.1}, {"1": -0.1, "2": -3.0}))
+    numbers = says("8", finish_reason="length", logprobs=logprobs({"8": -0.5, "85": -0.5}))
+    with serving([written]) as server:
+        assert rate(server) == [Answer(None, "unparseable_score")]
+    with serving([digits, numbers]) as server:
+        cut, whole = rate(server, [SAMPLE, RaterSample(None, "x")], logprobs=True)
+    assert cut == Answer(None, "unparseable_score") and whole.value == pytest.approx(46.5)
+
+
 def test_a_short_scale_is_one_token_for_every_tokenizer() -> None:
     question = Question(name="q", text="How?", low=1, high=5)
     with serving([says("4", logprobs=logprobs({"4": -0.7, "5": -0.7, "9": -3.0}))]) as server:
@@ -262,6 +309,16 @@ def test_a_short_scale_is_one_token_for_every_tokenizer() -> None:
 def test_a_server_without_logprobs_is_told_from_one_with() -> None:
     with serving([says("75")]) as server, pytest.raises(CuveeError, match="write `logprobs: false`"):
         rate(server, logprobs=True)
+
+
+@pytest.mark.parametrize(
+    "given", [[], "none", {"content": []}, {"content": [{"token": "75", "logprob": -0.5, "top_logprobs": []}]}]
+)
+def test_logprobs_without_rivals_are_none(given: Any) -> None:
+    with serving([says("75", logprobs=given)]) as server:
+        assert rate(server) == [Answer(75.0)]
+        with pytest.raises(CuveeError, match="write `logprobs: false`"):
+            rate(server, logprobs=True)
 
 
 def test_prose_is_no_score_and_labels_are_read() -> None:
@@ -331,6 +388,11 @@ class TestBudget:
             rate(server, price=PRICE)
         assert spent_in(tmp_path) == Spent(1, 4_256_000)
 
+    def test_a_count_that_no_request_has_is_none(self, tmp_path: Path) -> None:
+        with serving([says("75", usage=(10**400, 1))]) as server, ledger_in(tmp_path):
+            rate(server, price=PRICE)
+        assert spent_in(tmp_path) == Spent(1, 4_256_000)
+
     def test_money_stops_before_the_request_that_could_exceed_it(self, tmp_path: Path) -> None:
         samples = [RaterSample(None, f"caption {number}") for number in range(30)]
         with serving([says("75", usage=(1000, 10))]) as server, ledger_in(tmp_path), pytest.raises(SpentError):
@@ -340,7 +402,18 @@ class TestBudget:
 
     def test_a_request_that_costs_more_than_it_can_stops_the_run(self, tmp_path: Path) -> None:
         samples = [RaterSample(None, f"caption {number}") for number in range(30)]
-        refused = pytest.raises(CuveeError, match=r"9000 input.*max_input_tokens")
+        refused = pytest.raises(CuveeError, match=r"9000 input.*max_input_tokens.*; 0.0091 is spent")
         with serving([says("75", usage=(9000, 10))]) as server, ledger_in(tmp_path), refused:
             rate(server, samples, price=PRICE, budget={"cost": 1.0})
         assert len(server.bodies) == 1 and spent_in(tmp_path).cost_nano == 9_100_000
+
+    @pytest.mark.parametrize("limits", [{"max_tokens": 2000}, {"max_tokens": None, "max_completion_tokens": 2000}])
+    def test_the_limit_that_is_sent_is_what_is_counted_with(self, limits: dict[str, Any], tmp_path: Path) -> None:
+        samples = [RaterSample(None, f"caption {number}") for number in range(50)]
+        with serving([says("75", usage=(1000, 2000))]) as server, ledger_in(tmp_path), pytest.raises(SpentError):
+            rate(server, samples, concurrency=20, price=PRICE, budget={"cost": 0.05}, request=limits)
+        assert 0 < spent_in(tmp_path).cost_nano <= 50_000_000
+
+    def test_money_without_a_limit_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="needs a limit of an answer"):
+            OpenAI(model="m", price=PRICE, budget={"cost": 1.0}, request={"max_tokens": None})

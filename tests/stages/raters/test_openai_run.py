@@ -15,6 +15,7 @@ import yaml
 
 from pipeline.resolve import resolve
 from schemas.errors import RecipeError
+from stages.raters.openai_rater import OpenAI
 from tests.stages.raters.chat_server import ChatServer
 from tests.stages.raters.fake_server import FakeServer, says, serving, status
 
@@ -140,6 +141,15 @@ def test_a_run_stops_at_its_budget_and_goes_on_when_it_is_raised(recipe: Callabl
         ({"base_url": f"https://user:{KEY}@example.org/v1"}, "more than host"),
         ({"base_url": f"https://example.org/v1?key={KEY}"}, "more than host"),
         ({"base_url": "example.org"}, "no http or https address"),
+        ({"base_url": f"https://example.org/v1;key={KEY}"}, "more than host"),
+        ({"base_url": f"http://example.org:{KEY}"}, "no http or https address"),
+        ({"base_url": f"http://[{KEY}"}, "no http or https address"),
+        ({"request": {"api_key": KEY}}, "`request` sets 'api_key'"),
+        ({"request": {"extra": [{"X-Auth-Token": KEY}]}}, "`request` sets 'X-Auth-Token'"),
+        ({"request": {"extra_headers": {"x": KEY}}}, "`request` sets 'extra_headers'"),
+        ({"request": KEY}, "`request`: Input should be a valid dictionary, found a str"),
+        ({"concurrency": KEY}, "`concurrency`: Input should be a valid integer"),
+        ({"budget": {"requests": KEY}}, "`budget.requests`: Input should be a valid integer"),
         ({"kind": "opnai", "api_key": KEY}, "openai"),
         ({"budget": {"cost": 1.0}}, "a budget in money needs"),
         ({"request": {"messages": []}}, "`request` sets 'messages'"),
@@ -154,6 +164,11 @@ def test_what_cannot_work_is_refused_without_repeating_a_secret(
     with pytest.raises(RecipeError, match=said) as refused:
         resolve(recipe({**own, **changed}))
     assert KEY not in str(refused.value) and "gsk_" not in str(refused.value)
+
+
+def test_fields_that_speak_of_tokens_are_no_secrets() -> None:
+    limits = {"max_tokens": 9, "max_completion_tokens": 9, "top_logprobs": 5, "stop_token_ids": [1]}
+    assert OpenAI(model="m", request=limits).request == limits
 
 
 def test_what_the_address_depends_on(recipe: Callable[..., Path]) -> None:

@@ -41,6 +41,21 @@ ANSWERS = {
     "7 5": 75,
     "1 0 0": 100,
     "1 0": 10,
+    "85 (The caption fits)": 85,
+    "85 (out of 100)": 85,
+    "**85** The caption fits": 85,
+    "**85**/100": 85,
+    "85 for accuracy": 85,
+    "85 is my score": 85,
+    "85 is right, not 100 words": 85,
+    "100 out of a possible 100": 100,
+    "100分満点中80分": 80,
+    "得分75分": 75,
+    "<score>85</score>": 85,
+    "\\boxed{85}": 85,
+    "A photo of 3 dogs: 85": 85,
+    "On a scale from 0 (worst) to 100 (best): 85": 85,
+    "75, since not all dogs are named": 75,
 }
 NO_ANSWERS = [
     "",
@@ -73,6 +88,31 @@ NO_ANSWERS = [
     "75²",
     "75½",
     "<think>it is 75",
+    "10/10",
+    "**10**/10",
+    "10 out of 10",
+    "10 out of a 10",
+    "1 of 4",
+    "70 to 80",
+    "70% to 80%",
+    "**70**-**80**",
+    "70.5 to 80",
+    "60 to 70 I think",
+    "10分満点中10分",
+    "I am 100% sure that this deserves a low score",
+    "less than 85",
+    "at most 20",
+    "above 90",
+    "<85",
+    "not a 100",
+    "not **100**",
+    "I cannot give this a 100",
+    "I wouldn't give it 100",
+    "I'm sorry, I can't help with that. (code 13)",
+    "I’m sorry, I can’t help with that. (code 13)",  # noqa: RUF001
+    "**3** dogs",
+    "3 **dogs**",
+    "GPT_4",
 ]
 
 
@@ -86,9 +126,32 @@ def test_what_is_no_answer_is_none(text: str) -> None:
     assert parse_score(text, 0, 100) is None
 
 
+@pytest.mark.parametrize(
+    ("text", "score"),
+    {
+        "I would rate it with an 8": None,
+        "I would rate it with a 10": None,
+        "1 0": None,
+        "85.": None,
+        "85,": None,
+        "85": 85,
+        "100": 100,
+        "8 because": 8,
+        "8\n": 8,
+        "8\nIt names 3": 8,
+    }.items(),
+)
+def test_a_number_that_is_cut_is_none(text: str, score: int | None) -> None:
+    assert parse_score(text, 0, 100, cut=True) == score
+    assert parse_score(text, 0, 100) is not None
+
+
 def test_a_short_scale() -> None:
     assert [parse_score(text, 1, 5) for text in ("4", "4/5", "Rating (1-5): 4", "5", "1")] == [4, 4, 4, 5, 1]
     assert [parse_score(text, 1, 5) for text in ("0", "6", "4 5", "80%", "1-5", "4/100")] == [None] * 6
+    said = ("Score: 4 (mostly right)", "4 stars", "4 stars out of 5", "4 (good)", "4 of 5")
+    assert [parse_score(text, 1, 5) for text in said] == [4] * 5
+    assert [parse_score(text, 1, 5) for text in ("3 to 4", "4/10", "3 of 5 details", "3/4")] == [None] * 4
     assert parse_score("-2", -3, 3) == -2
 
 
@@ -128,6 +191,10 @@ LABELS = ["Science", "Computer Science", "Law", "C++", "Other/None"]
         "": None,
         "Law or Science": None,
         "Cooking": None,
+        "Not Law": None,
+        "none of Law": None,
+        "It isn't Law": None,
+        "Law, not art": "Law",
     }.items(),
 )
 def test_a_label_is_read(text: str, label: str | None) -> None:

@@ -10,7 +10,7 @@ import pytest
 from schemas.errors import RecipeError
 from stages.raters.answers import AnswerTrie
 from stages.raters.backend import RaterSample
-from stages.raters.multimodal_model import ALL_AT_ONCE, SEPARATE, Prompts, Way
+from stages.raters.multimodal_model import ALL_AT_ONCE, SEPARATE, MultimodalModel, Prompts, Way, Written, load_model
 from stages.raters.prompt import prompt
 from stages.raters.rubric import Question, load_rubric
 from stages.raters.transformers_rater import TransformersBackend, TransformersRater
@@ -134,6 +134,29 @@ def test_what_is_no_answer_has_a_reason(samples: list[RaterSample]) -> None:
     assert {(a.value, a.reason) for a in strict.rate(samples, QUESTIONS)[0]} == {(None, "unparseable_score")}
 
 
+def overflowing(folder: Path) -> Path:
+    """Activations beyond 65504, the largest number of fp16."""
+    from transformers import AutoModelForImageTextToText
+
+    model = AutoModelForImageTextToText.from_pretrained(write_llava(folder))
+    for name, weights in model.named_parameters():
+        if "language_model" in name and "_proj" in name and "mlp" in name:
+            weights.data *= 3000
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_numbers_beyond_the_format_are_no_scores(samples: list[RaterSample], tmp_path: Path) -> None:
+    settings = {"model": str(overflowing(tmp_path)), "device": "cpu", "least_mass": 0.0}
+    with pytest.raises(RecipeError, match="use bf16 or fp32"):
+        TransformersBackend(**settings, dtype="fp16").open()
+    sound = TransformersBackend(**settings).open()
+    half = load_model(tmp_path, dtype="fp16")
+    found = TransformersRater(half, sound.settings, way=SEPARATE).rate(samples[:1], QUESTIONS)
+    assert {(answer.value, answer.reason) for answer in found[0]} == {(None, "model_overflow")}
+    assert {answer.reason for answer in sound.rate(samples[:1], QUESTIONS)[0]} == {None}
+
+
 def test_an_image_that_does_not_decode_and_a_caption_without_end(samples: list[RaterSample]) -> None:
     broken, endless = RaterSample(b"no image", "a dog"), RaterSample(samples[0].image, "\x00" * 100_000)
     answers = rater("llava").rate([broken, endless, samples[0]], QUESTIONS)
@@ -143,13 +166,31 @@ def test_an_image_that_does_not_decode_and_a_caption_without_end(samples: list[R
 
 
 def test_generated_answers_are_parsed(samples: list[RaterSample], monkeypatch: pytest.MonkeyPatch) -> None:
-    from stages.raters.multimodal_model import MultimodalModel
-
     writer = rater("llava", answer="generate")
     assert {answer.reason for answer in writer.rate(samples[:1], QUESTIONS)[0]} <= {None, "unparseable_score"}
-    monkeypatch.setattr(MultimodalModel, "generate", lambda *_: ["75", "Score: 30/100", "no idea", "101", "4", "art."])
+    said = ["75", "Score: 30/100", "no idea", "It is 8", "4", "art."]
+    monkeypatch.setattr(MultimodalModel, "generate", lambda *_: [Written(text, False) for text in said])
+    values = [answer.value for answer in writer.rate(samples[:1], QUESTIONS)[0]]
+    assert values == [75, 30, None, 8, 4, "art"]
+    monkeypatch.setattr(MultimodalModel, "generate", lambda *_: [Written(text, True) for text in said])
     values = [answer.value for answer in writer.rate(samples[:1], QUESTIONS)[0]]
     assert values == [75, 30, None, None, 4, "art"]
+
+
+def test_an_answer_without_an_end_is_cut(samples: list[RaterSample]) -> None:
+    model = rater("llava").model
+    prompts = model.prompts(_picture(samples[0]), ["How good is it?"])
+    (cut,) = model.generate(prompts, 3)
+    (first, *_) = model.model.generate(
+        **model._cut(prompts, prompts.rows[0], len(prompts.rows[0])), max_new_tokens=1, do_sample=False
+    )[0][len(prompts.rows[0]) :]
+    ends = model.model.generation_config.eos_token_id
+    try:
+        model.model.generation_config.eos_token_id = [ends, int(first)]
+        (ended,) = model.generate(prompts, 1)
+    finally:
+        model.model.generation_config.eos_token_id = ends
+    assert (cut.cut, ended.cut) == (True, False)
 
 
 class TestCheck:
