@@ -184,3 +184,5 @@ def test_unknown_flags_are_refused() -> None:
         CaptionFlags.model_validate({"flags": ["pii_mail"]})
     with pytest.raises(ValidationError):
         CaptionFlags(flags=())
+    with pytest.raises(ValidationError, match=r"found flags \['jailbreak', 'jailbreak'\]; name each once"):
+        CaptionFlags(flags=("jailbreak", "jailbreak"))
