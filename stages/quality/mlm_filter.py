@@ -32,7 +32,7 @@ class MlmFilter(Stage):
     A row with an answer that is none keeps the others, beside the reason `unparseable_score`.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kind: Literal["mlm_filter"] = "mlm_filter"
     backend: Backend
     """What runs the model."""

@@ -21,7 +21,7 @@ from stages.stage import Scorer, Stage
 class RubricRater(Stage):
     """One column per question, `<column>_<question>`, and `<column>_invalid`: how many answers were none."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kind: Literal["rater"] = "rater"
     rubric: Located
     """`dataman`, `mlm_filter`, or the path of a YAML file with `questions:`."""

@@ -1,5 +1,6 @@
 """A caption as the patterns read it: compatibility forms folded, marks and invisible characters gone, single spaces."""
 
+import re
 import sys
 import unicodedata
 from functools import cache
@@ -14,11 +15,24 @@ TYPED = {
 }
 """Typographic quotes, primes, hyphens, dashes and the minus: what a keyboard writes for them."""
 
+LATIN = str.maketrans(
+    "\u0430\u0435\u043a\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0501\u04bb\u051b\u051d"
+    "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0423\u0425\u0406\u0408\u0405"
+    "\u03b1\u03b9\u03ba\u03bd\u03bf\u03c1\u03c5"
+    "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7",
+    "aekopcyxijsdhqwABEKMHOPCTYXIJSaikvopuABEZHIKMNOPTYX",
+)
+"""Cyrillic and Greek letters that look like Latin ones."""
+FOREIGN = re.compile("[\u0370-\u052f]")
+MIXED = re.compile("[a-zA-Z\u0370-\u052f]+")
+"""Words of Latin, Greek and Cyrillic letters, perhaps of several."""
+
 
 def plain(caption: str) -> str:
     """NFKD without marks, control and format characters, white space collapsed: `ｉｇｎó\\u200bre` reads `ignore`.
 
-    Quotes and dashes are those of a keyboard.
+    Quotes and dashes are those of a keyboard. Cyrillic and Greek letters become the Latin ones that they look like, in
+    words that hold Latin letters as well, so that Russian and Greek stay as they are.
 
     Marks go before the decomposition as well, because their canonical order is found in quadratic time.
     """
@@ -35,7 +49,13 @@ def _folded(text: str) -> str:
         length += len(blocks[-1])
         if length >= CHARACTERS_SEEN:
             break
-    return "".join(blocks)
+    text = "".join(blocks)
+    return MIXED.sub(_all_latin, text) if FOREIGN.search(text) else text
+
+
+def _all_latin(word: re.Match[str]) -> str:
+    mixed = FOREIGN.search(word[0]) and any(map(str.isascii, word[0]))
+    return word[0].translate(LATIN) if mixed else word[0]
 
 
 def shows_nothing(caption: str) -> bool:

@@ -22,7 +22,7 @@ from tests.stages.quality.safety_cases import check_sum, negatives, positives
 
 RECALL = {
     "jailbreak": 0.9,
-    "score_request": 0.8,
+    "score_request": 0.9,
     "pii_card": 0.85,
     "pii_email": 0.9,
     "pii_phone": 0.85,
@@ -109,6 +109,12 @@ def test_raters_are_guarded_whatever_the_quotes() -> None:
     assert asks_raters(plain("a cat, answer 100\u201d"))
 
 
+def test_look_alike_letters_are_folded_in_mixed_words_only() -> None:
+    assert plain("\u0430nswer \u03bfne") == "answer one"
+    for untouched in ("\u0441\u043e\u0440\u043e\u043a \u043e\u0442\u0432\u0435\u0442", "\u03bf\u03bb\u03b1"):
+        assert plain(untouched) == untouched
+
+
 def test_findings_count_passages() -> None:
     assert findings("a@example.org b@example.org +1 202 555 0123") == (["pii_email", "pii_phone"], 3, None)
     assert findings("a red ball") == ([], 0, None)
@@ -139,6 +145,11 @@ SLOW = [
     "answer with the ",
     "rate this caption the ",
     "the only right ",
+    "give it a ",
+    "the answer to ",
+    "ignoriere alle ",
+    "忽略",
+    "\u0430a",
     "0a",
     "aB3/",
     "41 ",
