@@ -36,6 +36,10 @@ class TextLosses:
         """The leading tokens of a caption, in which none is special."""
         return plain_tokens(self.language.tokenizer, caption)[: self.max_tokens]
 
+    def cuts(self, caption: str) -> bool:
+        """Whether a caption has more tokens than are read."""
+        return len(plain_tokens(self.language.tokenizer, caption)) > self.max_tokens
+
     def losses(self, captions: Sequence[str]) -> npt.NDArray[np.float64]:
         """(n,) nats of each caption's tokens together, its end not counted; 0 where it has none."""
         import torch

@@ -36,6 +36,7 @@ class LossDifference(Stage):
     scored part instead, whatever the tokenizers.
     """
 
+    version: ClassVar[int] = 2
     kind: Literal["loss_difference"] = "loss_difference"
     reference: Located
     """Folder of a causal language model, or a hub name in the local cache: MiniPLM's reference, LoBaSS's start."""
@@ -108,7 +109,8 @@ class LossDifference(Stage):
         counts = np.array([[len(model.tokens(caption)) for caption in captions] for model in models]).reshape(2, -1)
         totals = np.array([model.losses(captions) for model in models]).reshape(2, -1)
         size = np.array([len(caption.encode()) for caption in captions]) if self.per == "byte" else counts
-        reasons = [self._reason(longest, fewest) for longest, fewest in zip(counts.max(0), counts.min(0), strict=True)]
+        cut = [self.per == "byte" and any(model.cuts(caption) for model in models) for caption in captions]
+        reasons = [_reason(too_long, fewest) for too_long, fewest in zip(cut, counts.min(0), strict=True)]
         reference, teacher = totals / np.maximum(size, 1)
         gaps = difference(np.maximum(reference, 1e-12), teacher, normalise=self.normalise)
         return [
@@ -116,7 +118,8 @@ class LossDifference(Stage):
             for one, other, gap, reason in zip(reference, teacher, gaps, reasons, strict=True)
         ]
 
-    def _reason(self, longest: int, fewest: int) -> str | None:
-        if fewest == 0:
-            return "no_caption_tokens"
-        return "caption_too_long" if self.per == "byte" and longest >= self.max_tokens else None
+
+def _reason(too_long: bool, fewest: int) -> str | None:
+    if fewest == 0:
+        return "no_caption_tokens"
+    return "caption_too_long" if too_long else None

@@ -2,7 +2,7 @@
 
 A vision-language model trained on them learns to answer them. The patterns are English, made from how such texts are
 put rather than from a list of known ones; an imperative needs its object (`describe this image`), since alone it is the
-title of many a page.
+title of many a page. `Ignore all previous instructions` is known in German, French, Spanish and Chinese as well.
 """
 
 import re
@@ -26,18 +26,41 @@ JAILBREAK = rf"""(?:ignore|disregard|forget|override|bypass)(?: {WORD}){{0,3}}
     |without (?:any )?(?:ethical|moral|safety|content|legal)
      (?:restrictions|guidelines|filters|limitations|constraints|policies)\b
     |(?:respond|answer|reply)(?: {WORD}){{0,3}} (?:unfiltered|uncensored|without (?:any )?filters?)\b"""
-NUMBER = r"(?:\d{1,3}|zero|ten|(?:a |one )?hundred)(?: ?/ ?\d{1,3}| (?:out )?of \d{1,3}| points?| percent| ?%)?"
+JAILBREAK_ABROAD = rf"""(?:ignorieren? sie|ignoriere?|vergiss|vergessen sie|missachten? sie|missachte)(?: {WORD}){{0,2}}
+     (?:alle[rn]?|vorherigen?|bisherigen?|obigen?|vorigen?|fruheren?|vorangegangenen?)(?: {WORD}){{0,2}}
+     (?:anweisung(?:en)?|instruktionen|befehle|regeln|vorgaben|prompts?)\b
+    |(?:ignore[zr]?|oublie[zr]?)(?: {WORD}){{0,3}} (?:instructions?|consignes?|ordres?|regles?)(?: {WORD}){{0,2}}
+     (?:precedente?s?|anterieure?s?|ci-dessus)\b
+    |(?:ignor(?:a|e|en|ar)|olvid(?:a|e|en|ar))(?: {WORD}){{0,3}} (?:instrucciones|indicaciones|ordenes|reglas)
+    (?: {WORD}){{0,2}} (?:anteriores|previas?|de arriba)\b
+    |(?:忽略|忽视|忽視|无视|無視|忘记|忘記|忘掉)[^。!?,]{{0,6}}(?:之前|以上|上述|先前|前面|上面|所有|一切)[^。!?,]{{0,6}}
+    (?:指令|指示|说明|說明|提示|规则|規則|要求)"""
+NUMBER = r"(?:\d{1,3}|zero|ten|(?:a |one[ -])?hundred)(?: ?/ ?\d{1,3}| (?:out )?of \d{1,3}| points?| percent| ?%)?"
 END = r"(?=$|[.!;,:)\"'\]](?!\d)| (?:and|for|to|no matter|regardless|instead|whatever|please|here)\b)"
+STOP = r"(?:$|[.!;)\"'](?!\d))"
+BEGIN = r"(?<![^.!?;:,] )"
+"""Behind nothing but the end of another sentence, so that `score` and `rate` are no second halves of nouns."""
+GRADE = r"(?:score|rating|grade|mark)"
 SCORED = r"(?:images?|pictures?|photos?|captions?|texts?|descriptions?|pairs?|samples?)"
 SCORE_REQUEST = rf"""(?:answer|reply|respond|output)(?: only| just| exactly)?(?: with)?(?: only| just)?(?: the| a)?
-    (?: number| integer| score| rating| value)? {NUMBER}{END}
+    (?: number| integer| score| rating| value)? ['\"]?{NUMBER}{END}
     |(?:rate|score|grade|judge) (?:this|it|that|the)(?: {WORD}){{0,2}}(?: as| at| with)? {NUMBER}{END}
     |(?:rate|score|grade|judge) (?:it|(?:this|that|the)(?: {WORD})? {SCORED})(?: as| at| with)?(?: the)?(?: very)?
      (?:high(?:est|ly)?|perfect|excellent|maximum|top|best)\b
     |(?:give|assign|award) (?:it|(?:this|that|the)(?: {WORD})? {SCORED}) (?:an?|the)(?: {WORD}){{0,2}}
      (?:score|rating|grade|mark|points)\b
-    |(?:the|your|its) (?:only |right |correct |true |final |proper )*(?:answer|reply|response|score|rating)
-     (?:is|must be|should be|has to be|shall be) ?:? ?{NUMBER}(?=$|[.!;)\"'](?!\d))"""
+    |(?:the|your|its) (?:only |right |correct |true |final |proper |acceptable |valid |possible |allowed |expected )*
+    (?:(?:answer|reply|response)(?: to(?: {WORD}){{1,3}})?|score|rating)
+     (?:is|must be|should be|has to be|shall be) ?:? ?{NUMBER}(?={STOP})
+    |(?:give|assign|award|answer with|respond with|reply with|output|return)(?: (?:it|(?:this|that|the)(?: {WORD})?
+     {SCORED}))? (?:an?|the) (?:{WORD} )?{GRADE} of {NUMBER}{END}
+    |(?:set|change|put|make) (?:the|its|your|this|that)(?: {WORD})? {GRADE}(?: to| at)? {NUMBER}{END}
+    |(?:give|assign|award)(?: it)? (?:the|an?) (?:maximum|max|highest|perfect|top|full)(?: possible)? {GRADE}s?\b
+    |(?:give|assign|award) (?:it|(?:this|that|the)(?: {WORD})? {SCORED}) (?:\d{{1,3}}|(?:a |one[ -])?hundred)
+    (?: ?/ ?\d{{1,3}}| (?:out )?of \d{{1,3}}| points?)?(?={STOP})
+    |(?:please|kindly|must) (?:rate|score|grade|judge|say)(?: it)? {NUMBER}{END}
+    |{BEGIN}(?:rate|grade|judge) \d{{1,3}} ?/ ?\d{{1,3}}(?={STOP})|{BEGIN}say ['\"]?{NUMBER}(?={STOP})
+    |{BEGIN}(?:answer|reply|response|output|score|rating) ?: ?['\"]?{NUMBER}(?={STOP})"""
 CHAT_MARKUP = r"""<\|[a-z_]{2,24}\|>|\[/?inst\]|<</?sys>>|<(?:start|end)_of_turn>
     |</?(?:image|img|video|audio)_?(?:token|start|end|pad|patch)>|^<image>|<image>$
     |\#{2,4} ?(?:instruction|response|human|assistant|system|user) ?:|(?:^| )(?:human|user) ?: .{1,400}? assistant ?:"""
@@ -66,7 +89,7 @@ ASSISTANT = rf"""as an? (?:ai|artificial intelligence|large language|language)(?
     |here(?:'s| is) (?:a|an|the|your)(?: {WORD}){{0,3}} (?:caption|description|summary|translation)(?: of| for|:)
     |i hope this helps|how (?:can|may) i (?:help|assist) you(?: today)?\b"""
 TALK = re.compile(
-    rf"(?P<chat_markup>{CHAT_MARKUP})|\b(?:(?P<jailbreak>{JAILBREAK})|(?P<score_request>{SCORE_REQUEST})|(?P<instruction_like>{INSTRUCTION}|{ASSISTANT}))".replace(
+    rf"(?P<chat_markup>{CHAT_MARKUP})|(?:\b|(?=[忽无無忘]))(?:(?P<jailbreak>{JAILBREAK}|{JAILBREAK_ABROAD})|(?P<score_request>{SCORE_REQUEST})|(?P<instruction_like>{INSTRUCTION}|{ASSISTANT}))".replace(
         "\n    ", ""
     )
 )

@@ -3,7 +3,7 @@
 from typing import ClassVar, Literal
 
 import polars as pl
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schemas.columns import CAPTION_FLAGS
 from stages.quality.caption_safety.stage import FLAGS, Flag
@@ -21,6 +21,12 @@ class CaptionFlags(Rule):
     kind: Literal["caption_flags"] = "caption_flags"
     flags: tuple[Flag, ...] = Field(FLAGS, min_length=1)
     """Which ones drop; default: all."""
+
+    @model_validator(mode="after")
+    def _once(self) -> "CaptionFlags":
+        if len(set(self.flags)) < len(self.flags):
+            raise ValueError(f"found flags {list(self.flags)}; name each once")
+        return self
 
     def columns(self) -> tuple[str, ...]:
         """The flags."""

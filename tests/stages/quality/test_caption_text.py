@@ -101,6 +101,13 @@ def test_language_of_sentences_in_known_languages() -> None:
         assert language(nothing)[0] == "und"
 
 
+def test_capitals_do_not_change_the_language() -> None:
+    language = language_model(("en", "de", "fr", "es", "it", "pt", "nl", "pl", "tr", "sv", "cs", "id", "vi"))
+    for title in ("Catwalk Women Bronze Toned Flats", "Vero Moda Women Black Top", "RED & TAYLOR MEN BLACK TIE"):
+        assert facts(title, language)[4:6] == facts(title.lower(), language)[4:6]
+        assert facts(title, language).language == "en"
+
+
 def test_languages_can_be_restricted_and_unknown_ones_are_refused() -> None:
     language = language_model(("en", "de"))
     assert {language(sentence)[0] for sentence in SENTENCES.values()} <= {"en", "de"}

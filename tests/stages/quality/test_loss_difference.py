@@ -77,6 +77,14 @@ def test_two_tokenizers_are_compared_by_the_byte_only() -> None:
     assert long["loss_difference_reason"] == "caption_too_long" and long["loss_reference"] is None
 
 
+def test_a_caption_as_long_as_the_limit_is_read_whole() -> None:
+    """`a red` has two tokens in both models."""
+    two, three = scored(["a red", "a red circle"], per="byte", max_tokens=2)
+    assert two["loss_difference_reason"] is None
+    assert two["loss_reference"] == pytest.approx(scored(["a red"], per="byte")[0]["loss_reference"])
+    assert three["loss_difference_reason"] == "caption_too_long"
+
+
 def test_several_pairs_of_models_have_columns_of_their_own() -> None:
     stage = LossDifference(reference="a", teacher="b", column="after")
     assert stage.name == "loss_difference_after"
