@@ -91,7 +91,11 @@ class Tmars(Stage):
     writes: ClassVar[tuple[pa.Field, ...]] = (CLIP_SCORE_MASKED, MASKED_AREA)
     shares: ClassVar[tuple[str, ...]] = ("model", "pretrained", "device", "dtype", "threads")
     batch_rows: ClassVar[int] = 4096
-    uses_gpu: ClassVar[bool] = True
+
+    @property
+    def uses_gpu(self) -> bool:  # type: ignore[override]
+        """Where its model is to run on one."""
+        return self.device == "cuda"
 
     def widths(self) -> dict[str, int]:
         """That of the model."""
