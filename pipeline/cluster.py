@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import CuveeError
+from stages.clusters import NO_INDEX_ON_GPU
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("schemas", "stages", "pipeline", "jobs")
@@ -32,6 +33,7 @@ WORKER_ENVIRONMENT = {
     "POLARS_MAX_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    NO_INDEX_ON_GPU: "1",  # Ray hides no GPU from tasks that were given none
 }
 
 

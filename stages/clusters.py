@@ -1,6 +1,8 @@
 """Spherical k-means on a sample, then every row to its nearest centroid."""
 
+import os
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ TRAINING_ROWS_PER_CLUSTER = 256
 BLOCK_ROWS = 1024
 SPARE = 8
 """Centroids that an index names beyond those asked for, to be ranked again."""
+NO_INDEX_ON_GPU = "CUVEE_NO_INDEX_ON_GPU"
+"""Set in the environment of workers: many share a GPU that none of them was given."""
 
 
 def training_rows(uids: Sequence[str], clusters: int, seed: int, purpose: str) -> Places:
@@ -76,7 +80,7 @@ def probed_centroids(embeddings: Vectors, centroids: Vectors, probe: int, index:
         embeddings: (n, d).
         centroids: (k, d).
         probe: how many are wanted.
-        index: of `flat_index`; default: one on the GPU, where faiss sees one.
+        index: of `flat_index`; default: one on the GPU, in a process that may use one.
     """
     probe = min(probe, len(centroids))
     number = np.zeros((len(embeddings), probe), np.int64)
@@ -97,9 +101,15 @@ def probed_centroids(embeddings: Vectors, centroids: Vectors, probe: int, index:
 def _indexed(
     rows: Vectors, centroids: Vectors, probe: int, index: Any
 ) -> tuple[Places, Doubles, npt.NDArray[np.bool_]]:
-    """As `probed_centroids` by an index's candidates, and (n,) whether no other centroid can be among them."""
+    """As `probed_centroids` by an index's candidates, and (n,) whether no other centroid can be among them.
+
+    Where the index fails nothing is sure.
+    """
     asked = min(probe + SPARE, len(centroids))
-    scores, named = index.search(unit_singles(rows), asked)
+    try:
+        scores, named = index.search(unit_singles(rows), asked)
+    except RuntimeError:  # no room on the GPU beside what else runs there
+        return np.zeros((len(rows), probe), np.int64), np.zeros((len(rows), probe)), np.zeros(len(rows), np.bool_)
     named = np.sort(named, axis=1)
     number, cosine = _best(cosines_with(rows, centroids, named), named, probe)
     sure = cosine[:, -1] > scores[:, -1] + rounding_error(centroids.shape[1])
@@ -127,12 +137,23 @@ def flat_index(centroids: Vectors) -> Any:
 
 
 def _gpu_index(centroids: Vectors) -> Any:
-    """The same on the first GPU; None where faiss sees none."""
+    """The same on the first GPU; None where faiss sees none, it has no room, or this process was not given it."""
     import faiss
 
-    if faiss.get_num_gpus() == 0:
+    if os.environ.get(NO_INDEX_ON_GPU) or faiss.get_num_gpus() == 0:
         return None
-    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, flat_index(centroids))
+    try:
+        return faiss.index_cpu_to_gpu(_gpu_resources(), 0, flat_index(centroids))
+    except RuntimeError:
+        return None
+
+
+@cache
+def _gpu_resources() -> Any:
+    """Room for faiss on the GPU, 1.5 GB of it: once per process."""
+    import faiss
+
+    return faiss.StandardGpuResources()
 
 
 def _best(exact: Doubles, named: Places, probe: int) -> tuple[Places, Doubles]:

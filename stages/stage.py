@@ -37,7 +37,7 @@ class Stage(BaseModel):
     """Raise it whenever outputs change for the same settings and input."""
     batch_rows: ClassVar[int] = 256
     uses_gpu: ClassVar[bool] = False
-    """True: the engine places it in GPU actors where the cluster has GPUs."""
+    """True: the engine places it in GPU actors where the cluster has GPUs. A property where a `device` decides."""
 
     @property
     def name(self) -> str:

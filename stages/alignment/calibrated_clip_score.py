@@ -7,6 +7,7 @@ with a caption of another sample of its source, and the unit is the spread of su
     (s - median) / (1.4826 median |s' - median|)   over scores s' of mismatched pairs.
 
 At 2, a pair fits clearly better than chance does, whatever the source; a shuffled source lies around 0 as a whole.
+Pairs of equal content count as one: a placeholder that fills half a source is no mismatch of itself.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from schemas.columns import CALIBRATED_CLIP_SCORE, CLIP_SCORE, IMAGE_EMBEDDING, TEXT_EMBEDDING
+from schemas.columns import CALIBRATED_CLIP_SCORE, CLIP_SCORE, CONTENT_HASH, IMAGE_EMBEDDING, TEXT_EMBEDDING
 from schemas.errors import CuveeError
 from schemas.tables import EVAL_ROLE, POOL_ROLE, TARGET_ROLE
 from stages.fit import Fit
@@ -40,31 +41,26 @@ def mismatched(images: Vectors, texts: Vectors, shifts: int = SHIFTS) -> Doubles
 
 
 def centre_and_unit(cosines: Doubles) -> tuple[float, float]:
-    """Median and scaled median absolute deviation.
-
-    Raises:
-        CuveeError: the deviation is zero, so that it is no unit.
-    """
+    """Median and scaled median absolute deviation; 0, which is no unit, where half of the cosines are equal."""
     centre = float(np.median(cosines))
-    unit = DEVIATION * float(np.median(np.abs(cosines - centre)))
-    if unit == 0:
-        raise CuveeError(f"half of all mismatched pairs score {centre:.3g}: embeddings that tell nothing apart")
-    return centre, unit
+    return centre, DEVIATION * float(np.median(np.abs(cosines - centre)))
 
 
 class CalibratedClipScore(FittedStage):
     """The CLIP score in robust deviations above its source's mismatched pairs.
 
     Learned: per source median and deviation of the cosines of 8 mismatched pairs a sample, of up to 65,536 samples.
-    Sources of fewer than 32 samples, the target and the held-out set are measured against the mismatches of the pool.
+    Sources of fewer than 32 distinct samples or with one score for half of their mismatches, the target and the held-out
+    set are measured against the mismatches of the pool.
     """
 
+    version: ClassVar[int] = 2
     kind: Literal["calibrated_clip_score"] = "calibrated_clip_score"
 
     reads: ClassVar[tuple[pa.Field, ...]] = (CLIP_SCORE,)
     writes: ClassVar[tuple[pa.Field, ...]] = (CALIBRATED_CLIP_SCORE,)
     learns_from: ClassVar[tuple[str, ...]] = (POOL_ROLE,)
-    learn_reads: ClassVar[tuple[pa.Field, ...]] = (IMAGE_EMBEDDING, TEXT_EMBEDDING)
+    learn_reads: ClassVar[tuple[pa.Field, ...]] = (CONTENT_HASH, IMAGE_EMBEDDING, TEXT_EMBEDDING)
     per_source: ClassVar[bool] = True
 
     def learn(self, examples: Examples) -> Fit:
@@ -76,11 +72,14 @@ class CalibratedClipScore(FittedStage):
         rows = examples.rows[POOL_ROLE]
         noise = uniform_noise(rows["uid"].to_list(), examples.seed, self.kind)
         rows = rows[np.argsort(noise, kind="stable")]
-        if len(rows) <= SHIFTS:
-            raise CuveeError(f"{len(rows)} pool samples with embeddings; expected at least {SHIFTS + 1}")
+        distinct = _distinct(rows)
+        if len(distinct) <= SHIFTS:
+            raise CuveeError(f"{len(distinct)} distinct pool samples with embeddings; expected at least {SHIFTS + 1}")
+        pool = centre, unit = _measured(distinct)
+        if unit == 0:
+            raise CuveeError(f"half of all mismatched pairs score {centre:.3g}: embeddings that tell nothing apart")
         parts = {str(name): part for (name,), part in rows.partition_by("source", as_dict=True).items()}
-        pool = _measured(rows)
-        found = {name: _measured(part) if len(part) >= FEWEST else pool for name, part in sorted(parts.items())}
+        found = {name: _own(_distinct(part)) or pool for name, part in sorted(parts.items())}
         return Fit(facts={"sources": {WHOLE_POOL: pool, **found}})
 
     def open_with(self, fit: Fit, source: str) -> Scorer:
@@ -98,6 +97,16 @@ class CalibratedClipScore(FittedStage):
             return pa.record_batch([scored(values, whole, CALIBRATED_CLIP_SCORE.type), reasons(whole)], self.returns())
 
         return score
+
+
+def _distinct(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.unique(CONTENT_HASH.name, keep="first", maintain_order=True)
+
+
+def _own(rows: pl.DataFrame) -> tuple[float, float] | None:
+    """A source's own scale; None for too few rows, or a unit of 0."""
+    found = _measured(rows) if len(rows) >= FEWEST else (0.0, 0.0)
+    return found if found[1] else None
 
 
 def _measured(rows: pl.DataFrame) -> tuple[float, float]:

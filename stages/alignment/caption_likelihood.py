@@ -50,7 +50,11 @@ class CaptionLikelihood(Stage):
         CAPTION_TOKENS,
     )
     batch_rows: ClassVar[int] = 64
-    uses_gpu: ClassVar[bool] = True
+
+    @property
+    def uses_gpu(self) -> bool:  # type: ignore[override]
+        """Where the captioner is to run on one."""
+        return self.captioner.device == "cuda"
 
     def check(self) -> None:
         """Refuse a model that is not there or does not fit."""

@@ -81,17 +81,22 @@ class Tmars(Stage):
 
     kind: Literal["tmars"] = "tmars"
     model: Located
-    """That of the `clip` step, as are the next four."""
+    """That of the `clip` step, as are the next five."""
     pretrained: Located | None = None
     device: Device = Field(default="auto", validate_default=True)
     dtype: Literal["fp32", "fp16", "bf16", "amp_bf16"] = "fp32"
     threads: int = Field(default=1, gt=0)
+    compile: bool = False
 
     reads: ClassVar[tuple[pa.Field, ...]] = (IMAGE, TEXT_EMBEDDING, CLIP_SCORE)
     writes: ClassVar[tuple[pa.Field, ...]] = (CLIP_SCORE_MASKED, MASKED_AREA)
-    shares: ClassVar[tuple[str, ...]] = ("model", "pretrained", "device", "dtype", "threads")
+    shares: ClassVar[tuple[str, ...]] = ("model", "pretrained", "device", "dtype", "threads", "compile")
     batch_rows: ClassVar[int] = 4096
-    uses_gpu: ClassVar[bool] = True
+
+    @property
+    def uses_gpu(self) -> bool:  # type: ignore[override]
+        """Where its model is to run on one."""
+        return self.device == "cuda"
 
     def widths(self) -> dict[str, int]:
         """That of the model."""
@@ -105,13 +110,14 @@ class Tmars(Stage):
             "device": self.device,
             "dtype": self.dtype,
             "threads": self.threads,
+            "compile": self.compile,
             "rows_at_once": IMAGES_AT_ONCE[self.device],
         }
 
     def open(self) -> Scorer:
         """Load the model."""
         found = find_model(self.model, self.pretrained)
-        model = load(found, device=self.device, dtype=self.dtype, threads=self.threads)
+        model = load(found, device=self.device, dtype=self.dtype, threads=self.threads, compiled=self.compile)
 
         def score(batch: pa.RecordBatch) -> pa.RecordBatch:
             return pa.record_batch(_scored(model, batch), self.returns())

@@ -21,6 +21,9 @@ from stages.stage import Scorer, Stage
 from stages.vectors import dots, reasons, scored, vectors, whole_rows
 
 SIDE_PX = 224
+PLAIN = {"device": "cpu", "compile": False, "dtype": "fp32"}
+"""How the NULL image is embedded where captions are on a GPU: compiling for one image takes minutes, and half precision
+is slow on a CPU or not to be had."""
 
 
 @cache
@@ -40,6 +43,7 @@ class Visualness(FittedStage):
     Learned: the NULL image's embedding, by the stage that writes the text embeddings; no sample has a part in it.
     """
 
+    version: ClassVar[int] = 2
     kind: Literal["visualness"] = "visualness"
 
     reads: ClassVar[tuple[pa.Field, ...]] = (TEXT_EMBEDDING,)
@@ -73,7 +77,7 @@ class Visualness(FittedStage):
 
 
 def embedded(writer: Stage, image: bytes) -> pa.Scalar:
-    """The image embedding that another stage gives an image without a caption; by its CPU, where it has a choice.
+    """The image embedding that another stage gives an image without a caption; by the CPU, where it has a choice.
 
     Raises:
         RecipeError: it writes no image embedding, or reads more than image and caption.
@@ -82,8 +86,10 @@ def embedded(writer: Stage, image: bytes) -> pa.Scalar:
         raise RecipeError(
             f"`text_embedding` is written by {writer.kind!r}; expected a step that embeds images and captions"
         )
-    if "device" in type(writer).model_fields:
-        writer = writer.model_copy(update={"device": "cpu"})
+    plain = PLAIN if getattr(writer, "device", "cpu") != "cpu" else {"compile": False}
+    writer = writer.model_copy(
+        update={name: value for name, value in plain.items() if name in type(writer).model_fields}
+    )
     given = {IMAGE: [image], CAPTION: [None]}
     columns = [pa.array(given[field], field.type) for field in writer.reads]
     return writer.open()(pa.record_batch(columns, pa.schema(writer.reads)))[IMAGE_EMBEDDING.name][0]

@@ -55,12 +55,16 @@ class LossDifference(Stage):
 
     reads: ClassVar[tuple[pa.Field, ...]] = (CAPTION,)
     batch_rows: ClassVar[int] = 256
-    uses_gpu: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
         """Its kind, and how its columns begin where that is chosen."""
         return self.kind if self.column == "loss" else f"{self.kind}_{self.column}"
+
+    @property
+    def uses_gpu(self) -> bool:  # type: ignore[override]
+        """Where its model is to run on one."""
+        return self.device == "cuda"
 
     @property
     def writes(self) -> tuple[pa.Field, ...]:  # type: ignore[override]

@@ -49,7 +49,7 @@ class MlmFilter(Stage):
 
     @property
     def uses_gpu(self) -> bool:  # type: ignore[override]
-        """Where the model runs in the worker."""
+        """Where the model runs on a GPU of the worker."""
         return self.backend.local
 
     def generation(self) -> Generation | None:

@@ -61,8 +61,8 @@ class TransformersBackend(BackendSettings):
 
     @property
     def local(self) -> bool:
-        """It runs here."""
-        return True
+        """Where its model is to run on one."""
+        return self.device == "cuda"
 
     def check(self) -> None:
         """Refuse a folder that holds no image-and-text model.

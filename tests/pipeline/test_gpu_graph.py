@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.cluster import Cluster
 from pipeline.resolve import resolve
 from pipeline.run import run
+from stages.kinds import kinds
+from stages.stage import Stage
 
 PLUGIN = """
 from typing import Literal
@@ -60,3 +63,20 @@ def test_two_operators_write_the_same_bytes_as_one(make_pool: Callable[..., Path
     ray.shutdown()
     without = scored(make_pool(folder="cpu"))
     assert with_gpu == without
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "inside"),
+    [
+        ("clip", {"model": "m"}, None),
+        ("tmars", {"model": "m"}, None),
+        ("loss_difference", {"reference": "m", "teacher": "n"}, None),
+        ("caption_likelihood", {"captioner": {"kind": "transformers", "model": "m"}}, "captioner"),
+        ("mlm_filter", {"backend": {"kind": "transformers", "model": "m"}}, "backend"),
+        ("rater", {"rubric": "dataman", "backend": {"kind": "transformers", "model": "m"}}, "backend"),
+    ],
+)
+def test_a_model_takes_a_gpu_only_where_its_settings_say_so(kind: str, settings: Any, inside: str | None) -> None:
+    for device in ("cpu", "cuda"):
+        named = {inside: settings[inside] | {"device": device}} if inside else {"device": device}
+        assert kinds(Stage)[kind].model_validate(settings | named).uses_gpu == (device == "cuda")

@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -32,6 +34,63 @@ def test_where_the_index_cannot_know_all_centroids_are_compared() -> None:
     centroids = np.repeat(one, 40, axis=0)  # all alike: the first is the nearest
     number, _ = probed_centroids(rows, centroids, 2, clusters.flat_index(centroids))
     assert number.tolist() == [[0, 1]] * 50
+
+
+@pytest.fixture
+def faiss_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """faiss as where it sees a GPU, with its index on the CPU; what it was asked for."""
+    import faiss
+
+    asked: list[str] = []
+    monkeypatch.delenv(clusters.NO_INDEX_ON_GPU, raising=False)
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
+    monkeypatch.setattr(faiss, "StandardGpuResources", lambda: asked.append("resources"), raising=False)
+
+    def moved(_: object, __: int, index: object) -> object:
+        asked.append("index")
+        return index
+
+    monkeypatch.setattr(faiss, "index_cpu_to_gpu", moved, raising=False)
+    clusters._gpu_resources.cache_clear()
+    yield asked
+    clusters._gpu_resources.cache_clear()
+
+
+def test_workers_leave_a_gpu_alone_that_they_were_not_given(
+    faiss_gpu: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.cluster import WORKER_ENVIRONMENT
+
+    rows, centroids = unit(50, 16, 1), unit(20, 16, 2)
+    for _ in range(2):
+        nearest_centroids(rows, centroids)
+    assert faiss_gpu == ["resources", "index", "index"]
+    for name, value in WORKER_ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    nearest_centroids(rows, centroids)
+    assert len(faiss_gpu) == 3
+
+
+@pytest.mark.parametrize("where", ["index_cpu_to_gpu", "StandardGpuResources", "search"])
+def test_a_gpu_without_room_changes_no_result(
+    where: str, faiss_gpu: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import faiss
+
+    class Full:
+        def search(self, *_: object) -> None:
+            raise RuntimeError("out of memory")
+
+    def full(*_: object) -> Full:
+        if where == "search":
+            return Full()
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(faiss, "index_cpu_to_gpu" if where == "search" else where, full, raising=False)
+    rows, centroids = unit(1_500, 16, 1), unit(20, 16, 2)
+    number, cosine = probed_centroids(rows, centroids, 2)
+    expected = by_hand(rows, centroids, 2)
+    assert (number == expected[0]).all() and cosine.tobytes() == expected[1].tobytes()
 
 
 def test_more_probes_than_centroids_are_all_of_them() -> None:

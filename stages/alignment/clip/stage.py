@@ -43,12 +43,16 @@ class Clip(Stage):
     version: ClassVar[int] = 3
     reads: ClassVar[tuple[pa.Field, ...]] = (IMAGE, CAPTION)
     batch_rows: ClassVar[int] = 4096
-    uses_gpu: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
         """Its kind, and how its columns begin where that is chosen."""
         return self.kind if self.column is None else f"{self.kind}_{self.column}"
+
+    @property
+    def uses_gpu(self) -> bool:  # type: ignore[override]
+        """Where its model is to run on one."""
+        return self.device == "cuda"
 
     @property
     def writes(self) -> tuple[pa.Field, ...]:  # type: ignore[override]

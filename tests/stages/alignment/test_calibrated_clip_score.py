@@ -74,12 +74,26 @@ def test_small_sources_and_the_target_take_the_whole_pools_scale() -> None:
     assert np.array_equal(calibrated(rows, "eval"), calibrated(rows, "few"))
 
 
+def test_a_source_that_tells_nothing_apart_takes_the_whole_pools_scale() -> None:
+    same = np.repeat(unit(1, 16, 9), 40, axis=0)
+    sources = fitted(pl.concat([POOL, pairs(same, same, source="placeholders", first=3000)]))
+    assert sources["placeholders"] == sources[""] != sources["photos"] == fitted()["photos"]
+
+
+def test_a_pair_that_comes_again_and_again_counts_once() -> None:
+    """In a source where most rows are one placeholder, the scale is that of the rest and one of it."""
+    rows, one = pairs(WIDE, near(WIDE, 0.7, 3)), pairs(unit(1, 16, 7), unit(1, 16, 8), first=5000)
+    again = pl.concat([one.with_columns(uid=pl.lit(f"{6000 + number:032x}")) for number in range(2000)])
+    once = fitted(pl.concat([rows, one]))["photos"]
+    assert fitted(pl.concat([rows, one, again]))["photos"] == pytest.approx(once, abs=2e-3)
+
+
 def test_what_cannot_be_calibrated_is_refused() -> None:
     with pytest.raises(
         CuveeError, match=r"source 'new' is not in the fit, which knows \['drawings', 'few', 'photos'\]"
     ):
         calibrated(POOL.head(2), "new")
-    with pytest.raises(CuveeError, match="5 pool samples with embeddings; expected at least 9"):
+    with pytest.raises(CuveeError, match="5 distinct pool samples with embeddings; expected at least 9"):
         fitted(POOL.head(5))
     same = np.repeat(unit(1, 8, 1), 40, axis=0)
     with pytest.raises(CuveeError, match="embeddings that tell nothing apart"):

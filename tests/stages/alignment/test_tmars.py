@@ -179,8 +179,9 @@ def test_a_recipe_takes_every_setting_from_its_clip_step(make_pool: Callable[...
     from pipeline.resolve import resolve
 
     recipe = make_pool(shards=1, rows=2)
-    steps = f'  - {{kind: clip, model: "{reader}", device: cpu, threads: 2}}\n  - {{kind: tmars}}\n'
+    steps = f'  - {{kind: clip, model: "{reader}", device: cpu, threads: 2, compile: true}}\n  - {{kind: tmars}}\n'
     rule = "select: [{kind: top_fraction, column: clip_score_masked, fraction: 0.5}]\n"
     recipe.write_text(recipe.read_text().replace("score:\n", f"score:\n{steps}") + rule)
     clip, tmars = resolve(recipe).stages[:2]
     assert {name: getattr(tmars, name) for name in tmars.shares} == {name: getattr(clip, name) for name in tmars.shares}
+    assert clip.compile and {*Tmars.model_fields} - {*tmars.shares} == {"kind", "optional"}  # else two models are loaded
