@@ -122,8 +122,8 @@ def end_to_end(stage: Clip, score: Callable[[Any], Any], tars: list[Path]) -> fl
 def decode_alone(model: ClipModel, images: list[bytes]) -> float:
     """Images a second from bytes to pixels, by as many threads as feed a GPU."""
     began = time.perf_counter()
-    for part in prepared(images, lambda image: model.preprocess(upright_rgb(image)), 256, ahead=True):
-        assert not isinstance(part[0], str)
+    for pixels in prepared(images, lambda image: model.preprocess(upright_rgb(image)), 256, ahead=True):
+        assert not isinstance(pixels, str)
     return len(images) / (time.perf_counter() - began)
 
 

@@ -1,6 +1,7 @@
 """Images on their way to the model: decoded ahead by threads, copied while the model computes, in passes of one shape.
 
-Every pass has the same number of rows, filled up with zeros: at a fixed shape a row's bits depend neither on its
+Every pass has the same number of rows, full of sound images but for a call's last, which is filled up with zeros: at a
+fixed shape a row's bits depend neither on its
 neighbours nor on its place, so an image's embedding is its own wherever it stands.
 """
 
@@ -23,23 +24,41 @@ Item = TypeVar("Item")
 
 def prepared(
     items: Sequence[Item], pixels: Callable[[Item], "torch.Tensor | str"], rows: int, *, ahead: bool
-) -> Iterator[list["torch.Tensor | str"]]:
-    """Per forward pass of `rows` items, pixels or a reason for each; with `ahead`, threads decode one pass ahead."""
-    chunks = [items[start : start + rows] for start in range(0, len(items), rows)]
+) -> Iterator["torch.Tensor | str"]:
+    """Per item, in order, its pixels or a reason; with `ahead`, threads decode up to twice `rows` items ahead."""
     if not ahead:
-        yield from ([pixels(item) for item in chunk] for chunk in chunks)
+        yield from map(pixels, items)
         return
     import torch
 
     threads = min(DECODERS, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         waiting: deque[Iterator[torch.Tensor | str]] = deque()
-        for chunk in chunks:
-            waiting.append(pool.map(pixels, chunk))
+        for start in range(0, len(items), rows):
+            waiting.append(pool.map(pixels, items[start : start + rows]))
             if len(waiting) > 1:
-                yield list(waiting.popleft())
+                yield from waiting.popleft()
         if waiting:
-            yield list(waiting.popleft())
+            yield from waiting.popleft()
+
+
+def passes(
+    pixels: Iterator["torch.Tensor | str"], rows: int, reasons: list[str | None]
+) -> Iterator[list["torch.Tensor"]]:
+    """The sound of what `prepared` gives, `rows` for every forward pass and what is left for the last.
+
+    So items without pixels cost no pass, however many they are. Each item leaves its reason or None in `reasons`.
+    """
+    sound: list[torch.Tensor] = []
+    for pixel in pixels:
+        reasons.append(pixel if isinstance(pixel, str) else None)
+        if not isinstance(pixel, str):
+            sound.append(pixel)
+        if len(sound) == rows:
+            yield sound
+            sound = []
+    if sound:
+        yield sound
 
 
 class Uploads:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import RecipeError
-from stages.clip_model.images import Uploads, prepared
+from stages.clip_model.images import Uploads, passes, prepared
 from stages.clip_model.texts import TextTower
 from stages.clip_model.weights import ModelFiles
 from stages.missing import no_caption
@@ -89,11 +89,10 @@ class ClipModel:
                 return error.reason
 
         rows, outputs, counts, reasons = IMAGES_AT_ONCE[self.device], [], [], Reasons()
-        for part in prepared(items, pixels, rows, ahead=self.device != "cpu"):
-            reasons += [pixel if isinstance(pixel, str) else None for pixel in part]
-            if sound := [pixel for pixel in part if not isinstance(pixel, str)]:
-                outputs.append(self._run(self._encode_image, self._uploads(sound)))
-                counts.append(len(sound))
+        ready = prepared(items, pixels, rows, ahead=self.device != "cpu")
+        for sound in passes(ready, rows, reasons):
+            outputs.append(self._run(self._encode_image, self._uploads(sound)))
+            counts.append(len(sound))
         # Only here the host waits for a GPU.
         found = [output[:count].cpu().numpy() for output, count in zip(outputs, counts, strict=True)]
         return _unit_rows(np.concatenate(found) if found else np.zeros((0, 0), np.float32), reasons)

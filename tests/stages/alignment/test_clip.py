@@ -127,15 +127,32 @@ def test_decoding_ahead_keeps_order_and_pixels(model: ClipModel) -> None:
             return error.reason
 
     images = [*pictures(4), b"junk", *pictures(5)]
-    ahead = [pixel for part in prepared(images, pixels, 3, ahead=True) for pixel in part]
-    plain = [pixel for part in prepared(images, pixels, 3, ahead=False) for pixel in part]
-    assert [len(part) for part in prepared(images, pixels, 3, ahead=True)] == [3, 3, 3, 1]
+    ahead, plain = (list(prepared(images, pixels, 3, ahead=threads)) for threads in (True, False))
     assert len(ahead) == len(images) and ahead[4] == "not_an_image"
     assert all(
         one is other or isinstance(one, str) or bool((one == other).all())
         for one, other in zip(ahead, plain, strict=True)
     )
     assert list(prepared([], pixels, 3, ahead=True)) == []
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_what_has_no_pixels_costs_no_pass(model: ClipModel, ahead: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """9 sound images among 36 are 3 passes of 4, and have the bits that they have without the others."""
+    images = pictures(9)
+    expected, run, shapes = model.embed_images(images)[0], ClipModel._run, []
+
+    def noted(self: ClipModel, encode: Any, batch: Any) -> Any:
+        shapes.append(len(batch))
+        return run(self, encode, batch)
+
+    monkeypatch.setattr(ClipModel, "_run", noted)
+    monkeypatch.setattr("stages.clip_model.model.prepared", lambda *given, **_: prepared(*given, ahead=ahead))
+    rows, reasons = model.embed_images([image for sound in images for image in (None, b"", sound, b"junk")])
+    assert shapes == [4, 4, 4]
+    assert reasons == ["missing_image", "empty_image", None, "not_an_image"] * 9
+    np.testing.assert_array_equal(rows[2::4], expected)
+    assert not np.delete(rows, np.s_[2::4], axis=0).any()
 
 
 def test_bits_depend_on_the_sample_alone(model: ClipModel) -> None:
