@@ -5,7 +5,7 @@ Reference sets are small beside a pool, so each part of the pool is compared wit
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -15,6 +15,7 @@ from schemas.columns import CAPTION, GREY_DEVIATION, IMAGE_EMBEDDING, IMAGE_HASH
 from stages.duplicate_groups import group_evidence
 from stages.hamming import closest, similarity
 from stages.near_texts import MinHash
+from stages.near_texts.bands import choose_bands, found_share
 from stages.near_texts.sets import closest_texts, normal_texts
 from stages.near_vectors.neighbours import Compared
 from stages.near_vectors.references import closest_references
@@ -22,6 +23,8 @@ from stages.rule import Context, Rule, Verdict, drop_lines
 
 Way = Callable[[pl.DataFrame, pl.DataFrame], pl.DataFrame]
 """Rows and references -> (uid, duplicate_of, similarity) of the rows that match, with the closest reference of each."""
+RECALL = 0.9999
+"""Of captions at `jaccard` so many are found, of closer ones more: contamination that is missed is not seen again."""
 MATCHES = {"uid": pl.String, "duplicate_of": pl.String, "similarity": pl.Float64}
 
 
@@ -33,11 +36,13 @@ class Decontaminate(Rule):
     """Drops rows that match a sample of a reference set, as `matches_reference`; `duplicate_of` names that sample.
 
     A row matches by equal image bytes, by perceptual hashes within `max_distance` bits, by image embeddings with a
-    cosine above `cosine`, or by captions whose sets of character 3-grams have a Jaccard index of at least `jaccard`;
-    null turns one off. Named is the closest partner by the first of these that finds one; ties go by the order of
-    `against`, then by uid. Flat images match by their bytes alone. Parts of the pool are the partition key, with equal
-    results.
+    cosine above `cosine`, or by captions whose sets of character 3-grams have a Jaccard index of at least `jaccard`, of
+    which at most 1 in 10,000 is expected to be missed; null turns one off. Named is the closest partner by the first of
+    these that finds one; ties go by the order of `against`, then by uid. Flat images match by their bytes alone. Parts
+    of the pool are the partition key, with equal results.
     """
+
+    version: ClassVar[int] = 2
 
     kind: Literal["decontaminate"] = "decontaminate"
     against: Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)]
@@ -89,6 +94,9 @@ class Decontaminate(Rule):
         keys = ["uid", number, -pl.col("similarity"), place, "duplicate_of"]
         named = found.sort(keys).unique("uid", keep="first", maintain_order=True)
         evidence = {"hits": _hits(found, self.against, ways), "named_by": _counts(named, "by"), **group_evidence(named)}
+        if self.jaccard is not None:
+            bands, minima = choose_bands(self.jaccard, RECALL, MinHash.permutations)
+            evidence["expected_recall_at_jaccard"] = found_share(self.jaccard, bands, minima)
         return Verdict(drop_lines(named, "matches_reference").sort("uid"), evidence=evidence)
 
     def _ways(self) -> dict[str, Way]:
@@ -138,7 +146,7 @@ def by_caption(rows: pl.DataFrame, references: pl.DataFrame, threshold: float) -
         "text", keep="first", maintain_order=True
     )
     asked = texts["text"].unique(maintain_order=True)
-    place, jaccard = closest_texts(asked, known["text"], MinHash(threshold))
+    place, jaccard = closest_texts(asked, known["text"], MinHash(threshold, recall=RECALL))
     matches = _pairs(asked.to_frame(), known, place, jaccard)
     return texts.join(matches, on="text").select(MATCHES.keys())
 

@@ -36,6 +36,8 @@ def choose_bands(threshold: float, recall: float, permutations: int) -> tuple[in
     """
     for rows in range(permutations, 0, -1):
         agree = threshold**rows
+        if permutations * agree < recall:  # b bands find b s^r at most, and a vanishing s^r needs more than any number
+            continue
         bands = 1 if agree >= recall else ceil(log1p(-recall) / log1p(-agree))
         if bands * rows <= permutations:
             return bands, rows

@@ -8,11 +8,13 @@ import numpy.typing as npt
 import polars as pl
 
 from stages.near_texts.bands import Buckets, Flags, band_keys, buckets, candidates, choose_bands
-from stages.near_texts.shingles import Cut, Hashes, Integers, blocks, ranges, shingles
+from stages.near_texts.shingles import Cut, Hashes, Integers, Shingles, blocks, ranges, runs, shingles
 from stages.near_texts.signatures import Scheme, matrices, sha1_shingles, signatures, upper_words
 
 Doubles = npt.NDArray[np.float64]
 ONE = np.uint64(1)
+BLOCK_NGRAMS = 1 << 22
+"""N-grams of the pairs that are verified at a time, more only where one pair has more; each takes some 50 bytes."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,21 @@ def joined(found: Sequence[Pairs]) -> Pairs:
 def jaccards(texts: Sequence[str], first: Integers, second: Integers, cut: Cut) -> Doubles:
     """|A & B| / |A | B| of the n-gram sets of the texts at each pair of places; 0 where one is empty.
 
-    Exact, but for n-grams whose hashes agree in 63 bits. The last bit tells A from B: with both sorted together, a hash
-    of both sets is where an A is followed by its B, and a hash of the union where another one begins.
+    Exact, but for n-grams whose hashes agree in 63 bits. Pairs are taken `BLOCK_NGRAMS` at a time, so that many of
+    long texts take no more memory than few.
     """
     found = shingles(texts, cut)
+    index = np.zeros(len(first))
+    for some in runs(found.counts[first] + found.counts[second], BLOCK_NGRAMS):
+        index[some] = _indices(found, first[some], second[some])
+    return index
+
+
+def _indices(found: Shingles, first: Integers, second: Integers) -> Doubles:
+    """The last bit tells A from B: with both sorted together, a hash of both sets is where an A is followed by its B.
+
+    A hash of the union is where another one begins.
+    """
     begin = np.cumsum(found.counts) - found.counts
     index = np.zeros(len(first))
     filled = np.flatnonzero((found.counts[first] > 0) & (found.counts[second] > 0))

@@ -78,11 +78,16 @@ def shingles(texts: Sequence[str], cut: Cut) -> Shingles:
 
 def blocks(texts: Sequence[str]) -> Iterator[slice]:
     """Runs of texts of about `BLOCK_CHARACTERS`, at least one text each."""
-    ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
+    return runs(np.fromiter(map(len, texts), np.int64, len(texts)), BLOCK_CHARACTERS)
+
+
+def runs(sizes: Integers, most: int) -> Iterator[slice]:
+    """Runs of places whose sizes add up to no more than `most`, at least one place each."""
+    ends = np.cumsum(sizes)
     begin = 0
-    while begin < len(texts):
+    while begin < len(sizes):
         before = ends[begin - 1] if begin else 0
-        end = max(begin + 1, int(np.searchsorted(ends, before + BLOCK_CHARACTERS, side="right")))
+        end = max(begin + 1, int(np.searchsorted(ends, before + most, side="right")))
         yield slice(begin, end)
         begin = end
 

@@ -46,7 +46,8 @@ class BimodalDuplicates(Rule):
     def columns(self) -> tuple[str, ...]:
         """What is compared, and the score that decides who survives."""
         sides = [side.columns() for side in (self.images, self.captions) if side is not None]
-        return tuple(name for side in sides for name in side) + ((self.prefer,) if self.prefer else ())
+        names = [name for side in sides for name in side] + ([self.prefer] if self.prefer else [])
+        return tuple(dict.fromkeys(names))
 
     def merges_captions(self) -> bool:
         """As it is set."""

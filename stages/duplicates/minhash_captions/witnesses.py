@@ -14,7 +14,7 @@ from stages.near_texts.pairs import Pairs, Piece, joined, pieces, verified
 from stages.near_texts.shingles import Integers
 from stages.rule import Mapper
 
-FIRST_ROUND = 1 << 12
+FIRST_ROUND = 1 << 8
 BLOCK_PAIRS = 1 << 16
 Doubles = npt.NDArray[np.float64]
 

@@ -37,7 +37,7 @@ class NearDuplicateImages(Rule):
 
     def columns(self) -> tuple[str, ...]:
         """Hash or hashes, deviation, and the score that decides who survives."""
-        return (self._hash(), GREY_DEVIATION.name) + ((self.prefer,) if self.prefer else ())
+        return tuple(dict.fromkeys([self._hash(), GREY_DEVIATION.name, *([self.prefer] if self.prefer else [])]))
 
     def _hash(self) -> str:
         return str((PHASH_TURNED if self.turned else PHASH).name)

@@ -125,6 +125,13 @@ def test_one_side_alone_decides_by_itself() -> None:
     assert judge({"images": "exact"}, rows).evidence["nothing_to_compare"] == {"images": 0}
 
 
+def test_what_is_compared_may_be_preferred_too() -> None:
+    rows = table([("a", 1, 50.0, "x", 0.0), ("b", 1, 60.0, "y", 0.0)])
+    assert fates(judge({"images": "near", "prefer": "grey_deviation"}, rows)) == {"0000": ("0001", 1.0)}
+    rule = BimodalDuplicates.model_validate({"images": "near", "prefer": "grey_deviation"})
+    assert rule.columns() == ("phash", "grey_deviation")
+
+
 def test_merged_captions_have_a_reason_of_their_own() -> None:
     rows = table([("a", 0, 50.0, "x", 0.0), ("a", 7, 50.0, "y", 1.0)])
     rule = BimodalDuplicates(images={"kind": "exact"}, merge_captions=True, prefer="score")

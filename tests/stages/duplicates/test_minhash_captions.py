@@ -191,11 +191,10 @@ def test_a_crowd_of_near_copies_costs_about_one_comparison_each(monkeypatch: pyt
         return honest(piece, how)
 
     monkeypatch.setattr(witnessing, "verified", counting)
-    monkeypatch.setattr(witnessing, "FIRST_ROUND", 64)
     beginning = "the very same long description of a thing that is for sale in this shop of ours, article number"
     verdict = judge(table([f"{beginning} {at}" for at in range(n)]))
     assert len(verdict.dropped) > 0.99 * n
-    assert compared[0] < 2 * n
+    assert compared[0] < n + witnessing.FIRST_ROUND**2 / 2 < 6 * n
 
 
 @pytest.mark.parametrize("compat", ["affine32", "legacy"])

@@ -251,6 +251,12 @@ def test_the_preferred_row_survives() -> None:
     assert judge(NearDuplicateImages(), rows)[0] == {"001": "000", "002": "000"}
 
 
+def test_what_is_compared_may_be_preferred_too() -> None:
+    rows = table([0, 1, 3]).with_columns(pl.Series("grey_deviation", [50.0, 60.0, None], pl.Float32))
+    assert NearDuplicateImages(prefer="grey_deviation").columns() == ("phash", "grey_deviation")
+    assert judge(NearDuplicateImages(prefer="grey_deviation"), rows)[0] == {"000": "001"}
+
+
 def test_flat_and_unhashed_images_stay() -> None:
     rows = table([7, 7, 7, None, None]).with_columns(
         pl.Series("grey_deviation", [50.0, 1.0, 1.0, None, None], pl.Float32)

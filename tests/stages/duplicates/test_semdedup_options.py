@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from schemas.errors import CuveeError
+from schemas.errors import CuveeError, RecipeError
 from stages.clusters import fit_centroids, probed_centroids
 from stages.duplicates.semdedup import SemDeDup
 from stages.near_vectors import neighbours
@@ -150,8 +150,17 @@ def test_one_two_and_seven_parts_decide_alike(settings: dict[str, Any], monkeypa
 
 
 @pytest.mark.parametrize(
-    "settings", [{"probe": 0}, {"probe": 9}, {"method": "other"}, {"veto": {"column": "c"}}, {"veto": {"above": 0.1}}]
-)
+    "settings",
+    [{"probe": 0}, {"probe": 9}, {"method": "other"}, {"veto": {"column": "c"}}, {"veto": {"above": 0.1}},
+     *({"veto": {"column": name, "above": 0.1}} for name in ("image_embedding", "phash_turned", "clip_score"))],
+)  # fmt: skip
 def test_senseless_options_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         SemDeDup.model_validate({"epsilon": 0.1, **settings})
+
+
+@pytest.mark.parametrize("holds", [pl.Float32, pl.List(pl.Int64), pl.List(pl.List(pl.Float32))])
+def test_a_veto_without_embeddings_is_refused(holds: pl.DataType) -> None:
+    rule = SemDeDup(epsilon=0.1, veto={"column": "other", "above": 0.5})
+    with pytest.raises(RecipeError, match=r"'other' holds .*, no embedding; name a column of lists of floats"):
+        judge(rule, table(planted(5, 8)).with_columns(pl.lit(None).cast(holds).alias("other")))

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schemas.errors import RecipeError
@@ -8,7 +8,10 @@ from stages.near_texts import bands as module
 from stages.near_texts.bands import band_keys, buckets, candidates, choose_bands, found_share
 
 
-@given(st.floats(0.4, 1), st.floats(0.5, 0.99), st.integers(64, 512))
+@given(st.floats(0.3, 1), st.floats(0.5, 0.99), st.integers(64, 4096))
+@example(0.5, 0.95, 2048)
+@example(0.7, 0.95, 4096)
+@example(0.3, 0.95, 600)
 def test_the_recall_is_reached_with_the_most_rows(threshold: float, recall: float, permutations: int) -> None:
     bands, rows = choose_bands(threshold, recall, permutations)
     assert bands * rows <= permutations

@@ -1,9 +1,12 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.near_texts import Cut, MinHash, close_texts, jaccards
+from stages.near_texts import pairs as module
 from stages.near_texts.signatures import Scheme
 
 CUTS = [Cut(), Cut("char", (2, 3)), Cut("word", (1,)), Cut("word", (1, 2))]
@@ -20,6 +23,29 @@ def test_the_index_is_exact(texts: list[str], cut: Cut) -> None:
     second, first = np.tril_indices(len(texts), -1)
     found = jaccards(texts, first, second, cut)
     assert found.tolist() == [brute(texts[i], texts[j], cut) for i, j in zip(first, second, strict=True)]
+
+
+@given(TEXTS, st.sampled_from(CUTS), st.integers(1, 60))
+def test_blocks_of_any_size_give_the_same(texts: list[str], cut: Cut, block: int) -> None:
+    second, first = np.tril_indices(len(texts), -1)
+    whole = jaccards(texts, first, second, cut)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BLOCK_NGRAMS", block)
+        assert (jaccards(texts, first, second, cut) == whole).all()
+
+
+def test_memory_does_not_grow_with_the_pairs_of_long_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """100 texts of 1,001 characters: their 4,950 pairs hold 9.9 million n-grams, 79 MB of hashes alone."""
+    monkeypatch.setattr(module, "BLOCK_NGRAMS", 1 << 16)
+    noise = np.random.Generator(np.random.Philox(7))
+    texts = ["".join(map(chr, noise.integers(97, 123, 1_001))) for _ in range(100)]
+    second, first = np.tril_indices(len(texts), -1)
+    jaccards(texts[:2], first[:1], second[:1], Cut())  # what is made once
+    tracemalloc.start()
+    jaccards(texts, first, second, Cut())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20e6
 
 
 @given(TEXTS, st.sampled_from(CUTS), st.sampled_from([0.5, 0.75, 1.0]))
