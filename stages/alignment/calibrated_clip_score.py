@@ -50,8 +50,8 @@ class CalibratedClipScore(FittedStage):
     """The CLIP score in robust deviations above its source's mismatched pairs.
 
     Learned: per source median and deviation of the cosines of 8 mismatched pairs a sample, of up to 65,536 samples.
-    Sources of fewer than 32 distinct samples or with one score for half of their mismatches, the target and the held-out
-    set are measured against the mismatches of the pool.
+    Sources of fewer than 32 distinct samples or with one score for half of their mismatches, the target and the
+    held-out set are measured against the mismatches of the pool.
     """
 
     version: ClassVar[int] = 2

@@ -184,4 +184,7 @@ def test_a_recipe_takes_every_setting_from_its_clip_step(make_pool: Callable[...
     recipe.write_text(recipe.read_text().replace("score:\n", f"score:\n{steps}") + rule)
     clip, tmars = resolve(recipe).stages[:2]
     assert {name: getattr(tmars, name) for name in tmars.shares} == {name: getattr(clip, name) for name in tmars.shares}
-    assert clip.compile and {*Tmars.model_fields} - {*tmars.shares} == {"kind", "optional"}  # else two models are loaded
+    assert clip.compile and {*Tmars.model_fields} - {*tmars.shares} == {
+        "kind",
+        "optional",
+    }  # else two models are loaded
