@@ -122,7 +122,7 @@ def end_to_end(stage: Clip, score: Callable[[Any], Any], tars: list[Path]) -> fl
 def decode_alone(model: ClipModel, images: list[bytes]) -> float:
     """Images a second from bytes to pixels, by as many threads as feed a GPU."""
     began = time.perf_counter()
-    for pixels in prepared(images, lambda image: model.preprocess(upright_rgb(image)), 256, ahead=True):
+    for pixels in prepared(images, lambda image: model.pixels(upright_rgb(image)), 256, ahead=True):
         assert not isinstance(pixels, str)
     return len(images) / (time.perf_counter() - began)
 
@@ -131,8 +131,8 @@ def resident(model: ClipModel, images: list[bytes], captions: list[str]) -> list
     """(encoder, tensor on the device, rows of it that count) of every pass that the stage makes over some pairs."""
     passes: list[tuple[Callable[..., Any], Any, int]] = []
     rows = IMAGES_AT_ONCE[model.device]
-    pixels = [model.preprocess(upright_rgb(image)).to(model._input_dtype) for image in images[:rows]]
-    batch = model._uploads(pixels)
+    pixels = [model.pixels(upright_rgb(image)) for image in images[:rows]]
+    batch = model.uploaded(pixels)
     passes += [(model._encode_image, batch, rows)] * (len(images) // rows)
     tower = model._texts
     run = tower.run

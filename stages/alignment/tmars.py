@@ -15,7 +15,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from schemas.columns import CLIP_SCORE, CLIP_SCORE_MASKED, IMAGE, MASKED_AREA, TEXT_EMBEDDING
-from stages.clip_model.model import IMAGES_AT_ONCE, ClipModel, Reasons, load, upright_rgb
+from stages.clip_model.model import ADDRESSED, IMAGES_AT_ONCE, ClipModel, Reasons, load, upright_rgb
 from stages.clip_model.weights import find_model
 from stages.device import Device
 from stages.file_identity import Located
@@ -112,6 +112,7 @@ class Tmars(Stage):
             "threads": self.threads,
             "compile": self.compile,
             "rows_at_once": IMAGES_AT_ONCE[self.device],
+            **ADDRESSED[self.device],
         }
 
     def open(self) -> Scorer:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import RecipeError
+from stages.clip_model.halves import Halves, halves
 from stages.clip_model.images import Uploads, passes, prepared
 from stages.clip_model.texts import TextTower
 from stages.clip_model.weights import ModelFiles
@@ -32,6 +33,8 @@ images/s a core by fours and 26 by sixty-fours; a ViT loses a tenth."""
 TEXT_CHARACTERS = 4000
 """What a tokenizer gets of a longer caption: tens of characters for each of its 77 tokens, and few enough for pieces
 whose merging takes quadratic time."""
+ADDRESSED: dict[str, dict[str, object]] = {"cpu": {}, "cuda": {"preprocess": "bytes resized by torch"}}
+"""What else decides about bits by device kind, for addresses: on a GPU images once came as floats from Pillow."""
 DTYPES = ("fp32", "fp16", "bf16", "amp_bf16")
 
 LOADED: "WeakValueDictionary[Any, ClipModel]" = WeakValueDictionary()
@@ -84,18 +87,29 @@ class ClipModel:
 
         def pixels(item: Item) -> "torch.Tensor | str":
             try:
-                return self.preprocess(picture(item)).to(self._input_dtype)
+                return self.pixels(picture(item))
             except PixelError as error:
                 return error.reason
 
         rows, outputs, counts, reasons = IMAGES_AT_ONCE[self.device], [], [], Reasons()
         ready = prepared(items, pixels, rows, ahead=self.device != "cpu")
         for sound in passes(ready, rows, reasons):
-            outputs.append(self._run(self._encode_image, self._uploads(sound)))
+            outputs.append(self._run(self._encode_image, self.uploaded(sound)))
             counts.append(len(sound))
         # Only here the host waits for a GPU.
         found = [output[:count].cpu().numpy() for output, count in zip(outputs, counts, strict=True)]
         return _unit_rows(np.concatenate(found) if found else np.zeros((0, 0), np.float32), reasons)
+
+    def pixels(self, picture: "Image.Image") -> "torch.Tensor":
+        """(3, height, width) of an RGB picture as they go to the device: bytes before a GPU that knows the rest."""
+        if self._halves is not None:
+            return self._halves.pixels(picture)
+        return self.preprocess(picture).to(self._input_dtype)
+
+    def uploaded(self, pixels: "list[torch.Tensor]") -> "torch.Tensor":
+        """What the image tower takes, on the device, of at most one pass of `pixels`."""
+        batch = self._uploads(pixels)
+        return batch if self._halves is None else self._halves.numbers(batch)
 
     def embed_texts(self, texts: Sequence[str | None]) -> tuple[Floats, Reasons]:
         """Unit-norm embeddings (n, d) and per text None or `missing_caption`, `empty_caption`, `no_embedding`.
@@ -122,6 +136,10 @@ class ClipModel:
     @cached_property
     def _texts(self) -> TextTower:
         return TextTower(self.network, self.tokenize, self._run, TEXTS_AT_ONCE[self.device])
+
+    @cached_property
+    def _halves(self) -> Halves | None:
+        return None if self.device == "cpu" else halves(self.preprocess, self.device, self._input_dtype)
 
     @cached_property
     def _uploads(self) -> Uploads:

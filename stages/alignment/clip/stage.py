@@ -7,7 +7,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from schemas.columns import CAPTION, CLIP_SCORE, IMAGE, IMAGE_EMBEDDING, TEXT_EMBEDDING, named_column
-from stages.clip_model.model import IMAGES_AT_ONCE, TEXTS_AT_ONCE, ClipModel, Floats, Reasons, load
+from stages.clip_model.model import ADDRESSED, IMAGES_AT_ONCE, TEXTS_AT_ONCE, ClipModel, Floats, Reasons, load
 from stages.clip_model.weights import find_model
 from stages.device import Device
 from stages.file_identity import Located
@@ -90,6 +90,7 @@ class Clip(Stage):
             "threads": self.threads,
             "compile": self.compile,
             "rows_at_once": [IMAGES_AT_ONCE[self.device], TEXTS_AT_ONCE[self.device]],
+            **ADDRESSED[self.device],
         }
 
     def open(self) -> Scorer:
