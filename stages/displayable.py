@@ -1,7 +1,7 @@
 """Pixels of any numeric kind as pixels of 8 bits, white where white is.
 
 Pillow's own conversion cuts at 255: a 16-bit grey photo becomes a white sheet, a float photo in [0, 1] a black one, and
-a CIE Lab or premultiplied TIFF raises.
+a CIE Lab or premultiplied TIFF raises. Its `point` knows 16 bits only with the low byte first.
 """
 
 import math
@@ -28,7 +28,7 @@ def displayable(picture: "Image.Image") -> "Image.Image":
     if picture.mode in EIGHT_BIT:
         return picture
     if picture.mode.startswith("I;16"):
-        return _grey(picture, 256.0)
+        return _grey(picture if picture.mode == "I;16" else picture.convert("I"), 256.0)
     if picture.mode in ("I", "F"):
         return _grey(picture, _white(picture) / 255.0)
     return picture.convert("LA" if picture.mode == "La" else "RGB")
