@@ -162,6 +162,8 @@ def main() -> None:
     options.add_argument("--processes", type=int, default=2)
     options.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     given = options.parse_args()
+    if given.device == "cuda" and given.kinds != ["got_d"]:
+        options.error("on a GPU only got_d is measured")
     seconds: dict[tuple[str, int], dict[int, float]] = {}
     for rows in sorted(given.rows):
         with tempfile.TemporaryDirectory() as folder:
@@ -175,6 +177,8 @@ def main() -> None:
                         found = on_cpu(kind, rows, rounds, given.processes, Path(folder))
                     seconds.setdefault((kind, rounds), {})[rows] = found["seconds"]
                     print(f"{kind}, {rows} rows, {rounds} rounds: {found}; peak {', '.join(memory())}", flush=True)
+                    if not found.get("same bits", True):
+                        sys.exit("the GPU's potentials are not those of the CPU")
     for (kind, rounds), taken in seconds.items():
         small, large = min(taken), max(taken)
         if small < large:

@@ -73,11 +73,12 @@ class TopFraction(Rule):
 
     k = ceil(fraction x n), and every row >= the k-th largest value stays, so ties at the border may exceed k; `exact`
     keeps k rows and lets hash(seed, uid) choose among the tied. `compat: datacomp` is that benchmark's own count,
-    int(n x fraction) + 1 in floating point (mlfoundations/datacomp, baselines). Drops as `below_<column>`.
+    int(n x fraction) + 1 in floating point with rows without a score in n (mlfoundations/datacomp, baselines). Drops as
+    `below_<column>`.
     Learned: the border. Under a pinned one every row >= it stays, tied or not, whatever fraction that is.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     kind: Literal["top_fraction"] = "top_fraction"
     column: NumericColumn
@@ -101,6 +102,7 @@ class TopFraction(Rule):
         table = gathered(rows, context, "source", self.column)
         scored = table.drop_nulls(self.column).sort("uid")
         groups = scored.partition_by("source", as_dict=True) if self.per_source else {("",): scored}
+        counted = dict(table.group_by("source").len().iter_rows()) if self.per_source else {}
         thresholds: dict[str, Any] = {}
         lost = [scored.head(0)]
         for name, group in sorted(groups.items(), key=lambda item: str(item[0][0])):
@@ -108,7 +110,7 @@ class TopFraction(Rule):
                 border = thresholds[str(name[0])] = self._pinned(context.fit, str(name[0]))
                 lost.append(group.filter(pl.col(self.column) < border))
             elif len(group):
-                thresholds[str(name[0])], below = self._cut(group, context.seed)
+                thresholds[str(name[0])], below = self._cut(group, counted.get(name[0], len(table)), context.seed)
                 lost.append(below)
         verdict = _verdict(table, pl.concat(lost), self.column, f"below_{self.column}", thresholds)
         return replace(verdict, fit=context.fit or Fit(facts={"borders": thresholds}))
@@ -123,10 +125,13 @@ class TopFraction(Rule):
             )
         return borders[source]
 
-    def _cut(self, group: pl.DataFrame, seed: int) -> tuple[Any, pl.DataFrame]:
-        """The k-th largest value and the rows that fall below it; group (n > 0 rows) in uid order, without nulls."""
+    def _cut(self, group: pl.DataFrame, counted: int, seed: int) -> tuple[Any, pl.DataFrame]:
+        """The k-th largest value and the rows that fall below it; group (n > 0 rows) in uid order, without nulls.
+
+        `counted` holds those with nulls, too: DataComp takes its fraction of all.
+        """
         n = len(group)
-        k = min(int(n * self.fraction) + 1, n) if self.compat == "datacomp" else share_of(self.fraction, n)
+        k = min(int(counted * self.fraction) + 1, n) if self.compat == "datacomp" else share_of(self.fraction, n)
         values = group[self.column].to_numpy()
         border = np.partition(values, n - k)[n - k]
         keep = values >= border

@@ -63,7 +63,8 @@ class UrlList:
         file = self.path if ending.lower() in FORMATS else f"{stem}.parquet"
         columns = ["--url_col", self.url] if self.url else []
         columns += ["--caption_col", self.caption] if self.caption else []
-        words = ["img2dataset", "--url_list", file, "--input_format", form, *columns]
+        # Its default makes every image a square of 256 px, and sizes could not be told any more.
+        words = ["img2dataset", "--url_list", file, "--input_format", form, *columns, "--resize_mode", "no"]
         return shlex.join([*words, "--output_format", "webdataset", "--output_folder", "OUT"])
 
 

@@ -16,4 +16,6 @@ def test_it_runs_as_a_plain_script_and_prints_its_numbers(tmp_path: Path) -> Non
     assert 0 < whole < 2 * alone and float(found["decode alone images/s"]) > 0
     # What a pair costs is a matter of shapes: two layers of 64 for 17 patches and for 8 to 24 tokens.
     assert 0.001 < float(found["GFLOP a pair"]) < 0.1
+    (other,) = printed_table("clip_gpu.py", [*small, "--dtype", "bf16"], MISSING, tmp_path)
+    assert other["GFLOP a pair"] == found["GFLOP a pair"]
     assert re.fullmatch(r"\d+\.\d%", found["MFU"]) and found["bits independent of neighbours"] == "yes"

@@ -34,9 +34,10 @@ PHRASES = {
     "share": r"""(?:share|pin|tweet|save|post) (?:this |it )?(?:on|to|via|with) (?:facebook|twitter|pinterest|whatsapp
         |linkedin|instagram|reddit|tumblr|email|friends)|pin it\b|(?:follow|find|like|join) us (?:on|at)\b
         |subscribe (?:now|to|for)\b|sign up (?:now|for|to)\b|(?:leave|post) a (?:comment|reply)|log ?in to\b
-        |sponsored (?:by|post)|advertis(?:e)?ment\b""",
+        |sponsored (?:by|post)|^advertis(?:e)?ment\W{0,8}$""",
     "shop": r"""add to (?:cart|basket|bag|wish ?list|favou?rites)|(?:buy|shop|order|call|book|get it|download) now\b
-        |free (?:shipping|delivery|download)|in stock\b|out of stock|sold out|best (?:price|seller)|on sale now
+        |free (?:shipping|delivery|download)|out of stock|sold out|best (?:price|seller)|on sale now
+        |in stock\b(?! (?:photo|photograph|image|picture|footage|video|illustration|vector))
         |limited time (?:offer|only)|money[- ]back guarantee|lowest prices?\b""",
     "stock": r"""(?:royalty[- ]free|rights[- ]managed)
         (?: (?:stock )?(?:image|photo|photograph|picture|vector|illustration|video|clip)s?)?

@@ -54,6 +54,7 @@ class CaptionRules(Stage):
     on a share, `none_of` on a kind.
     """
 
+    version: ClassVar[int] = 2
     kind: Literal["caption_rules"] = "caption_rules"
     repeated_words: int = Field(3, ge=2, le=10)
     """n of the word n-grams in `repeated_ngram_share`; Gopher takes 5 to 10, of whole pages."""

@@ -3,7 +3,8 @@
 A run of letters and digits is base64 rather than a word, path or slug when its characters keep changing between lower
 case, capitals and digits. A step from a capital to a small letter is not counted, for it begins every word of
 `CamelCase`: of base64's steps 0.4 change then, of such words' 0.17. At 0.25 one run of random bytes in a hundred is
-missed, and one such word of 40 characters and more in a hundred is taken for data.
+missed, and one such word of 40 characters and more in a hundred is taken for data. The heads of image files are no such
+bytes, but long rows of one letter: they show by what they begin with.
 """
 
 import re
@@ -23,6 +24,8 @@ ESCAPED = re.compile(
     r"|(?<![0-9A-Za-z])(?:[0-9A-Fa-f]{2} ){15,}[0-9A-Fa-f]{2}(?![0-9A-Za-z])"
     r"|data:[a-z]{2,20}/[a-z0-9.+-]{1,40};base64,"
 )
+HEADS = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "JVBERi0")
+"""What JPEG, PNG, GIF, RIFF (so WebP) and PDF files begin with, in base64."""
 DISTINCT = 6
 """Fewer different characters are a pattern or padding, not data."""
 
@@ -40,6 +43,8 @@ def _is_encoded(run: str) -> bool:
         return False
     if HEX.fullmatch(run):
         return not run.isdecimal() and any(map(str.isdecimal, run))
+    if len(run) >= BASE64_CHARACTERS and run.startswith(HEADS):
+        return True
     if len(run) < BASE64_CHARACTERS or sum(map(run.count, JOINTS)) > JOINTS_SHARE * len(run):
         return False
     kinds = [LOWER * letter.islower() + UPPER * letter.isupper() + DIGIT * letter.isdecimal() for letter in run]

@@ -110,6 +110,10 @@ def test_words_are_runs_of_letters_and_single_signs_where_no_spaces_are_written(
         ("Pin it", "share"),
         ("Women's beret - Free Shipping", "shop"),
         ("Add to cart", "shop"),
+        ("Only two left in stock", "shop"),
+        ("A sunset found in stock photos", "stock"),
+        ("Advertisement", "share"),
+        ("An old advertisement for the Ford GT 350.", "none"),
     ],
 )
 def test_page_furniture(caption: str, kind: str) -> None:

@@ -42,9 +42,9 @@ def published_basic(row: Row) -> bool:
 
 
 def published_clip(scores: list[float | None]) -> list[bool]:
-    """Those at least as good as place int(n f) of the descending sort; rows without a score are not in it."""
-    known = np.array([score for score in scores if score is not None], np.float32)
-    threshold = -np.sort(-known)[int(len(known) * FRACTION)]
+    """Those at least as good as place int(n f) of the descending sort; of n rows those without a score come last."""
+    all_rows = np.array([np.nan if score is None else score for score in scores], np.float32)
+    threshold = -np.sort(-all_rows)[int(len(all_rows) * FRACTION)]
     return [score is not None and bool(np.float32(score) >= threshold) for score in scores]
 
 
@@ -149,7 +149,7 @@ def test_the_starter_s_clip_score_cut_keeps_what_was_published() -> None:
     assert [rule.kind for rule in cut] == ["top_fraction"]
     assert kept(columns(rows), cut) == [row["clip"] for row in rows]
     scores = [row["clip_score"] for row in rows if row["clip_score"] is not None]
-    border = sorted(scores, reverse=True)[int(len(scores) * FRACTION)]
+    border = sorted(scores, reverse=True)[int(len(rows) * FRACTION)]
     assert scores.count(border) > 1, "the border is a tie"
     together = [row["basic"] and row["clip"] for row in rows]
     assert kept(columns(rows), rules()) == together, "the cut is over the whole pool, so the two just intersect"
