@@ -19,6 +19,7 @@ from PIL import Image
 
 from bench.cases import detector_cases as cases
 from bench.cases.photos import photos
+from bench.cases.screens import screen
 from stages.quality.image_detectors import detect
 
 Floats = npt.NDArray[np.float64]
@@ -37,13 +38,14 @@ class Detector:
         return values < threshold if self.finds == "below" else values > threshold
 
 
+BLURRED, TEXT, SCREENSHOT = 200, 0.005, 0.2
 DETECTORS = (
-    Detector("sharpness", "below", 200, cases.blurred),
+    Detector("sharpness", "below", BLURRED, cases.blurred),
     Detector("constant_share", "above", 0.99, cases.blank),
     Detector("entropy_bits", "below", 4.2, cases.few_tones),
     Detector("border_share", "above", 0.03, cases.bordered),
-    Detector("text_coverage", "above", 0.005, cases.texted),
-    Detector("screenshot_likeness", "above", 0.2, cases.screens),
+    Detector("text_coverage", "above", TEXT, cases.texted),
+    Detector("screenshot_likeness", "above", SCREENSHOT, cases.screens),
     Detector("collage_likeness", "above", 0.7, cases.collages),
 )
 """With the thresholds that the README recommends."""
@@ -118,6 +120,26 @@ def measure_turns(pictures: list[Image.Image]) -> None:
     )
 
 
+def measure_sizes(pictures: list[Image.Image]) -> None:
+    """How much of sharp photos and of screens is found at sizes that the cases do not have."""
+    for side in (224, 160, 128, 96, 64):
+        small = [detect(encoded(picture.resize((side, side), Image.Resampling.LANCZOS))) for picture in pictures]
+        print(f"sharp photos of {side} px: {np.mean([told.sharpness < BLURRED for told in small]):.2f} below {BLURRED}")
+    for size in ((512, 512), (1000, 700), (1920, 1080), (2560, 1440)):
+        noises = [np.random.Generator(np.random.Philox(number)) for number in range(len(pictures))]
+        made = [detect(encoded(screen(noise, picture, size))) for noise, picture in zip(noises, pictures, strict=True)]
+        likeness = np.mean([told.screenshot_likeness > SCREENSHOT for told in made])
+        text = np.mean([told.text_coverage > TEXT for told in made])
+        print(f"screens of {size[0]} x {size[1]} px: {likeness:.2f} like screenshots, {text:.2f} with text")
+
+
+def encoded(picture: Image.Image) -> bytes:
+    """As PNG."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
 def rgb(images: list[bytes]) -> list[Image.Image]:
     return [Image.open(io.BytesIO(image)).convert("RGB") for image in images]
 
@@ -155,6 +177,7 @@ def main() -> None:
         choosing, measuring = (measure(detector, half) for half in halves)
         report(detector, choosing, measuring)
     measure_turns(halves[1].photos[:40])
+    measure_sizes(halves[1].photos[:60])
     for sort, images in {"photos": found, **others}.items():
         print(f"{sort}:", end=" ")
         speed(images[:200])

@@ -42,9 +42,9 @@ class Screen:
             top += round(1.5 * self.letter_px)
 
 
-def screen(rng: np.random.Generator, photo: Image.Image) -> Image.Image:
-    """A screen of 300 to 1,000 px a side, RGB; `photo` may be shown in it."""
-    width, height = (int(rng.integers(300, 1001)) for _ in range(2))
+def screen(rng: np.random.Generator, photo: Image.Image, size: tuple[int, int] | None = None) -> Image.Image:
+    """A screen of that size, else of 300 to 1,000 px a side, RGB, letters 9 to 16 px; `photo` may be shown in it."""
+    width, height = size or (int(rng.integers(300, 1001)) for _ in range(2))
     tone = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.4, 0.9), rng.uniform(0.4, 0.9))
     accent = (int(255 * tone[0]), int(255 * tone[1]), int(255 * tone[2]))
     dark = rng.random() < 0.35
