@@ -44,8 +44,9 @@ def test_a_list_under_shards_is_refused_with_the_command_that_fetches_it(tmp_pat
     with pytest.raises(RecipeError, match="does not download") as refusal:
         containers(Source(source="s", shards=path))
     columns = [] if ending == "txt" else ["--url_col", "URL", "--caption_col", "TEXT"]
+    sizes = ["--resize_mode", "no"]
     output = ["--output_format", "webdataset", "--output_folder", "OUT"]
-    expected = ["img2dataset", "--url_list", path, "--input_format", ending, *columns, *output]
+    expected = ["img2dataset", "--url_list", path, "--input_format", ending, *columns, *sizes, *output]
     assert command(str(refusal.value)) == expected
     assert "shards: OUT/*.tar" in str(refusal.value) and URLS[0] in str(refusal.value)
 
