@@ -72,10 +72,15 @@ class Measured:
         return float(less.mean() / 2 / len(no))
 
 
+def told(images: list[bytes], column: str) -> Floats:
+    """What a detector says of every image; NaN where it says nothing."""
+    return np.array([getattr(detect(image), column) for image in images], float)
+
+
 def measure(detector: Detector, given: cases.Material) -> Measured:
     made = list(detector.make(given))
-    values = [getattr(detect(case.image), detector.column) for case in made]
-    return Measured(np.array(values, float), np.array([case.positive for case in made]), [case.kind for case in made])
+    values = told([case.image for case in made], detector.column)
+    return Measured(values, np.array([case.positive for case in made]), [case.kind for case in made])
 
 
 def best_threshold(detector: Detector, measured: Measured) -> float:
@@ -112,8 +117,8 @@ def measure_turns(pictures: list[Image.Image]) -> None:
     right = total = 0
     for number, picture in enumerate(pictures):
         for orientation, turn in turns.items():
-            told = detect(cases.turned(picture, orientation, formats[number % 4]))
-            right += (told.exif_rotation_degrees, told.exif_mirrored) == turn
+            found = detect(cases.turned(picture, orientation, formats[number % 4]))
+            right += (found.exif_rotation_degrees, found.exif_mirrored) == turn
             total += 1
     print(
         f"| `exif_rotation_degrees`, `exif_mirrored` | exact | {total} | {right / total:.3f} | {right / total:.3f} | |"
@@ -123,13 +128,13 @@ def measure_turns(pictures: list[Image.Image]) -> None:
 def measure_sizes(pictures: list[Image.Image]) -> None:
     """How much of sharp photos and of screens is found at sizes that the cases do not have."""
     for side in (224, 160, 128, 96, 64):
-        small = [detect(encoded(picture.resize((side, side), Image.Resampling.LANCZOS))) for picture in pictures]
-        print(f"sharp photos of {side} px: {np.mean([told.sharpness < BLURRED for told in small]):.2f} below {BLURRED}")
+        small = [encoded(picture.resize((side, side), Image.Resampling.LANCZOS)) for picture in pictures]
+        print(f"sharp photos of {side} px: {np.mean(told(small, 'sharpness') < BLURRED):.2f} below {BLURRED}")
     for size in ((512, 512), (1000, 700), (1920, 1080), (2560, 1440)):
         noises = [np.random.Generator(np.random.Philox(number)) for number in range(len(pictures))]
-        made = [detect(encoded(screen(noise, picture, size))) for noise, picture in zip(noises, pictures, strict=True)]
-        likeness = np.mean([told.screenshot_likeness > SCREENSHOT for told in made])
-        text = np.mean([told.text_coverage > TEXT for told in made])
+        made = [encoded(screen(noise, picture, size)) for noise, picture in zip(noises, pictures, strict=True)]
+        likeness = np.mean(told(made, "screenshot_likeness") > SCREENSHOT)
+        text = np.mean(told(made, "text_coverage") > TEXT)
         print(f"screens of {size[0]} x {size[1]} px: {likeness:.2f} like screenshots, {text:.2f} with text")
 
 
