@@ -11,7 +11,7 @@ Models have the named shapes and random weights. Pairs are generated: JPEGs of `
 words, in tars of 1,024 pairs. Three numbers a model, each the median of `--rounds` after a warm-up:
 
 - end to end: our tar reading (which digests and indexes the shard), then the stage: decode, preprocess, tokenise, copy,
-  both towers, copy back, cosines;
+  both towers, copy back, cosines; two shards at once, as a GPU actor has two slices before it (`--in-flight`);
 - decode alone: the same images to pixels by the same threads, without a model: what the end to end cannot exceed;
 - model alone: both towers on tensors that lie on the device, in the stage's own shapes.
 
@@ -29,6 +29,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -110,13 +111,19 @@ def batches(stage: Clip, tars: list[Path]) -> "list[pa.RecordBatch]":
     return found
 
 
-def end_to_end(stage: Clip, score: Callable[[Any], Any], tars: list[Path]) -> float:
-    """Pairs a second from tar bytes to columns; every shard is read when it is its turn."""
-    began, pairs = time.perf_counter(), 0
-    for tar in tars:
+def end_to_end(stage: Clip, score: Callable[[Any], Any], tars: list[Path], in_flight: int) -> float:
+    """Pairs a second from tar bytes to columns; every shard is read when it is its turn, so many at once."""
+
+    def scored(tar: Path) -> int:
+        pairs = 0
         for batch in batches(stage, [tar]):
             assert score(batch)["clip_reason"].null_count == batch.num_rows
             pairs += batch.num_rows
+        return pairs
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(in_flight) as threads:
+        pairs = sum(threads.map(scored, tars))
     return pairs / (time.perf_counter() - began)
 
 
@@ -209,7 +216,7 @@ def measure(name: str, options: argparse.Namespace, home: Path) -> dict[str, Any
         row for batch in batches(stage, tars) for row in zip(*(column.to_pylist() for column in batch), strict=True)
     ]
     images, captions = [image for image, _ in rows], [caption for _, caption in rows]
-    end_to_end(stage, score, tars[:1])  # compiles, loads kernels, fills pinned buffers
+    end_to_end(stage, score, tars[:1], 1)  # compiles, loads kernels, fills pinned buffers
 
     def median(measured: Callable[[], float]) -> float:
         return statistics.median(measured() for _ in range(options.rounds))
@@ -217,7 +224,7 @@ def measure(name: str, options: argparse.Namespace, home: Path) -> dict[str, Any
     def whole() -> float:
         model._texts.known.clear()  # captions of an earlier round would come for nothing
         model._texts.bytes = 0
-        return end_to_end(stage, score, tars)
+        return end_to_end(stage, score, tars, options.in_flight)
 
     facts: dict[str, Any] = {"end_to_end": median(whole), "decode": median(lambda: decode_alone(model, images))}
     model._texts.known.clear()
@@ -240,15 +247,18 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--pairs", type=int, default=16_384)
     parser.add_argument("--side", type=int, default=384, help="px of the generated JPEGs")
+    parser.add_argument("--in-flight", type=int, help="shards at once; default: 2 before a GPU, 1 on a CPU")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peak-tflops", type=float)
     options = parser.parse_args()
+    options.in_flight = options.in_flight or (2 if options.device == "cuda" else 1)
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit("no CUDA device here; run this where one is, or see the path in small: --device cpu --model tiny")
     device = torch.cuda.get_device_name() if options.device == "cuda" else "CPU"
     rows = f"{IMAGES_AT_ONCE[options.device]} images and {TEXTS_AT_ONCE[options.device]} captions"
     print(
-        f"{device}, {os.cpu_count()} CPU cores, torch {torch.__version__}, {options.dtype}, compile {options.compile};"
+        f"{device}, {os.cpu_count()} CPU cores, torch {torch.__version__}, {options.dtype}, compile {options.compile}, "
+        f"{options.in_flight} in flight;"
     )
     print(f"{options.pairs} pairs of {options.side} px, passes of {rows}, medians of {options.rounds}\n")
     print(f"| {' | '.join(HEAD)} |\n|{' --- |' * len(HEAD)}")

@@ -14,6 +14,9 @@ from pipeline.plan import Work
 from pipeline.resolve import Resolved
 from pipeline.worker import SliceWorker, Toolbox, described
 
+IN_FLIGHT = 2
+"""Slices in a GPU actor: the images of one are decoded while another keeps the GPU and the disk busy."""
+
 
 def graph_reports(ray: Any, box: Toolbox, heavy: list[str], items: list[str]) -> Iterator[dict[str, Any]]:
     """Stream the workers' reports; each slice's compressed bytes go from CPU to GPU actors as one row."""
@@ -34,7 +37,9 @@ def graph_reports(ray: Any, box: Toolbox, heavy: list[str], items: list[str]) ->
         batch_format="pyarrow",
         fn_constructor_args=(box, heavy),
         num_gpus=1,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=gpus),
+        compute=ray.data.ActorPoolStrategy(
+            min_size=1, max_size=gpus, max_concurrent_calls_per_actor=IN_FLIGHT, enable_true_multi_threading=True
+        ),
     )
     for batch in graph.iter_batches(batch_size=None, batch_format="pyarrow"):
         for text in batch["report"].to_pylist():
@@ -73,7 +78,7 @@ def _row(report: dict[str, Any], payload: bytes | None = None) -> dict[str, list
 
 
 class Inferring:
-    """The second operator on a GPU cluster: runs the model stages on slices that were read before."""
+    """The second operator on a GPU cluster: runs the model stages on slices read before, `IN_FLIGHT` at once."""
 
     def __init__(self, box: Toolbox, names: list[str]) -> None:
         self.worker = SliceWorker(box, names)

@@ -1,9 +1,11 @@
 """What happens to one slice inside a worker: read, score, check, write. Plain code, run by Ray or without it."""
 
 import shutil
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,8 +57,33 @@ class Toolbox:
         return [known[kind].model_validate(settings) for kind, settings in self.stages]
 
 
+class Occupied:
+    """Seconds in which someone is inside; where several are, they are told once."""
+
+    def __init__(self) -> None:
+        self.inside, self.since, self.turn = 0, 0.0, threading.Lock()
+
+    @contextmanager
+    def __call__(self, told: dict[str, float], name: str) -> Iterator[None]:
+        """Note in `told` what nobody has told yet."""
+        with self.turn:
+            if not self.inside:
+                self.since = time.perf_counter()
+            self.inside += 1
+        try:
+            yield
+        finally:
+            with self.turn:
+                self.inside -= 1
+                now = time.perf_counter()
+                told[name], self.since = now - self.since, now
+
+
 class SliceWorker:
-    """Scores work items; models are loaded once, when the first slice needs them."""
+    """Scores work items; models are loaded once, when the first slice needs them.
+
+    Several threads may score a slice each: stages that are not `concurrent` take turns, since some share a model.
+    """
 
     def __init__(self, toolbox: Toolbox, only: Sequence[str] | None = None) -> None:
         """`only` names the stages it runs, for a cluster where GPU stages run elsewhere."""
@@ -69,6 +96,8 @@ class SliceWorker:
         self._of_images = {stage.name for stage in self.known if IMAGE in stage.reads}
         """Those that need image bytes, here or in another worker."""
         self.scorers: dict[tuple[str, str], Scorer] = {}
+        self.occupied = {stage.name: Occupied() for stage in self.stages}
+        self.turn, self.opening = threading.Lock(), threading.Lock()
 
     def work(self, item: Work, *, hand_on: bool = False) -> Iterator[tuple[dict[str, Any], bytes | None]]:
         """Do one item; yields a report per slice and, after a scan, one for the shard.
@@ -133,12 +162,11 @@ class SliceWorker:
             elif is_whole(part, rows):
                 columns |= _columns(read_table(part), stage)
             else:
-                began = time.perf_counter()
-                scores = self._scored(stage, columns, item, rows)
-                write_table(scores, part, machine_facts(), durable=False)
-                forget(self.workspace.spending(self.toolbox.addresses[stage.name]))
+                with nullcontext() if stage.concurrent else self.turn, self.occupied[stage.name](seconds, stage.name):
+                    scores = self._scored(stage, columns, item, rows)
+                    write_table(scores, part, machine_facts(), durable=False)
+                    forget(self.workspace.spending(self.toolbox.addresses[stage.name]))
                 columns |= _columns(scores, stage)
-                seconds[stage.name] = time.perf_counter() - began
         size = int(pc.sum(pc.binary_length(columns[IMAGE.name])).as_py() or 0)
         return {"token": item.token, "slice": number, "rows": rows, "seconds": seconds, "bytes": size}, columns
 
@@ -154,9 +182,10 @@ class SliceWorker:
 
     def _scorer(self, stage: Stage, source: str) -> Scorer:
         key = (stage.name, source if isinstance(stage, FittedStage) and stage.per_source else "")
-        if key not in self.scorers:
-            self.scorers[key] = self._opened(stage, key[1])
-        return self.scorers[key]
+        with self.opening:
+            if key not in self.scorers:
+                self.scorers[key] = self._opened(stage, key[1])
+            return self.scorers[key]
 
     def _opened(self, stage: Stage, source: str) -> Scorer:
         if not isinstance(stage, FittedStage):

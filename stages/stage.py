@@ -38,6 +38,8 @@ class Stage(BaseModel):
     batch_rows: ClassVar[int] = 256
     uses_gpu: ClassVar[bool] = False
     """True: the engine places it in GPU actors where the cluster has GPUs. A property where a `device` decides."""
+    concurrent: ClassVar[bool] = False
+    """True: its scorer may be called by several threads at once, so that a GPU has the next slice before it."""
 
     @property
     def name(self) -> str:

@@ -9,6 +9,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -29,17 +30,22 @@ def prepared(
     if not ahead:
         yield from map(pixels, items)
         return
+    waiting: deque[Iterator[torch.Tensor | str]] = deque()
+    for start in range(0, len(items), rows):
+        waiting.append(decoders().map(pixels, items[start : start + rows]))
+        if len(waiting) > 1:
+            yield from waiting.popleft()
+    if waiting:
+        yield from waiting.popleft()
+
+
+@cache
+def decoders() -> ThreadPoolExecutor:
+    """The threads of this process that decode ahead of its GPU, for all that is in flight there."""
     import torch
 
     threads = min(DECODERS, os.cpu_count() or 1)
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        waiting: deque[Iterator[torch.Tensor | str]] = deque()
-        for start in range(0, len(items), rows):
-            waiting.append(pool.map(pixels, items[start : start + rows]))
-            if len(waiting) > 1:
-                yield from waiting.popleft()
-        if waiting:
-            yield from waiting.popleft()
+    return ThreadPoolExecutor(threads, "decoder", initializer=torch.set_num_threads, initargs=(1,))
 
 
 def passes(

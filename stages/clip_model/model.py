@@ -4,9 +4,10 @@ Bits depend on the sample itself, on the shape of a forward pass (always `IMAGES
 thread count, the device and the dtype, and on nothing else: no autotuning, no TF32.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
@@ -57,7 +58,7 @@ def upright_rgb(image: bytes | None) -> "Image.Image":
 
 @dataclass(frozen=True)
 class ClipModel:
-    """A loaded model with its own preprocessing and tokenizer."""
+    """A loaded model with its own preprocessing and tokenizer; several threads may embed at once."""
 
     network: Any
     preprocess: Callable[..., "torch.Tensor"]
@@ -66,6 +67,8 @@ class ClipModel:
     dtype: str
     threads: int
     compiled: bool = False
+    turn: Any = field(default_factory=threading.Lock, repr=False, compare=False)
+    """Who holds it sends an image pass to the device, where buffers and the order of events are shared."""
 
     @property
     def logit_scale(self) -> float:
@@ -94,7 +97,8 @@ class ClipModel:
         rows, outputs, counts, reasons = IMAGES_AT_ONCE[self.device], [], [], Reasons()
         ready = prepared(items, pixels, rows, ahead=self.device != "cpu")
         for sound in passes(ready, rows, reasons):
-            outputs.append(self._run(self._encode_image, self.uploaded(sound)))
+            with self.turn:
+                outputs.append(self._run(self._encode_image, self.uploaded(sound)))
             counts.append(len(sound))
         # Only here the host waits for a GPU.
         found = [output[:count].cpu().numpy() for output, count in zip(outputs, counts, strict=True)]

@@ -9,6 +9,7 @@ depends on the product's shape alone (found so on CPUs with one and two threads)
 """
 
 import copy
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -41,9 +42,14 @@ class TextTower:
         self.known: OrderedDict[str, Floats] = OrderedDict()
         self.bytes = 0
         self.encoders: dict[int, Callable[..., torch.Tensor]] = {}
+        self.turn = threading.Lock()
 
     def features(self, texts: Sequence[str]) -> Floats:
-        """(n, d) features as the model gives them, before any norm."""
+        """(n, d) features as the model gives them, before any norm; one thread at a time, for what is remembered."""
+        with self.turn:
+            return self._features(texts)
+
+    def _features(self, texts: Sequence[str]) -> Floats:
         distinct = list(dict.fromkeys(texts))
         found = {text: self.known[text] for text in distinct if text in self.known}
         fresh = [text for text in distinct if text not in found]

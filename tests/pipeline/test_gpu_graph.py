@@ -1,6 +1,7 @@
 """With GPUs the graph has two operators; the scores are the same bytes as with one."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from pipeline.cluster import Cluster
 from pipeline.resolve import resolve
 from pipeline.run import run
+from pipeline.worker import Occupied
 from stages.kinds import kinds
 from stages.stage import Stage
 
@@ -30,6 +32,43 @@ class Weight(Stage):
             pairs = zip(batch["image"].to_pylist(), batch["words"].to_pylist())
             values = [len(image) / max(words or 0, 1) for image, words in pairs]
             return pa.record_batch([pa.array(values, pa.float32()), pa.nulls(len(values), pa.string())], self.returns())
+        return score
+"""
+
+TWO_AT_ONCE = """
+import itertools
+import threading
+from typing import Literal
+import pyarrow as pa
+from schemas.columns import WORDS, column
+from stages.stage import Stage
+
+MET, ALONE = column("met", pa.int32(), "words"), column("alone", pa.int32(), "what was met")
+
+class Meets(Stage):
+    kind: Literal["meets"] = "meets"
+    reads, writes = (WORDS,), (MET,)
+    uses_gpu = concurrent = True
+
+    def open(self):
+        second, calls = threading.Barrier(2), itertools.count()
+        def score(batch):
+            if next(calls) < 2:
+                second.wait(120)
+            return pa.record_batch([batch["words"], pa.nulls(len(batch), pa.string())], self.returns())
+        return score
+
+class Alone(Stage):
+    kind: Literal["alone"] = "alone"
+    reads, writes = (MET,), (ALONE,)
+
+    def open(self):
+        inside = threading.Lock()
+        def score(batch):
+            assert inside.acquire(blocking=False), "two slices at once in a stage that is not concurrent"
+            threading.Event().wait(0.05)
+            inside.release()
+            return pa.record_batch([batch["met"], pa.nulls(len(batch), pa.string())], self.returns())
         return score
 """
 
@@ -63,6 +102,32 @@ def test_two_operators_write_the_same_bytes_as_one(make_pool: Callable[..., Path
     ray.shutdown()
     without = scored(make_pool(folder="cpu"))
     assert with_gpu == without
+
+
+def test_a_gpu_has_two_slices_before_it(make_pool: Callable[..., Path], one_gpu: None) -> None:
+    """In a concurrent stage both at once, in others one after the other."""
+    recipe = make_pool()
+    (recipe.parent / "two.py").write_text(TWO_AT_ONCE)
+    text = recipe.read_text().replace("  - {kind: perceptual_hash}\n", "  - {kind: meets}\n  - {kind: alone}\n")
+    recipe.write_text(text + "plugins: [two.py]\n")
+    with Cluster(workers=2) as cluster:
+        outcome = run(resolve(recipe), cluster, until="score")
+    assert outcome.record["computed"] == 5 * 5
+
+
+def test_seconds_of_two_slices_are_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([1.0, 3.0, 8.0, 9.0, 9.5])
+    monkeypatch.setattr("pipeline.worker.time.perf_counter", lambda: next(now))
+    occupied = Occupied()
+    one, two, three = dict[str, float](), dict[str, float](), dict[str, float]()
+    with occupied(one, "clip"):  # from 1
+        with occupied(two, "clip"):
+            pass  # until 3
+        assert two == {"clip": 2.0}
+    assert one == {"clip": 5.0}  # until 8
+    with suppress(RuntimeError), occupied(three, "clip"):  # from 9
+        raise RuntimeError
+    assert three == {"clip": 0.5}
 
 
 @pytest.mark.parametrize(

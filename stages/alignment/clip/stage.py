@@ -43,6 +43,7 @@ class Clip(Stage):
     version: ClassVar[int] = 3
     reads: ClassVar[tuple[pa.Field, ...]] = (IMAGE, CAPTION)
     batch_rows: ClassVar[int] = 4096
+    concurrent: ClassVar[bool] = True
 
     @property
     def name(self) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,20 @@ def test_what_has_no_pixels_costs_no_pass(model: ClipModel, ahead: bool, monkeyp
     assert reasons == ["missing_image", "empty_image", None, "not_an_image"] * 9
     np.testing.assert_array_equal(rows[2::4], expected)
     assert not np.delete(rows, np.s_[2::4], axis=0).any()
+
+
+def test_slices_in_several_threads_keep_their_bits(model: ClipModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU has two slices before it: they share decoders, buffers and what is remembered of captions."""
+    monkeypatch.setattr("stages.clip_model.model.prepared", lambda *given, **_: prepared(*given, ahead=True))
+    fresh = dataclasses.replace(model)
+    slices = [(pictures(count), [f"{count} {text}" for text in CAPTIONS]) for count in (9, 5, 7, 6)]
+    expected = [(model.embed_images(images)[0], model.embed_texts(texts)[0]) for images, texts in slices]
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(3):
+            found = list(threads.map(lambda given: fresh.embed_pairs(*given), slices))
+            for ((images, _), (texts, _)), (of_images, of_texts) in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(images, of_images)
+                np.testing.assert_array_equal(texts, of_texts)
 
 
 def test_bits_depend_on_the_sample_alone(model: ClipModel) -> None:
