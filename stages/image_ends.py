@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import numpy as np
+
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 GIFS = (b"GIF87a", b"GIF89a")
 BOXES = (b"ftypavif", b"ftypavis", b"ftypmif1", b"jP  \r\n\x87\n")
@@ -12,6 +14,15 @@ FOREIGN = (
     *(b"v/1\x01", b"gimp xcf", b"\xd7\xcd\xc6\x9a", b"SDPX", b"XPDS", b"DDS "),
 )
 """JPEG XL, Photoshop, PDF, PostScript, JPEG XR, QOI, OpenEXR, GIMP, WMF, DPX, DDS."""
+
+TIFF_ORDERS = {b"II": "<", b"MM": ">"}
+TIFF_PIXELS = {0x0111: 0x0117, 0x0144: 0x0145}
+"""Offsets of strips and of tiles -> their lengths."""
+TIFF_NUMBERS = {3: "u2", 4: "u4", 16: "u8"}
+TIFF_BYTES = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), start=1)) | {16: 8, 17: 8, 18: 8}
+"""What one value of each type takes."""
+MOST_TIFF_ENTRIES = 1 << 16
+"""A TIFF cannot have more; a BigTIFF that says so is not worth the walk."""
 
 
 def is_foreign(image: bytes) -> bool:
@@ -111,3 +122,43 @@ def _boxes_end(image: bytes) -> bool:
         if kind in (b"mdat", b"jp2c"):
             return at <= len(image)
     return False
+
+
+def tiff_ends(image: bytes) -> bool | None:
+    """Whether a TIFF's first directory and the strips or tiles that it names lie inside; None for another format.
+
+    To be asked of a file that did not decode: writers are careless with these lengths, and decoders with them.
+    """
+    order = TIFF_ORDERS.get(image[:2])
+    if order is None or len(image) < 4 or (version := _number(image, 2, f"{order}u2")) not in (42, 43):
+        return None
+    # A TIFF counts in 4 bytes, a BigTIFF in 8.
+    at, word, counts, entry = (4, "u4", "u2", 12) if version == 42 else (8, "u8", "u8", 20)
+    directory = _number(image, at, order + word)
+    entries = _number(image, directory, order + counts)
+    first = directory + np.dtype(counts).itemsize
+    if first + entries * entry > len(image):
+        return False
+    if entries > MOST_TIFF_ENTRIES:
+        return True
+    found, width, pixels = dict[int, list[int]](), np.dtype(word).itemsize, {*TIFF_PIXELS, *TIFF_PIXELS.values()}
+    for place in range(first, first + entries * entry, entry):
+        tag, kind = (_number(image, place + shift, f"{order}u2") for shift in (0, 2))
+        count, at, size = _number(image, place + 4, order + word), place + 4 + width, TIFF_BYTES.get(kind, 1)
+        if count * size > width:  # it stands elsewhere
+            at = _number(image, at, order + word)
+        if at + count * size > len(image):
+            return False
+        if tag in pixels and tag not in found and kind in TIFF_NUMBERS:
+            found[tag] = np.frombuffer(image, order + TIFF_NUMBERS[kind], count, at).tolist()
+    return all(
+        offset + length <= len(image)
+        for offsets, lengths in TIFF_PIXELS.items()
+        for offset, length in zip(found.get(offsets, []), found.get(lengths, []), strict=False)
+    )
+
+
+def _number(image: bytes, at: int, kind: str) -> int:
+    """One number; beyond the bytes so many that it points there, too."""
+    size = np.dtype(kind).itemsize
+    return int(np.frombuffer(image, kind, 1, at)[0]) if at + size <= len(image) else 1 << 64

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.displayable import displayable
-from stages.image_ends import ends, is_foreign
+from stages.image_ends import TIFF_ORDERS, ends, is_foreign, tiff_ends
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -207,11 +207,16 @@ def _failure(image: bytes, error: Exception) -> PixelError:
         return PixelError("decompression_bomb", str(error))
     if is_foreign(image):
         return PixelError("unsupported_image", str(error))
-    whole = ends(image)
+    tiff = image[:2] in TIFF_ORDERS
+    whole = tiff_ends(image) if tiff else ends(image)
     if whole is False or (whole is None and "truncated" in str(error).lower()):
         return PixelError("truncated_image", str(error))
-    unknown = whole is None and isinstance(error, _pillow().UnidentifiedImageError)
-    return PixelError("not_an_image" if unknown else "broken_image", str(error))
+    if isinstance(error, _pillow().UnidentifiedImageError):
+        if whole is None:
+            return PixelError("not_an_image", str(error))
+        if tiff:  # of samples or a compression that Pillow does not know
+            return PixelError("unsupported_image", str(error))
+    return PixelError("broken_image", str(error))
 
 
 @cache

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from stages.image_ends import ends
+from stages.image_ends import ends, tiff_ends
 from stages.pixels import PixelError, decode, flat_rgb, read_header, upright_size
 
 NOISE = Image.fromarray(np.random.Generator(np.random.Philox(7)).integers(0, 255, (24, 20, 3), dtype=np.uint8))
@@ -55,6 +55,27 @@ def test_every_cut_is_noticed(kind: str, options: dict[str, object]) -> None:
     reasons = [reason(image[:size]) for size in range(1, len(image))]
     assert set(reasons) <= {"not_an_image", "truncated_image", "broken_image"}
     assert reasons[-1] == "truncated_image"
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "group4"])
+def test_a_cut_tiff_is_no_garbage(compression: str, big: bool) -> None:
+    """Wherever its directory stands: libtiff writes it behind the pixels."""
+    picture = NOISE.resize((90, 120))
+    if compression == "group4":
+        picture = picture.convert("1")
+    image = encoded(picture, "TIFF", compression=compression, big_tiff=big)
+    assert reason(image) is None and tiff_ends(image) is True
+    for size in (*range(4, 64), *range(64, len(image), max(1, len(image) // 64)), *range(len(image) - 64, len(image))):
+        assert reason(image[:size]) in ("truncated_image", None)  # libtiff does without some of its directory
+    assert reason(image[:-64]) == "truncated_image" and reason(b"II") == reason(b"MM*\0 is text") == "not_an_image"
+
+
+def test_a_whole_tiff_of_unknown_samples_is_not_supported() -> None:
+    image = bytearray(encoded(NOISE, "TIFF"))
+    at = image.index(b"\x06\x01\x03\x00\x01\x00\x00\x00") + 8  # the tag that says what its samples mean
+    image[at : at + 2] = b"\xff\x7f"
+    assert reason(bytes(image)) == "unsupported_image"
 
 
 @pytest.mark.parametrize(("kind", "options"), WALKED)
