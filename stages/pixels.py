@@ -160,11 +160,16 @@ def flat_rgb(picture: "Image.Image") -> "Image.Image":
     embeddings away from the model's own. Colours below fully transparent pixels therefore show. Of a strip longer than
     `MAX_ASPECT` times its shorter side the middle is given: scaled to a model's input, a whole one can take gigabytes.
     """
-    most = MAX_ASPECT * min(picture.size)
-    if max(picture.size) > most:
-        left, top = (max(0, side - most) // 2 for side in picture.size)
-        picture = picture.crop((left, top, picture.width - left, picture.height - top))
-    return picture.convert("RGB")
+    return middle(picture, MAX_ASPECT).convert("RGB")
+
+
+def middle(picture: "Image.Image", aspect: int) -> "Image.Image":
+    """The picture, or the middle of one that is longer than `aspect` times its shorter side."""
+    most = aspect * min(picture.size)
+    if max(picture.size) <= most:
+        return picture
+    left, top = (max(0, side - most) // 2 for side in picture.size)
+    return picture.crop((left, top, picture.width - left, picture.height - top))
 
 
 def _displayed(loaded: "Image.Image") -> "Image.Image":

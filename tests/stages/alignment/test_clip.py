@@ -16,6 +16,7 @@ from PIL import Image
 from schemas.columns import CAPTION, IMAGE
 from schemas.errors import RecipeError
 from stages.alignment.clip.stage import Clip
+from stages.clip_model.halves import halves
 from stages.clip_model.images import prepared
 from stages.clip_model.model import ClipModel, _unit_rows, upright_rgb
 from stages.clip_model.texts import TextTower
@@ -337,3 +338,16 @@ def test_a_second_model_has_columns_of_its_own(stage: Clip, model_folder: Path) 
     found, known = second.open()(batch), stage.open()(batch)
     assert [column.to_pylist() for column in found.columns] == [column.to_pylist() for column in known.columns]
     assert found.schema.names == names
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_strip_fits_a_model_that_scales_the_longer_side(model: ClipModel, ahead: bool) -> None:
+    """Scaled as it is, it would be less than half a pixel wide."""
+    import torch
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    longest = image_transform_v2(PreprocessCfg(size=64, resize_mode="longest"), is_train=False)
+    fresh = dataclasses.replace(model, preprocess=longest)
+    vars(fresh)["_halves"] = halves(longest, "cpu", torch.float32) if ahead else None
+    for size in ((1, 300), (300, 1), (2, 4000), (1, 64), (64, 48)):
+        assert fresh.pixels(Image.new("RGB", size, "red")).shape == (3, 64, 64)
