@@ -172,6 +172,15 @@ def middle(picture: "Image.Image", aspect: int) -> "Image.Image":
     return picture.crop((left, top, picture.width - left, picture.height - top))
 
 
+def most_aspect(preprocess: object) -> int:
+    """The longest strip, in shorter sides, of which a model's preprocessing by torchvision or open_clip keeps a pixel.
+
+    A resize by the longer side (open_clip's `resize_mode: longest`) makes the shorter one of more than that vanish.
+    """
+    first = next(iter(getattr(preprocess, "transforms", [])), None)
+    return int(min(first.size)) if getattr(first, "longest", 0) else MAX_ASPECT
+
+
 def _displayed(loaded: "Image.Image") -> "Image.Image":
     picture = _upright(loaded)
     try:

@@ -21,7 +21,7 @@ from stages.clip_model.images import Uploads, passes, prepared
 from stages.clip_model.texts import TextTower
 from stages.clip_model.weights import ModelFiles
 from stages.missing import no_caption
-from stages.pixels import MAX_ASPECT, PixelError, decode, flat_rgb, middle
+from stages.pixels import PixelError, decode, flat_rgb, middle, most_aspect
 
 if TYPE_CHECKING:
     import torch
@@ -106,7 +106,7 @@ class ClipModel:
 
     def pixels(self, picture: "Image.Image") -> "torch.Tensor":
         """(3, height, width) of an RGB picture as they go to the device: bytes before a GPU that knows the rest."""
-        picture = middle(picture, self._aspect)
+        picture = middle(picture, most_aspect(self.preprocess))
         if self._halves is not None:
             return self._halves.pixels(picture)
         return self.preprocess(picture).to(self._input_dtype)
@@ -145,12 +145,6 @@ class ClipModel:
     @cached_property
     def _halves(self) -> Halves | None:
         return None if self.device == "cpu" else halves(self.preprocess, self.device, self._input_dtype)
-
-    @cached_property
-    def _aspect(self) -> int:
-        """Of a longer strip a resize by the longer side (`resize_mode: longest`) would leave no pixel."""
-        first = next(iter(getattr(self.preprocess, "transforms", [])), None)
-        return int(min(first.size)) if getattr(first, "longest", 0) else MAX_ASPECT
 
     @cached_property
     def _uploads(self) -> Uploads:

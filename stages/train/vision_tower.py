@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import CuveeError
+from stages.pixels import middle, most_aspect
 from stages.train.class_tokens import class_tokens
 from stages.train.connectors.contract import FeatureKind, Grid
 
@@ -98,7 +99,12 @@ def load_tower(
     except (RuntimeError, ValueError, OSError) as error:
         raise CuveeError(f"image tower {model!r} ({pretrained or 'own weights'}) does not load: {error}") from error
     visual = clip.visual.eval().requires_grad_(False)
-    return VisionTower(visual, preprocess, visual_tokens, device, kind, layer)
+
+    def pixels(image: "Image.Image") -> "torch.Tensor":
+        shown: torch.Tensor = preprocess(middle(image, most_aspect(preprocess)))
+        return shown
+
+    return VisionTower(visual, pixels, visual_tokens, device, kind, layer)
 
 
 def spatial_features(visual: Any, pixels: "torch.Tensor", layer: int = -1) -> "torch.Tensor":

@@ -1,9 +1,11 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from schemas.errors import CuveeError
 from stages.pixels import decode, flat_rgb
@@ -249,6 +251,16 @@ def test_a_row_does_not_depend_on_its_batch(vision_folder: Path, picture: Pictur
     pictures = [flat_rgb(decode(picture(number))) for number in range(64)]
     together = tower.tokens(pictures)
     assert all(np.array_equal(tower.tokens([pictures[n]])[0], together[n]) for n in (0, 1, 31, 63))
+
+
+def test_a_strip_keeps_a_pixel_where_the_longer_side_is_scaled(vision_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(vision_folder, tmp_path / "longest")
+    file = tmp_path / "longest/open_clip_config.json"
+    facts = json.loads(file.read_text())
+    facts["preprocess_cfg"]["resize_mode"] = "longest"
+    file.write_text(json.dumps(facts))
+    strips = [Image.new("RGB", size, "red") for size in ((1, 600), (600, 1), (3, 2))]
+    assert load_tower(str(tmp_path / "longest"), None, 16).tokens(strips).shape[:2] == (3, 16)
 
 
 def test_a_tower_that_does_not_load_is_refused(tmp_path: Path) -> None:
