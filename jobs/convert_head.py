@@ -8,6 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from pipeline.sidecars import replacing
 from schemas.errors import CuveeError
 from stages.alignment.concepts.learned import convert_prompts
 from stages.alignment.heads.convert import convert_head
@@ -24,14 +25,19 @@ def main() -> int:
     parser.add_argument("--names", nargs="+", help="concepts whose prompts are the rows of a .npy, for `concepts`")
     asked = parser.parse_args()
     try:
-        if asked.names:
-            convert_prompts(asked.source, asked.target, asked.names)
-            print(f"{asked.target}: learned prompts of {', '.join(asked.names)}")
-            return 0
-        head = convert_head(asked.source, asked.target, hidden=asked.hidden, activation=asked.activation)
-    except (CuveeError, OSError) as error:
+        if not asked.source.is_file():
+            raise CuveeError(f"{str(asked.source)!r} is not there; name a .pth of a head or a .npy of prompts")
+        with replacing(asked.target) as written:
+            if asked.names:
+                convert_prompts(asked.source, written, asked.names)
+            else:
+                head = convert_head(asked.source, written, hidden=asked.hidden, activation=asked.activation)
+    except CuveeError as error:
         print(f"refused: {error}", file=sys.stderr)
         return 2
+    if asked.names:
+        print(f"{asked.target}: learned prompts of {', '.join(asked.names)}")
+        return 0
     kind = "linear_head" if len(head.layers) == 1 else "mlp_head"
     print(f"{asked.target}: {kind}, {head.width} numbers in, {head.outputs} out, {head.activation}")
     return 0

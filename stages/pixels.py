@@ -177,8 +177,10 @@ def most_aspect(preprocess: object) -> int:
 
     A resize by the longer side (open_clip's `resize_mode: longest`) makes the shorter one of more than that vanish.
     """
-    first = next(iter(getattr(preprocess, "transforms", [])), None)
-    return int(min(first.size)) if getattr(first, "longest", 0) else MAX_ASPECT
+    for step in getattr(preprocess, "transforms", []):
+        if getattr(step, "longest", 0):
+            return int(min(step.size))
+    return MAX_ASPECT
 
 
 def _displayed(loaded: "Image.Image") -> "Image.Image":

@@ -57,6 +57,7 @@ def test_every_cut_is_noticed(kind: str, options: dict[str, object]) -> None:
     assert reasons[-1] == "truncated_image"
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("big", [False, True])
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "group4"])
 def test_a_cut_tiff_is_no_garbage(compression: str, big: bool) -> None:

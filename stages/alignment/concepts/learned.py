@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from schemas.errors import RecipeError
 from stages.file_identity import file_identity
@@ -34,16 +36,18 @@ def _read(path: str, _: str) -> dict[str, Doubles]:
         found = {name: values for name, values in sorted(load_file(path).items())}
     except (SafetensorError, OSError, TypeError) as error:
         raise _refusal(Path(path), f"are no safetensors that numpy knows ({error!s:.200})") from error
+    return _checked(Path(path), found)
+
+
+def _checked(file: Path, found: dict[str, npt.NDArray[Any]]) -> dict[str, Doubles]:
     prompts = {name: np.atleast_2d(values.astype(np.float64)) for name, values in found.items()}
     for name, rows in prompts.items():
         if found[name].dtype.kind != "f" or rows.ndim != 2 or not rows.size:
-            raise _refusal(
-                Path(path), f"hold {name!r} as {found[name].dtype} {found[name].shape}; expected (d,) or (n, d)"
-            )
+            raise _refusal(file, f"hold {name!r} as {found[name].dtype} {found[name].shape}; expected (d,) or (n, d)")
         if not np.isfinite(rows).all() or not rows.any(axis=1).all():
-            raise _refusal(Path(path), f"hold NaN, infinity or zeros alone in {name!r}")
+            raise _refusal(file, f"hold NaN, infinity or zeros alone in {name!r}")
     if not prompts or len({rows.shape[1] for rows in prompts.values()}) > 1:
-        raise _refusal(Path(path), f"have widths {sorted({rows.shape[1] for rows in prompts.values()})}; expected one")
+        raise _refusal(file, f"have widths {sorted({rows.shape[1] for rows in prompts.values()})}; expected one")
     return prompts
 
 
@@ -51,21 +55,28 @@ def convert_prompts(source: Path, target: Path, names: Sequence[str]) -> None:
     """Write prompts that numpy saved, one row (d,) a concept, as `read_prompts` reads them.
 
     Raises:
-        RecipeError: `source` is no array of numbers in `.npy`, or has another number of rows than names.
+        RecipeError: `source` is no array of numbers in `.npy`, has another number of rows than names, or rows of zeros,
+            NaN or infinity.
+        OSError: `target` cannot be written.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     try:
         rows = np.load(source, allow_pickle=False)
     except (ValueError, OSError) as error:
         raise RecipeError(f"{str(source)!r} is no array that loads without unpickling: {error}") from error
+    if not isinstance(rows, np.ndarray):
+        raise RecipeError(
+            f"{str(source)!r} holds several arrays ({', '.join(rows)}); save the one of prompts as `.npy`"
+        )
     if rows.ndim != 2 or len(rows) != len(names) or len(set(names)) != len(names) or rows.dtype.kind != "f":
         raise RecipeError(
             f"{str(source)!r} holds {rows.dtype} {rows.shape}; expected {len(names)} rows for {list(names)}: "
             "name each row once with `--names`"
         )
-    save_file({name: np.ascontiguousarray(row, np.float32) for name, row in zip(names, rows, strict=True)}, target)
-    read_prompts(target)
+    prompts = {name: np.ascontiguousarray(row, np.float32) for name, row in zip(names, rows, strict=True)}
+    _checked(source, dict(prompts))
+    target.write_bytes(save(prompts))
 
 
 def _refusal(file: Path, words: str) -> RecipeError:

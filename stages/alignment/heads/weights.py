@@ -94,7 +94,7 @@ def read_head(
 
 def write_head(head: Head, file: Path) -> None:
     """Write a head as `read_head` reads it, in float32."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     names = ["weight", "bias"] if len(head.layers) == 1 else _layer_names(len(head.layers))
     values = [values for layer in head.layers for values in layer]
@@ -104,7 +104,8 @@ def write_head(head: Head, file: Path) -> None:
     facts = {"activation": head.activation, "normalize": head.normalize, "hidden": head.hidden}
     # One key of metadata: safetensors writes several in no fixed order, and the file's bytes are its identity.
     metadata = {METADATA: json.dumps(facts, sort_keys=True)}
-    save_file({name: np.ascontiguousarray(values, np.float32) for name, values in tensors.items()}, file, metadata)
+    written = {name: np.ascontiguousarray(values, np.float32) for name, values in tensors.items()}
+    file.write_bytes(save(written, metadata))
 
 
 def checked(file: Path, head: Head) -> Head:

@@ -1,6 +1,7 @@
 """Heads against PyTorch's own modules of the published shapes, and every file that is no head refused."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from itertools import pairwise
@@ -160,8 +161,28 @@ def test_the_job_converts_and_refuses(tmp_path: Path, monkeypatch: pytest.Monkey
     torch.save(nn.Linear(8, 1).state_dict(), tmp_path / "head.pth")
     monkeypatch.setattr(sys, "argv", ["convert_head", str(tmp_path / "head.pth"), str(tmp_path / "head.safetensors")])
     assert main() == 0 and "linear_head, 8 numbers in, 1 out, identity" in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", ["convert_head", str(tmp_path / "none.pth"), str(tmp_path / "head.safetensors")])
-    assert main() == 2 and "refused" in capsys.readouterr().err
+    (tmp_path / "head.safetensors").unlink()
+    rows = np.ones((2, 4), np.float32)
+    np.save(tmp_path / "rows.npy", rows)
+    np.savez(tmp_path / "rows.npz", rows=rows, others=rows)
+    np.save(tmp_path / "zeros.npy", 0 * rows)
+    for source, *names, why in (
+        ("none.pth", "none.pth' is not there"),
+        ("none.npy", "a", "none.npy' is not there"),
+        ("rows.npz", "a", "b", "several arrays .rows, others."),
+        ("zeros.npy", "a", "b", "zeros.npy' hold NaN, infinity or zeros"),
+        ("rows.npy", "a", "expected 1 rows"),
+    ):
+        words = ["--names", *names] if names else []
+        told = [str(tmp_path / source), str(tmp_path / "new/folder/head.safetensors"), *words]
+        monkeypatch.setattr(sys, "argv", ["convert_head", *told])
+        assert main() == 2 and re.search(f"^refused: .*{why}", capsys.readouterr().err)
+        assert not list(tmp_path.rglob("*.safetensors*"))
+    monkeypatch.setattr(sys, "argv", ["convert_head", *told, "b"])
+    assert main() == 0 and "learned prompts of a, b" in capsys.readouterr().out
+    assert (tmp_path / "new/folder/head.safetensors").is_file()
+    monkeypatch.setattr(sys, "argv", ["convert_head", told[0], str(tmp_path / "new/folder"), "--names", "a", "b"])
+    assert main() == 2 and "could not write" in capsys.readouterr().err
 
 
 F32 = np.float32
