@@ -18,7 +18,7 @@ from pipeline.fits import FIT, read_fit
 from pipeline.lock import refuse_if_over
 from pipeline.plan import Work
 from pipeline.shards import ShardScan, read_images
-from pipeline.sidecars import Workspace, is_whole, join_parts, machine_facts, read_table, write_table
+from pipeline.sidecars import Workspace, gpu_facts, is_whole, join_parts, machine_facts, read_table, write_table
 from schemas.columns import IMAGE, PROVIDED, bounds
 from schemas.errors import ContractError, CuveeError, ShardError
 from schemas.tables import INDEX
@@ -135,7 +135,7 @@ class SliceWorker:
             else:
                 began = time.perf_counter()
                 scores = self._scored(stage, columns, item, rows)
-                write_table(scores, part, machine_facts(), durable=False)
+                write_table(scores, part, machine_facts() | (gpu_facts() if stage.uses_gpu else {}), durable=False)
                 forget(self.workspace.spending(self.toolbox.addresses[stage.name]))
                 columns |= _columns(scores, stage)
                 seconds[stage.name] = time.perf_counter() - began
