@@ -97,7 +97,7 @@ def version_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list
     old = {**before.get("libraries", {}), "python": before.get("python"), "processor": before.get("processor")}
     new = {**after.get("libraries", {}), "python": after.get("python"), "processor": after.get("processor")}
     return [
-        f"{name} was {old.get(name)}, is {new.get(name)}"
+        f"{name} was {old.get(name, 'not noted')}, is {new.get(name, 'not noted')}"
         for name in sorted({*old, *new})
         if old.get(name) != new.get(name)
     ]

@@ -17,8 +17,12 @@ import pyarrow.parquet as pq
 
 from schemas.errors import CuveeError
 from schemas.tables import POOL
+from stages.device import device_kind
 
-LIBRARIES = ("numpy", "pyarrow", "polars", "torch", "open_clip_torch", "pillow", "faiss-gpu", "scipy", "pot")
+LIBRARIES = (
+    *("numpy", "pyarrow", "polars", "torch", "torchvision", "open_clip_torch", "pillow"),
+    *("faiss-gpu", "scipy", "pot"),
+)
 # Without dictionaries: most columns differ from row to row, and what repeats zstd finds in less time and room.
 FORM: dict[str, Any] = {"compression": "zstd", "use_dictionary": False}
 
@@ -185,11 +189,20 @@ def join_parts(parts: list[Path], empty: pa.Schema, path: Path) -> None:
         _force(parts[0])
         os.replace(parts[0], path)
         return
-    schema = pq.read_schema(parts[0]) if parts else empty
+    schema = _joint([pq.read_schema(part) for part in parts]) if parts else empty
     with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, **FORM) as writer:
         for part in parts:
             table = read_table(part)
             writer.write_table(table.cast(schema), row_group_size=max(1, len(table)))
+
+
+def _joint(schemas: list[pa.Schema]) -> pa.Schema:
+    """The first; its facts name the GPUs of all: another may have gone on with a shard after a restart."""
+    facts = [json.loads((schema.metadata or {}).get(b"cuvee", b"{}")) for schema in schemas]
+    if gpus := sorted({each["gpu"] for each in facts if "gpu" in each}):
+        said = json.dumps(facts[0] | {"gpu": ", ".join(gpus)}, sort_keys=True)
+        return schemas[0].with_metadata({b"cuvee": said.encode()})
+    return schemas[0]
 
 
 def is_whole(path: Path, rows: int) -> bool:
@@ -216,6 +229,15 @@ def read_json(path: Path) -> Any:
 def machine_facts() -> dict[str, Any]:
     """Library versions and processor kind: the scope of the same-bytes promise."""
     return {"libraries": dict(_versions()), "processor": platform.machine(), "python": platform.python_version()}
+
+
+def gpu_facts() -> dict[str, str]:
+    """`gpu`: the name of the CUDA device that this process has; nothing where it has none."""
+    if device_kind() != "cuda":
+        return {}
+    import torch
+
+    return {"gpu": torch.cuda.get_device_name()}
 
 
 def _versions() -> Iterator[tuple[str, str]]:

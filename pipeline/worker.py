@@ -20,7 +20,7 @@ from pipeline.fits import FIT, read_fit
 from pipeline.lock import refuse_if_over
 from pipeline.plan import Work
 from pipeline.shards import ShardScan, read_images
-from pipeline.sidecars import Workspace, is_whole, join_parts, machine_facts, read_table, write_table
+from pipeline.sidecars import Workspace, gpu_facts, is_whole, join_parts, machine_facts, read_table, write_table
 from schemas.columns import IMAGE, PROVIDED, bounds
 from schemas.errors import ContractError, CuveeError, ShardError
 from schemas.tables import INDEX
@@ -162,9 +162,10 @@ class SliceWorker:
             elif is_whole(part, rows):
                 columns |= _columns(read_table(part), stage)
             else:
+                facts = machine_facts() | (gpu_facts() if stage.uses_gpu else {})
                 with nullcontext() if stage.concurrent else self.turn, self.occupied[stage.name](seconds, stage.name):
                     scores = self._scored(stage, columns, item, rows)
-                    write_table(scores, part, machine_facts(), durable=False)
+                    write_table(scores, part, facts, durable=False)
                     forget(self.workspace.spending(self.toolbox.addresses[stage.name]))
                 columns |= _columns(scores, stage)
         size = int(pc.sum(pc.binary_length(columns[IMAGE.name])).as_py() or 0)

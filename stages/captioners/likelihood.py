@@ -86,13 +86,18 @@ class CaptionerSettings(BaseModel):
 
 
 def plain_tokens(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of a text in which nothing is a special token: those that stand in it are taken apart by a space."""
+    """Token ids of a text in which nothing is a special token; see `without_special`."""
+    found: list[int] = tokenizer(without_special(tokenizer, text), add_special_tokens=False)["input_ids"]
+    return found
+
+
+def without_special(tokenizer: Any, text: str) -> str:
+    """A text in which nothing is a special token: those that stand in it are taken apart by a space."""
     special = sorted(token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
     for token in special:
         while len(token) > 1 and token in text:
             text = text.replace(token, f"{token[0]} {token[1:]}")
-    found: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return found
+    return text
 
 
 def token_scores(with_image: "torch.Tensor", without: "torch.Tensor", tokens: Sequence[int]) -> TokenScores:

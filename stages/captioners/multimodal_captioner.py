@@ -1,12 +1,13 @@
 """Any image-and-text model as a captioner: the caption is its answer to a request for one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from pydantic import Field
 
-from stages.captioners.likelihood import CaptionerSettings, TokenScores, plain_tokens, token_scores
+from stages.captioners.likelihood import CaptionerSettings, TokenScores, token_scores, without_special
 from stages.device import Device
 from stages.file_identity import Located
 from stages.pixels import PixelError, decode, flat_rgb
@@ -15,8 +16,8 @@ from stages.raters.transformers_rater import TransformersBackend
 from stages.train.model_files import folder_identity, local_folder
 
 REQUEST = "Write a caption for this image."
-VERSION = 1
-"""Raise it when the request changes: it is part of the scores' address."""
+VERSION = 2
+"""Raise it when the request changes, or how a caption behind it is cut into tokens: part of the scores' address."""
 
 
 class MultimodalCaptioner(CaptionerSettings):
@@ -54,12 +55,23 @@ class LoadedMultimodalCaptioner:
         """Per pair the scores of its tokens, or why there are none."""
         return [self._scores(image, caption) for image, caption in zip(images, captions, strict=True)]
 
+    @cached_property
+    def _space(self) -> str:
+        return "" if self.model.answer_begins_alone() else " "
+
+    @cached_property
+    def _tokens(self) -> Callable[[str], list[int]]:
+        return self.model.answers_to(REQUEST)
+
+    def _ids(self, caption: str) -> list[int]:
+        said = self._space + without_special(self.model.tokenizer, caption.strip())
+        return self._tokens(said)[: self.max_tokens]
+
     def _scores(self, image: bytes, caption: str) -> TokenScores | str:
         try:
             asked = self.model.prompts(flat_rgb(decode(image)), [REQUEST])
             blind = self.model.prompts(None, [REQUEST])
-            space = "" if self.model.turn_ends_in_space() else " "
-            tokens = plain_tokens(self.model.tokenizer, space + caption.strip())[: self.max_tokens]
+            tokens = self._ids(caption)
             self.model.refuse_longer(asked, len(tokens))
         except (PixelError, UnfitError) as error:
             return error.reason

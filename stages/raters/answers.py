@@ -1,7 +1,7 @@
 """Probabilities of all admissible answers from next-token probabilities, for any tokenizer, without generating.
 
-An answer is a path of tokens: "75" is one token here, three there ("▁", "7", "5"), and "7" may go on to "75". The paths
-form a trie; the probability of an answer is the product along its path, times the probability that it ends there if
+An answer is a path of tokens: "75" is one token here, two there ("7", "5"), and "7" may go on to "75". The paths form a
+trie; the probability of an answer is the product along its path, times the probability that it ends there if
 other paths go on. What is left after all answers is the probability of saying something else.
 """
 
@@ -32,7 +32,7 @@ class AnswerTrie:
 
         Args:
             answers: as they are spelled.
-            tokenize: text to token ids, without special tokens.
+            tokenize: what is said to token ids, as they stand behind the prompt's.
             digits: tokens that begin with a digit.
         """
         found = {

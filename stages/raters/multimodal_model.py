@@ -5,7 +5,7 @@ caption) is encoded once; their ends, and the beginnings of answers, continue it
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -119,9 +119,26 @@ class MultimodalModel:
         rows = tuple(first[:end] + row[shared:] for row in plain)
         return Prompts(rows, min(end, *map(_but_one, rows)), inputs)
 
-    def turn_ends_in_space(self) -> bool:
-        """Whether an answer begins a line of its own; else it follows a word and begins with a space."""
-        return self._turn("", False)[-1:].isspace()
+    def answer_begins_alone(self) -> bool:
+        """Whether an answer stands behind a space, a line end or a special token; else it begins with a space."""
+        turn = self._turn("", False)
+        return turn[-1:].isspace() or turn.endswith(self.special_tokens)
+
+    def answers_to(self, text: str) -> Callable[[str], list[int]]:
+        """From an answer to `text` to the token ids that the model would say.
+
+        These are the ids of prompt and answer together behind those of the prompt: an answer by itself may begin with
+        the space that some tokenizers put before all text. Where the tokenizer would join the prompt's last token with
+        the answer's first (" " and "art" are "▁art"), the model cannot say the joint token any more. Then the answer
+        goes on from what is said already, as it does behind a line end, or by itself where that is joined as well.
+        """
+        before = (self._turn(text, True), "\n")
+
+        def tokens(answer: str) -> list[int]:
+            found = (_behind(self.tokenize(start), self.tokenize(start + answer)) for start in before)
+            return next((ids for ids in found if ids is not None), None) or self.tokenize(answer)
+
+        return tokens
 
     def refuse_longer(self, prompts: Prompts, more: int) -> None:
         """Refuse prompts that do not fit the model with `more` tokens behind them.
@@ -290,6 +307,11 @@ def load_model(folder: Path, *, device: str = "cpu", dtype: str = "fp32", thread
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def _behind(start: list[int], whole: list[int]) -> list[int] | None:
+    """What follows a beginning; None for what does not begin so."""
+    return whole[len(start) :] if whole[: len(start)] == start else None
 
 
 def _but_one(row: Sequence[int]) -> int:

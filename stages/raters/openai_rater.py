@@ -8,7 +8,8 @@ taken to be one. What has been answered stands in sidecars and is not asked agai
 import asyncio
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -201,10 +202,33 @@ class OpenAIRater:
         """
         batch = Batch(self.terms, samples, questions, (self.asked, self.failed))
         try:
-            asyncio.run(batch.work())
+            _run(batch.work())
         finally:
             self.asked, self.failed = batch.asked, batch.failed
         return batch.answers()
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """`asyncio.run`; in a thread of its own where this one runs a loop already, as in a notebook or an async actor."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(work)
+        return
+    begun: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = []
+
+    async def noted() -> None:
+        begun.append((asyncio.get_running_loop(), asyncio.ensure_future(work)))
+        await begun[0][1]
+
+    with ThreadPoolExecutor(1) as thread:
+        done = thread.submit(asyncio.run, noted())
+        try:
+            done.result()
+        except KeyboardInterrupt:  # else the thread would go on asking, and paying, to the end of the batch
+            for loop, task in begun:
+                loop.call_soon_threadsafe(task.cancel)
+            raise
 
 
 def _names(value: Any) -> Iterator[str]:

@@ -35,6 +35,8 @@ from stages.train.model_files import folder_identity, local_folder
 if TYPE_CHECKING:
     from PIL import Image
 
+TOKENS = 2
+"""Raise it when answers are cut into tokens in another way: it is part of the address of expectations."""
 AGREEMENT = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 5e-2}
 """How far a next token's distribution may be from that of separate prompts, by number format."""
 FOREIGN = (ValueError, TypeError, RuntimeError, AttributeError, NotImplementedError, IndexError, KeyError)
@@ -85,7 +87,8 @@ class TransformersBackend(BackendSettings):
     def identity(self) -> dict[str, object]:
         """Settings, the words around a sample, and the model by its files' content."""
         settings = self.model_dump(mode="json", exclude={"model"})
-        return {**settings, "weights": folder_identity(local_folder(self.model)), "prompt": VERSION}
+        tokens = {"tokens": TOKENS} if self.answer == "expectation" else {}
+        return {**settings, **tokens, "weights": folder_identity(local_folder(self.model)), "prompt": VERSION}
 
     def open(self) -> "TransformersRater":
         """Load the model, and find out whether prompts may share their beginning."""
@@ -188,7 +191,8 @@ class TransformersRater:
 
     def _trie(self, question: Question) -> AnswerTrie:
         if question not in self.tries:
-            self.tries[question] = AnswerTrie.of(question.answers(), self.model.tokenize, self.model.digits)
+            tokenize = self.model.answers_to(prompt("", question))
+            self.tries[question] = AnswerTrie.of(question.answers(), tokenize, self.model.digits)
         return self.tries[question]
 
 

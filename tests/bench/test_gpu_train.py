@@ -9,14 +9,12 @@ from bench.gpu_train import CASES, Measured, Models, Training, verdicts
 from stages.train.layout import lay_out
 from tests.bench.plain_script import printed_table
 
-MISSING = "ray polars faiss ot webdataset py3langid lightgbm"
-
 
 def test_it_runs_as_a_plain_script_and_prints_a_row_a_case(tmp_path: Path) -> None:
     names = ["7b-di8", "7b-k4", "0.5b-64-packed"]
     small = ["--device", "cpu", "--tiny", "--steps", "1", "--warmup", "1", "--workers", "1", "--peak-tflops", "0.1"]
     cases = [part for name in names for part in ("--case", name)]
-    rows = printed_table("gpu_train.py", [*small, *cases], MISSING, tmp_path)
+    rows = printed_table("gpu_train.py", [*small, *cases], tmp_path)
     assert [row["case"] for row in rows] == names
     for found in rows:
         assert float(found["captions/s"]) > 0 and float(found["TFLOP/s (4N)"]) > 0

@@ -1,16 +1,23 @@
 """With GPUs the graph has two operators; the scores are the same bytes as with one."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
+import pipeline.sidecars
+import pipeline.worker
 from pipeline.cluster import Cluster
+from pipeline.identify import look
+from pipeline.plan import make_plan
 from pipeline.resolve import resolve
 from pipeline.run import run
-from pipeline.worker import Occupied
+from pipeline.score import toolbox
+from pipeline.worker import Occupied, SliceWorker
 from stages.kinds import kinds
 from stages.stage import Stage
 
@@ -84,10 +91,15 @@ def one_gpu() -> Iterator[None]:
     ray.shutdown()
 
 
-def scored(recipe: Path) -> dict[str, bytes]:
+def weighing(recipe: Path) -> Path:
     (recipe.parent / "weight.py").write_text(PLUGIN)
     text = recipe.read_text().replace("  - {kind: perceptual_hash}\n", "  - {kind: weight}\n")
     recipe.write_text(text + "plugins: [weight.py]\n")
+    return recipe
+
+
+def scored(recipe: Path) -> dict[str, bytes]:
+    weighing(recipe)
     with Cluster(workers=2) as cluster:
         outcome = run(resolve(recipe), cluster, until="score")
     assert outcome.record["computed"] == 5 * 4
@@ -145,3 +157,30 @@ def test_a_model_takes_a_gpu_only_where_its_settings_say_so(kind: str, settings:
     for device in ("cpu", "cuda"):
         named = {inside: settings[inside] | {"device": device}} if inside else {"device": device}
         assert kinds(Stage)[kind].model_validate(settings | named).uses_gpu == (device == "cuda")
+
+
+def test_what_a_gpu_computed_names_it(make_pool: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that had a part in it: after a restart another one may have gone on with a shard."""
+    names = iter(["NVIDIA L4", "NVIDIA H200", *["NVIDIA L4"] * 100])
+    monkeypatch.setattr(pipeline.worker, "gpu_facts", lambda: {"gpu": next(names)})
+    monkeypatch.setattr(pipeline.worker, "SLICE_ROWS", 5)
+    resolved = resolve(weighing(make_pool()))
+    item = make_plan(resolved, look(resolved)[0]).work[0]
+    reports = [report for report, _ in SliceWorker(toolbox(resolved)).work(item)]
+    assert len(reports) > 2
+    sidecars = list(resolved.workspace.root.glob("scores/*/*.parquet"))
+    facts = {path.parent.name.split("-")[0]: json.loads(pq.read_schema(path).metadata[b"cuvee"])
+             for path in sidecars if "index" not in path.parent.name}  # fmt: skip
+    assert {name: said.get("gpu") for name, said in facts.items()} == {
+        "weight": "NVIDIA H200, NVIDIA L4", "image_header": None, "caption_text": None,
+    }  # fmt: skip
+    assert all("torchvision" in said["libraries"] for said in facts.values())
+
+
+def test_the_gpu_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+    for kind, facts in (("cpu", {}), ("cuda", {"gpu": "NVIDIA H200"})):
+        monkeypatch.setattr(pipeline.sidecars, "device_kind", lambda kind=kind: kind)
+        assert pipeline.sidecars.gpu_facts() == facts

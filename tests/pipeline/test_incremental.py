@@ -13,6 +13,7 @@ from pipeline.estimate import estimate, plan_text
 from pipeline.gc import collect, garbage_text
 from pipeline.resolve import resolve
 from pipeline.run import Outcome, finish, run
+from pipeline.sidecars import read_json, read_table, write_json, write_table
 from schemas.errors import CuveeError, RecipeError
 from tests.pools import sample, write_tar
 
@@ -60,6 +61,19 @@ def test_an_unchanged_pool_costs_nothing(living: tuple[Path, Outcome]) -> None:
     told = diff(first.folder, second.folder)
     assert (told["shards"], told["settings"], told["versions"], told["fates"]) == ({}, [], [], [])
     assert "same shards, same settings, same versions" in diff_text(told)
+
+
+def test_what_was_written_before_a_library_was_noted_is_as_good(living: tuple[Path, Outcome]) -> None:
+    recipe, first = living
+    record = read_json(first.folder / "run.json")
+    version = record["libraries"].pop("torchvision")
+    write_json(record, first.folder / "run.json")
+    facts = {name: record[name] for name in ("libraries", "processor", "python")}
+    for path in resolve(recipe).workspace.root.glob("scores/*/*.parquet"):
+        write_table(read_table(path), path, facts)
+    second = ran(recipe)
+    assert computed(second) == {} and second.record["addresses"] == record["addresses"]
+    assert diff(first.folder, second.folder)["versions"] == [f"torchvision was not noted, is {version}"]
 
 
 def test_a_new_shard_is_all_that_is_computed(living: tuple[Path, Outcome]) -> None:

@@ -1,6 +1,8 @@
 """Everything that goes wrong with a server: what is tried again, what stops the run, what is the sample's own fault."""
 
+import asyncio
 import base64
+import concurrent.futures
 import json
 import socket
 import subprocess
@@ -270,6 +272,36 @@ def test_never_more_at_once_than_allowed_and_in_order() -> None:
         found = rate(server, samples, concurrency=5)
     assert [answer.value for answer in found] == [float(number) for number in range(60)]
     assert 1 <= server.most_busy <= 5
+
+
+class TestWhereALoopRunsAlready:
+    """As in a notebook, or in an actor with async methods."""
+
+    def test_answers_errors_and_counts_are_those_of_any_other_place(self) -> None:
+        async def inside(of: OpenAIRater, samples: Sequence[RaterSample]) -> list[list[Answer]]:
+            return of.rate(samples, [QUESTION])
+
+        with serving([says("75"), says("20")]) as server:
+            of = rater(server)
+            assert asyncio.run(inside(of, [SAMPLE, RaterSample(None, "b")])) == [[Answer(75.0)], [Answer(20.0)]]
+            assert of.asked == 2
+        with serving([status(401)]) as server, pytest.raises(CuveeError, match="does not take the key"):
+            asyncio.run(inside(rater(server), [SAMPLE]))
+
+    def test_nothing_more_is_asked_after_an_interrupt(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def inside() -> None:
+            def interrupted(*_: object) -> None:
+                server.await_requests(1)
+                raise KeyboardInterrupt
+
+            monkeypatch.setattr(concurrent.futures.Future, "result", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                of.rate([SAMPLE, RaterSample(None, "b")], [QUESTION])
+
+        with serving([hangs, says("20")]) as server:
+            of = rater(server, timeout_seconds=1.0)  # without an end of the batch, the next one would be asked
+            asyncio.run(inside())
+            assert len(server.bodies) == 1
 
 
 def test_expectation_where_numbers_are_tokens() -> None:

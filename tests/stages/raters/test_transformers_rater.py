@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +17,9 @@ from stages.raters.prompt import prompt
 from stages.raters.rubric import Question, load_rubric
 from stages.raters.transformers_rater import TransformersBackend, TransformersRater
 from stages.raters.tree_pass import After
-from tests.stages.raters.tiny_mllm import made, write_llava
+from tests.stages.raters.tiny_mllm import REPLY, made, tokenizer, word_pieces, write_llava
 
-MODELS = ("llava", "llava_whole_numbers", "qwen2_vl", "idefics3")
+MODELS = ("llava", "llava_whole_numbers", "qwen2_vl", "idefics3", "llava_bpe_line", "llava_bpe_reply")
 QUESTIONS = (*load_rubric("mlm_filter").questions, *load_rubric("dataman").questions[-2:])
 
 
@@ -68,9 +70,10 @@ class TestSharing:
         found = probabilities(rater(name), samples[0])[0]
         words = prompt(samples[0].caption, asked, model.special_tokens)
         turn, chance = model._turn(words, True), 0.0
-        for spelling in ("37", " 37"):
+        begin = len(model.tokenize(turn))
+        for path in {tuple(model.tokenize(turn + spelling)[begin:]) for spelling in ("37", " 37")}:
             inputs = model.processor(text=[turn], images=[_picture(samples[0])], return_tensors="pt")
-            path, size, log = model.tokenize(spelling), inputs["input_ids"].shape[1], 0.0
+            size, log = inputs["input_ids"].shape[1], 0.0
             for token in path:
                 with torch.inference_mode():
                     log += float(model.model(**inputs).logits[0, -1].double().log_softmax(-1)[token])
@@ -127,6 +130,57 @@ def test_digits_by_single_tokens_take_one_pass_less() -> None:
     whole, split = rater("llava_whole_numbers"), rater("llava")
     assert whole._trie(QUESTIONS[0]).asked() == []
     assert split._trie(QUESTIONS[0]).asked() != []
+
+
+WORDS: dict[str, Any] = {
+    "bytes": lambda: tokenizer((REPLY,)),
+    "bytes, whole numbers": lambda: tokenizer((REPLY,), whole_numbers=True),
+    "bpe": lambda: word_pieces("bpe"),
+    "unigram": lambda: word_pieces("unigram"),
+}
+SAID = [f"{space}{words}" for space in ("", " ") for words in ("7", "75", "100", "art", "caption", "is it a 3 there?")]
+
+
+@pytest.mark.parametrize("end", ["ASSISTANT\n", "ASSISTANT:\n\n", "ASSISTANT: ", REPLY, "ASSISTANT:"])
+@pytest.mark.parametrize("name", WORDS)
+def test_an_answer_s_tokens_are_those_that_go_on_from_the_prompt(name: str, end: str) -> None:
+    """Where they are joined with the prompt's end, those that spell the answer and nothing more."""
+    words = WORDS[name]()
+    turn = f"USER: How good is it?\n{end}"
+    processor = SimpleNamespace(tokenizer=words, chat_template="", apply_chat_template=lambda *_, **__: turn)
+    model = MultimodalModel(None, processor, "cpu", 1)
+    tokens, before, joined = model.answers_to("How good is it?"), model.tokenize(turn), []
+    for said in SAID:
+        whole = model.tokenize(turn + said)
+        if whole[: len(before)] == before:
+            assert tokens(said) == whole[len(before) :]
+        else:
+            joined.append(said)
+            assert "".join(words.convert_ids_to_tokens(tokens(said))).translate({0x2581: " ", 0x120: " "}) == said
+        if name.startswith("bytes"):
+            assert tokens(said) == model.tokenize(said), "as it would be by itself: no space is put before such text"
+    assert bool(joined) == (end == "ASSISTANT: "), "caption is a word's beginning there, which holds the space"
+
+
+@pytest.mark.parametrize("name", ["llava_bpe_line", "llava_bpe_space", "llava_bpe_reply"])
+def test_what_a_model_writes_right_behind_its_turn_is_an_answer(
+    name: str, samples: list[RaterSample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = rater(name, least_mass=0.9)
+    turn = of.model._turn("How good is it?", True)
+
+    def writes(said: str, path: tuple[int, ...]) -> np.ndarray:
+        tokens = of.model.tokenize(turn + said)[len(of.model.tokenize(turn)) :]
+        chances = np.full(len(of.model.tokenizer), 1e-9)
+        chances[[*tokens, 2][len(path)] if list(path) == tokens[: len(path)] else 0] = 1.0
+        return np.log(chances / chances.sum())
+
+    def after(_: MultimodalModel, prompts: Prompts, paths: Sequence[Sequence[tuple[int, ...]]], way: Way) -> After:
+        return [{path: writes("75", path) for path in ((), *mine)} for mine in paths]
+
+    monkeypatch.setattr(MultimodalModel, "after", after)
+    scores = of.rate(samples[:1], QUESTIONS[:2])[0]
+    assert [(answer.value, answer.reason) for answer in scores] == [(pytest.approx(75.0), None)] * 2
 
 
 def test_what_is_no_answer_has_a_reason(samples: list[RaterSample]) -> None:

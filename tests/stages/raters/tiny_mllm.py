@@ -16,6 +16,8 @@ SENTENCES = [
     "a red circle above a green square on the table",
 ]
 PAD, BEGIN, END, IMAGE = "<pad>", "<s>", "</s>", "<image>"
+REPLY = "<|reply|>"
+"""A special token that ends a turn, in tokenizers of word pieces."""
 CHAT = (
     "{% for message in messages %}{{ message.role.upper() }}: {% for part in message.content %}"
     "{% if part.type == 'image' %}<image>\n{% else %}{{ part.text }}{% endif %}{% endfor %}{{ '\\n' }}{% endfor %}"
@@ -44,6 +46,36 @@ def tokenizer(specials: tuple[str, ...] = (), *, whole_numbers: bool = False, se
     )
 
 
+def word_pieces(kind: str) -> Any:
+    """A tokenizer as SentencePiece makes them: "▁" stands for a space, and one is put before all text.
+
+    `bpe`: as Llama 2's, with bytes for what it does not know, cut by merges alone; `unigram`: as T5's, cut at spaces.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = [PAD, BEGIN, END, IMAGE, REPLY]
+    letters = [*map(chr, range(33, 127)), "▁"]
+    spaces, digits = pre_tokenizers.Metaspace(), pre_tokenizers.Digits(individual_digits=True)
+    trainer: Any = trainers.UnigramTrainer(
+        vocab_size=600, special_tokens=[*special, "<unk>"], unk_token="<unk>", initial_alphabet=[*letters, "\n"]
+    )
+    inner = Tokenizer(models.Unigram())
+    if kind == "bpe":
+        bytes_ = [f"<0x{number:02X}>" for number in range(256)]
+        trainer = trainers.BpeTrainer(vocab_size=900, special_tokens=[*special, *bytes_], initial_alphabet=letters)
+        inner = Tokenizer(models.BPE(byte_fallback=True))
+    inner.pre_tokenizer = pre_tokenizers.Sequence([spaces, digits])
+    inner.train_from_iterator(SENTENCES * 50, trainer)
+    inner.decoder = decoders.Metaspace()
+    if kind == "bpe":
+        inner.pre_tokenizer = None
+        inner.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=inner, pad_token=PAD, bos_token=BEGIN, eos_token=END
+    )
+
+
 def text_config(vocabulary: int, **changed: Any) -> dict[str, Any]:
     return {
         "vocab_size": vocabulary, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
@@ -62,10 +94,13 @@ def write_llava(
     sentences: tuple[str, ...] = (),
     window: int | None = None,
     text: dict[str, Any] | None = None,
+    words: Any = None,
+    answer: str = "ASSISTANT:",
 ) -> Path:
     """LLaVA: a CLIP tower, a projector, a Llama; with a window, a Qwen2 whose layers after the first have it.
 
-    `text` holds settings of the language model beside its size.
+    `text` holds settings of the language model beside its size; `words` is another tokenizer, and `answer` what a turn
+    ends in.
     """
     import torch
     from transformers import (
@@ -78,11 +113,12 @@ def write_llava(
         Qwen2Config,
     )
 
-    words = tokenizer(whole_numbers=whole_numbers, sentences=sentences)
+    words = words or tokenizer(whole_numbers=whole_numbers, sentences=sentences)
+    chat = CHAT.replace("ASSISTANT:", answer)
     shape = {"height": side, "width": side}
     pictures = CLIPImageProcessor(size={"shortest_edge": side}, crop_size=shape)
     LlavaProcessor(  # type: ignore[no-untyped-call]
-        pictures, words, patch_size=8, vision_feature_select_strategy="default", chat_template=CHAT,
+        pictures, words, patch_size=8, vision_feature_select_strategy="default", chat_template=chat,
         image_token=IMAGE, num_additional_image_tokens=1,
     ).save_pretrained(folder)  # fmt: skip
     tower = CLIPVisionConfig(
@@ -182,6 +218,9 @@ WRITERS: dict[str, Any] = {
     "words_whole_numbers": lambda folder: write_llama(folder, whole_numbers=True),
     "llava": write_llava,
     "llava_whole_numbers": lambda folder: write_llava(folder, whole_numbers=True),
+    "llava_bpe_line": lambda folder: write_llava(folder, words=word_pieces("bpe"), answer="ASSISTANT\n"),
+    "llava_bpe_space": lambda folder: write_llava(folder, words=word_pieces("bpe"), answer="ASSISTANT: "),
+    "llava_bpe_reply": lambda folder: write_llava(folder, words=word_pieces("bpe"), answer=REPLY),
     "llava_windowed": lambda folder: write_llava(folder, window=24),
     "qwen2_vl": write_qwen2_vl,
     "idefics3": write_idefics3,
