@@ -32,7 +32,11 @@ def story(run_folder: Path, uid: str) -> dict[str, Any]:
     record = read_json(run_folder / "run.json")
     facts = {"run": record["run"], **line, "scores": _scores(Workspace(run_folder.parents[1]), record, line)}
     facts["steps"] = [
-        {"name": step["name"], "decided": step["kind"] == line["decided_by"], "evidence": step["evidence"]}
+        {
+            "name": step["name"],
+            "decided": _by(step) == line["decided_by"] and line["status"] == DROPPED,
+            "evidence": step["evidence"],
+        }
         for step in record["steps"]
     ]
     if line["duplicate_of"]:
@@ -43,6 +47,12 @@ def story(run_folder: Path, uid: str) -> dict[str, Any]:
     facts["favoured_over"] = favoured.select("uid", "decided_by", "similarity").to_dicts()
     result: dict[str, Any] = rounded(facts)
     return result
+
+
+def _by(step: dict[str, Any]) -> str:
+    """What the ledger calls a step; records of earlier versions knew its kind alone, and so did their ledgers."""
+    name: str = step.get("decided_by", step["kind"])
+    return name
 
 
 def _scores(workspace: Workspace, record: dict[str, Any], line: dict[str, Any]) -> dict[str, Any]:

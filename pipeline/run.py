@@ -277,8 +277,9 @@ def _stage_line(scored: Scored, kind: str) -> dict[str, Any]:
 def _step_line(decision: Any) -> dict[str, Any]:
     counts = decision.verdict.dropped.group_by("reason").len().sort("reason")
     return {
-        "name": decision.name,
+        "name": decision.title,
         "kind": decision.kind,
+        "decided_by": decision.name,
         "in": decision.n_in,
         "kept": decision.n_kept,
         "dropped": dict(counts.iter_rows()),

@@ -188,12 +188,12 @@ def poisoned(view: ReportView, make_card: Callable[..., Card], text: str) -> Rep
         view,
         title=text,
         run=text,
-        status_counts=(StatusCount(text, "dropped", text, 100),),
+        status_counts=(StatusCount(text, "dropped", text, 100, text),),
         funnel=(Step(text, 100, 0, {text: 100}, name=text, evidence={text: text, "list": [text, {text: text}]}),),
         scores=(ScoreView(text, {text: np.arange(5.0)}, text, text, view.scores[0].thresholds),),
         names=(NamesView(text, {text: {text: 3}}, {text: 5}, text),),
         gallery=(GalleryGroup(text, 1, (bad,), text, text),),
-        duplicates=tuple(replace(group, kind=text, survivor=bad, others=(bad,)) for group in view.duplicates),
+        duplicates=tuple(replace(group, decided_by=text, survivor=bad, others=(bad,)) for group in view.duplicates),
         mixture=replace(
             view.mixture, shares=shares, kind=text, objective_name=text, binding=(text,), references={text: 1.0}
         ),
