@@ -290,7 +290,7 @@ def _group(step: str, uids: list[str], others: int, pictures: Pictures) -> Dupli
     if uids[0] not in cards:
         return None
     rest = tuple(cards[uid] for uid in uids[1:] if uid in cards)
-    left = f"left, too: {first['reason']}" if first["status"] == DROPPED else "stays"
+    left = f"left, too, by {first['decided_by']}: {first['reason']}" if first["status"] == DROPPED else "stays"
     mark = left if in_pool else "in a reference set"
     return DuplicateGroup(step, cards[uids[0]], rest, others + in_pool, mark)
 

@@ -42,6 +42,8 @@ class Decision:
     """Where its fit lies, for run.json; None for a rule that learns nothing."""
     merges_captions: bool = False
     """The captions of what it dropped go to `duplicate_of`."""
+    rule: Rule | None = None
+    """Which; None for the held-out part."""
     number: int | None = None
     """Its place among the recipe's rules, from 1; None for what is none of them."""
 
@@ -211,7 +213,7 @@ def decide(
         write_verdict(verdict, folder)
     fit = fit_line(folder, resolved.fit_key(rule), pin)
     facts = len(chosen.survivors), time.perf_counter() - began, reused, fit, rule.merges_captions()
-    return Decision(name, rule.kind, read_verdict(folder), *facts)
+    return Decision(name, rule.kind, read_verdict(folder), *facts, rule)
 
 
 def _judged(chosen: Selected, rule: Rule, pin: Pin | None, seed: int) -> Verdict:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,13 @@ ONE_KIND = """select:
   - {kind: exact_duplicates, prefer: words}
   - {kind: at_least, column: words, value: 2}
   - {kind: at_least, column: words, value: 3}
+"""
+
+CHAIN = """select:
+  - {kind: exact_duplicates, prefer: words}
+  - {kind: minhash_captions, threshold: 0.7, prefer: words}
+  - {kind: at_least, column: words, value: 2}
+  - {kind: best, column: words, samples: 1}
 """
 
 NEVER = "veto: {column: second_image_embedding, above: 0.9999}, "
@@ -130,7 +138,7 @@ def test_it_is_told_where_the_one_that_stayed_left_later(merged: Callable[..., O
     assert (told["duplicate_of"]["uid"], told["duplicate_of"]["status"]) == (uids["b"], "dropped")
     assert "which was dropped by at_most: above_words" in story_text(told)
     marks = {group.survivor.key: group.mark for group in view(outcome).duplicates}
-    assert marks == {"b": "left, too: above_words", "s000001": "stays"}
+    assert marks == {"b": "left, too, by at_most: above_words", "s000001": "stays"}
 
 
 def of_one_kind(make_pool: Callable[..., Path]) -> tuple[Outcome, dict[str, str]]:
@@ -184,6 +192,38 @@ def test_the_report_tells_steps_of_one_kind_apart(make_pool: Callable[..., Path]
     for step in ("at_least", "at_least_2"):
         assert f"<code>below_words</code> <small>{step}</small>" in page
     assert "<h3><code>exact_duplicates_2</code> <span>2 copies</span>" in page
+
+
+def test_explain_tells_what_a_duplicate_would_need(make_pool: Callable[..., Path], ray_cluster: object) -> None:
+    """Who went before it, by which score, how alike, by which settings, and where that one went in turn."""
+    recipe = make_pool(extra=CHAIN)
+    twins = [again(0, "a b c d", "four"), sample(60, "a picture of thing number 0 on a table too")]
+    twins += [sample(61, "word"), sample(62, "quite another thing")]
+    write_tar(recipe.parent / "pool" / "alpha" / "twins.tar", twins)
+    outcome = run(resolve(recipe), Cluster(), until="select")
+    finish(outcome)
+    uids = {key: uid for uid, key in outcome.ledger.select("uid", "key").iter_rows()}
+    told = story(outcome.folder, uids["four"])
+    assert [partner["key"] for partner in told["partners"]] == ["s000000", "s000060"]
+    assert told["preferred"] == {"column": "words", "here": 4, "there": 9}
+    text = story_text(told)
+    assert '    1. exact_duplicates: of: "image", prefer: "words"\n' in text
+    assert f"  duplicate of {uids['s000000']} (alpha, key s000000), similarity 1.000 (1: equal content)\n" in text
+    assert "    words is 4, there 9: the higher stays, of equals the smaller uid\n" in text
+    assert "    which was dropped by minhash_captions: near_duplicate_caption\n" in text
+    assert f"    duplicate of {uids['s000060']} (alpha, key s000060), similarity 0.9" in text
+    assert "      which was kept\n" in text
+    assert "    words is 1; what has it from 2.0 up stays\n" in story_text(story(outcome.folder, uids["s000061"]))
+    left = story_text(story(outcome.folder, uids["s000062"]))
+    assert re.search(r"    ranked by 3, the highest first; 1 of \d+ stay, the last with 10\n", left)
+    kept = story(outcome.folder, uids["s000060"])
+    assert [line["similarity"] for line in kept["favoured_over"]] == sorted(
+        (line["similarity"] for line in kept["favoured_over"]), reverse=True
+    )
+    assert "  kept, weight 1, score 10 by the last selector, drawn 1 times\n" in story_text(kept)
+    first = kept["favoured_over"][0]
+    line = f"  {first['uid']} left for this one, by minhash_captions: near_duplicate_caption, similarity 0."
+    assert line in story_text(kept)
 
 
 def content(folder: Path) -> str:

@@ -268,6 +268,14 @@ def test_the_file_stays_small_whatever_the_pool_holds(view: ReportView, make_car
     assert len(page) < 5_000_000
 
 
+def test_no_step_hides_the_duplicates_of_another(view: ReportView) -> None:
+    group = view.duplicates[0]
+    many = tuple(replace(group, decided_by=step) for step in ("first", "second", "third") for _ in range(16))
+    page = render(replace(view, duplicates=many))
+    found = [page.count(f"<h3><code>{step}</code>") for step in ("first", "second", "third")]
+    assert found == [5, 5, 5] and "33 more groups" in page
+
+
 def test_generated_captions_stand_beside_their_picture_with_their_distance(view: ReportView) -> None:
     page = render(view)
     spoken = page[page.index('<div class="spoken">') :]
