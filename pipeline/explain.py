@@ -143,14 +143,15 @@ def _why(facts: dict[str, Any]) -> Iterator[str]:
         if step["decided"]:
             evidence = step["evidence"]
             found = {name: value for name, value in evidence.items() if not isinstance(value, dict | list)}
-            yield f"    {step['name']}: {_listed(step['settings'])}"
-            yield f"    found: {_listed(found)}"
+            yield f"    {step['name']}{': ' if step['settings'] else ''}{_listed(step['settings'])}"
+            if found:
+                yield f"    found: {_listed(found)}"
             yield from _border(facts, step["settings"].get("column"), evidence)
 
 
 def _listed(values: dict[str, Any]) -> str:
     told = (f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in values.items() if value is not None)
-    return ", ".join(told) or "nothing"
+    return ", ".join(told)
 
 
 def _border(facts: dict[str, Any], column: str | None, evidence: dict[str, Any]) -> Iterator[str]:
