@@ -5,7 +5,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from schemas.recipe import step_names
+
 SHARD_CHANGES = ("new", "removed", "changed", "moved", "touched", "unreadable", "readable again")
+
+StepKey = tuple[str, str | None, int]
 
 
 def shard_changes(before: pa.Table, after: pa.Table) -> dict[str, list[str]]:
@@ -57,26 +61,32 @@ def setting_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list
 
 
 def _step_changes(part: str, before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[str]:
-    old, new = _numbered(before), _numbered(after)
-    lines = [f"{part} {name} is new" for name in new if name not in old]
-    lines += [f"{part} {name} is gone" for name in old if name not in new]
-    for name in new:
-        lines += _value_changes(f"{part} {name}", old[name], new[name]) if name in old else []
-    common = [name for name in old if name in new], [name for name in new if name in old]
+    old, new = _matched(before), _matched(after)
+    names = {**_names(part, old), **_names(part, new)}
+    lines = [f"{part} {names[key]} is new" for key in new if key not in old]
+    lines += [f"{part} {names[key]} is gone" for key in old if key not in new]
+    for key in new:
+        lines += _value_changes(f"{part} {names[key]}", old[key], new[key]) if key in old else []
+    common = [names[key] for key in old if key in new], [names[key] for key in new if key in old]
     return lines + (
         [f"{part}: the order was {', '.join(common[0])}, is {', '.join(common[1])}"] if common[0] != common[1] else []
     )
 
 
-def _numbered(steps: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Steps by kind and, of several of one kind, column or number."""
-    found: dict[str, dict[str, Any]] = {}
+def _matched(steps: Iterable[dict[str, Any]]) -> dict[StepKey, dict[str, Any]]:
+    """Steps by kind, column and how many of both stand before them: what two recipes' steps are matched by."""
+    found: dict[StepKey, dict[str, Any]] = {}
     for step in steps:
-        name = step["kind"] + (f" of {step['column']}" if "column" in step else "")
-        while name in found:
-            name += "'"
-        found[name] = step
+        alike = [key for key in found if key[:2] == (step["kind"], step.get("column"))]
+        found[step["kind"], step.get("column"), len(alike)] = step
     return found
+
+
+def _names(part: str, steps: Mapping[StepKey, dict[str, Any]]) -> dict[StepKey, str]:
+    """What people read: a rule's name is that of the ledger."""
+    kinds = [key[0] for key in steps]
+    called = step_names(kinds) if part == "select" else kinds
+    return {key: name + (f" of {key[1]}" if key[1] else "") for key, name in zip(steps, called, strict=True)}
 
 
 def _value_changes(where: str, before: Any, after: Any) -> list[str]:

@@ -54,18 +54,23 @@ def _kept(before: pl.DataFrame, after: pl.DataFrame) -> dict[str, int]:
 
 
 def _fates(before: pl.DataFrame, after: pl.DataFrame) -> list[dict[str, Any]]:
-    """Samples whose fate changed, counted by what it was and is, most first, with examples."""
+    """Samples whose fate changed, counted by what it was and is, most first, with examples.
+
+    A duplicate that leaves by the same step for another sample than before counts, too.
+    """
     fate = (
         pl.when(pl.col("reason").is_null())
         .then("status")
         .otherwise(pl.concat_str("reason", pl.lit(" ("), pl.col("decided_by").fill_null("?"), pl.lit(")")))
     )
-    columns = ["uid", "source", fate.alias("fate")]
+    columns = ["uid", "source", fate.alias("fate"), "duplicate_of"]
     frames = [ledger.filter(pl.col("uid").is_not_null()).select(columns) for ledger in (before, after)]
     joined = frames[0].join(frames[1], on="uid", how="full", suffix="_after", coalesce=True)
+    other = (pl.col("fate") == pl.col("fate_after")) & (pl.col("duplicate_of") != pl.col("duplicate_of_after"))
+    now = pl.when(other).then(pl.col("fate_after") + " of another sample").otherwise("fate_after")
     changed = joined.with_columns(
         pl.col("fate").fill_null("not in the pool"),
-        pl.col("fate_after").fill_null("not in the pool"),
+        now.fill_null("not in the pool").alias("fate_after"),
     ).filter(pl.col("fate") != pl.col("fate_after"))
     counts = (
         changed.sort("uid")
@@ -86,17 +91,27 @@ def diff_text(facts: dict[str, Any]) -> str:
     for kind, paths in facts["shards"].items():
         more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
         lines.append(f"  {len(paths)} shards {kind}: {', '.join(paths[:3])}{more}")
-    lines += [f"  {line}" for line in [*facts["settings"], *facts["stages"], *facts["versions"]][:MOST_LINES]]
+    lines += _first([f"  {line}" for line in [*facts["settings"], *facts["stages"], *facts["versions"]]])
     if len(lines) == 1:
         lines.append("  same shards, same settings, same versions")
     if facts["until"][0] != facts["until"][1]:
         lines.append(f"  the first went as far as `{facts['until'][0]}`, the second as far as `{facts['until'][1]}`")
     kept = facts["kept"]
     lines.append(f"  kept: {kept['both']} in both, {kept['first only']} only before, {kept['second only']} only now")
-    for fate in facts["fates"][:MOST_LINES]:
-        lines.append(f"    {fate['samples']:>8}  {fate['was']} -> {fate['is']}   e.g. {fate['examples'][0]}")
+    lines += _first(
+        [
+            f"    {fate['samples']:>8}  {fate['was']} -> {fate['is']}   e.g. {fate['examples'][0]}"
+            for fate in facts["fates"]
+        ]
+    )
     for source in sorted({*facts["shares"][0], *facts["shares"][1]}) if all(facts["shares"]) else ():
         was, now = (shares.get(source, 0.0) for shares in facts["shares"])
         if was != now:
             lines.append(f"  share of {source}: {was:.3f} -> {now:.3f}")
     return "\n".join(lines)
+
+
+def _first(lines: list[str]) -> list[str]:
+    """As many as a terminal is to show, and how many those leave out."""
+    more = len(lines) - MOST_LINES
+    return [*lines[:MOST_LINES], f"    and {more} more; --json lists all"] if more > 0 else lines

@@ -28,7 +28,7 @@ def make_ledger(chosen: Selected, blend: Blend | None) -> pl.DataFrame:
     partners = [pl.DataFrame(schema=PARTNERS)]
     for decision in chosen.decisions:
         dropped = decision.verdict.dropped
-        named = pl.lit(decision.kind).alias("decided_by")
+        named = pl.lit(decision.name).alias("decided_by")
         fates.append(dropped.select("uid", pl.lit(DROPPED).alias("status"), named, "reason"))
         partners.append(dropped.select(*PARTNERS))
     if blend is not None:

@@ -1,7 +1,6 @@
 """Fills the report from a finished run: which numbers, which pictures. The page itself is `pipeline.report`."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -91,8 +90,11 @@ def _lines(outcome: Outcome) -> Iterable[int]:
 
 
 def _status_counts(pool: pl.DataFrame) -> Iterable[StatusCount]:
-    counts = pool.group_by("source", "status", "reason").len().sort("source", "status", "reason")
-    return (StatusCount(*row) for row in counts.iter_rows())
+    by = ["source", "status", "reason", "decided_by"]
+    counts = pool.with_columns(pl.col("decided_by").fill_null("")).group_by(by).len().sort(by)
+    return (
+        StatusCount(source, status, reason, count, step) for source, status, reason, step, count in counts.iter_rows()
+    )
 
 
 def _funnel(outcome: Outcome, pool: pl.DataFrame) -> Iterable[Step]:
@@ -183,6 +185,10 @@ class Pictures:
         self.outcome = outcome
         self.shards = {(s.input.source, s.input.container.path): s for s in outcome.chosen.table.shards}
         self.columns = _told_of_samples(outcome)
+        resolved = outcome.resolved
+        named = zip(resolved.rule_names, resolved.rules, strict=True)
+        self.silent = {name for name, rule in named if not rule.quotes_captions}
+        """Steps whose dropped samples are shown without captions, wherever they are shown."""
         self.pool = pool
 
     def cards(self, rows: pl.DataFrame, notes: dict[str, str] | None = None) -> dict[str, Card]:
@@ -206,12 +212,13 @@ class Pictures:
         scores = self._scores(shard, part)
         captions = lines["caption"].to_pylist()
         facts = zip(part.iter_rows(named=True), images, captions, scores, strict=True)
-        return {
-            line["uid"]: Card(
-                line["key"] or "", line["uid"], source, image, caption, values, notes.get(line["uid"], "")
-            )
-            for line, image, caption, values in facts
-        }
+        cards = {}
+        for line, image, caption, values in facts:
+            told = [notes[line["uid"]]] if line["uid"] in notes else []
+            if line["decided_by"] in self.silent:
+                caption, told = None, [*told, "caption not shown"]
+            cards[line["uid"]] = Card(line["key"] or "", line["uid"], source, image, caption, values, ", ".join(told))
+        return cards
 
     def _scores(self, shard: Any, part: pl.DataFrame) -> list[dict[str, float]]:
         found: list[dict[str, float]] = [{} for _ in range(len(part))]
@@ -239,28 +246,27 @@ def _told_of_samples(outcome: Outcome) -> list[str]:
 
 
 def _gallery(pool: pl.DataFrame, pictures: Pictures) -> Iterable[GalleryGroup]:
-    named = pool.filter(pl.col("uid").is_not_null()).with_columns(pl.col("reason").fill_null(KEPT).alias("title"))
+    named = pool.filter(pl.col("uid").is_not_null()).with_columns(
+        pl.col("reason").fill_null(KEPT).alias("title"), pl.col("decided_by").fill_null("")
+    )
     order = {KEPT: 0, DROPPED: 1, QUARANTINED: 2}
-    groups = named.group_by("status", "title", "decided_by").len().sort("title")
-    silent = {rule.kind for rule in pictures.outcome.resolved.rules if not rule.quotes_captions}
+    groups = named.group_by("status", "title", "decided_by").len().sort("title", "decided_by")
     for status, title, by, total in sorted(
         groups.iter_rows(), key=lambda group: (order[group[0]], -group[3], group[1])
     ):
-        part = named.filter((pl.col("status") == status) & (pl.col("title") == title))
+        part = named.filter((pl.col("status") == status) & (pl.col("title") == title) & (pl.col("decided_by") == by))
         # An even sample by hash, so that the sheet is honest and the same every time.
         noise = uniform_noise(part["uid"].to_list(), 0, "contact sheet")
         shown = part.with_columns(pl.Series("noise", noise)).sort("noise").head(CARDS)
         cards = pictures.cards(shown)
         picked = tuple(cards[uid] for uid in shown["uid"] if uid in cards)
-        if by in silent:
-            picked = tuple(replace(card, caption=None, note="caption not shown") for card in picked)
         yield GalleryGroup(title, total, picked, f"decided by {by}" if by else "", status)
 
 
 def _duplicates(pool: pl.DataFrame, pictures: Pictures) -> Iterable[DuplicateGroup]:
     twins = pool.filter(pl.col("duplicate_of").is_not_null() & (pl.col("decided_by") != "holdout"))
-    for kind in twins["decided_by"].unique().sort():
-        groups = twins.filter(pl.col("decided_by") == kind).group_by("duplicate_of").agg(pl.col("uid").sort())
+    for step in twins["decided_by"].unique().sort():
+        groups = twins.filter(pl.col("decided_by") == step).group_by("duplicate_of").agg(pl.col("uid").sort())
         groups = groups.with_columns(pl.col("uid").list.len().alias("n")).sort(
             "n", "duplicate_of", descending=[True, False]
         )
@@ -268,11 +274,11 @@ def _duplicates(pool: pl.DataFrame, pictures: Pictures) -> Iterable[DuplicateGro
         shown = pl.concat([groups.head(GROUPS // 2), groups.sort("duplicate_of").head(GROUPS)])
         shown = shown.unique("duplicate_of", maintain_order=True).head(GROUPS)
         for survivor, others, size in shown.iter_rows():
-            if (group := _group(str(kind), [survivor, *others[:3]], size, pictures)) is not None:
+            if (group := _group(str(step), [survivor, *others[:3]], size, pictures)) is not None:
                 yield group
 
 
-def _group(kind: str, uids: list[str], others: int, pictures: Pictures) -> DuplicateGroup | None:
+def _group(step: str, uids: list[str], others: int, pictures: Pictures) -> DuplicateGroup | None:
     """The first of these with those that left for it; of what is no pool sample, it is said where it stands."""
     lines = pictures.outcome.ledger.filter(pl.col("uid").is_in(uids))
     notes = {
@@ -284,9 +290,9 @@ def _group(kind: str, uids: list[str], others: int, pictures: Pictures) -> Dupli
     if uids[0] not in cards:
         return None
     rest = tuple(cards[uid] for uid in uids[1:] if uid in cards)
-    left = f"left, too: {first['reason']}" if first["status"] == DROPPED else "stays"
+    left = f"left, too, by {first['decided_by']}: {first['reason']}" if first["status"] == DROPPED else "stays"
     mark = left if in_pool else "in a reference set"
-    return DuplicateGroup(kind, cards[uids[0]], rest, others + in_pool, mark)
+    return DuplicateGroup(step, cards[uids[0]], rest, others + in_pool, mark)
 
 
 def _mixture(outcome: Outcome) -> MixtureView | None:

@@ -27,7 +27,7 @@ from pipeline.shards.expand import is_url
 from pipeline.sidecars import Workspace
 from schemas.columns import CAPTION, CAPTIONS, COLUMNS, IMAGE, IMAGE_EMBEDDING, PROVIDED
 from schemas.errors import RecipeError
-from schemas.recipe import BASELINES, Recipe, Shards, Step
+from schemas.recipe import BASELINES, Recipe, Shards, Step, step_names
 from schemas.tables import EVAL_ROLE, POOL_ROLE, REFERENCE_ROLE, TARGET_ROLE
 from stages.budget import Budget
 from stages.fitted_stage import FittedStage
@@ -93,6 +93,11 @@ class Resolved:
         """Where the export is put when it is whole, if that is an object store."""
         named = self.recipe.export.folder if self.recipe.export else None
         return named if named and is_url(named) else None
+
+    @cached_property
+    def rule_names(self) -> tuple[str, ...]:
+        """Per rule, what the ledger calls it: its kind, numbered where there are several of one kind."""
+        return tuple(step_names([rule.kind for rule in self.rules]))
 
     @cached_property
     def by_source(self) -> frozenset[str]:

@@ -23,7 +23,7 @@ from pipeline.plan import snapshot
 from pipeline.proof import Evidence, prove, settings
 from pipeline.resolve import Resolved, folders
 from pipeline.score import Progress, Scored, TooManyBadShardsError, score
-from pipeline.select import Selected, select
+from pipeline.select import Decision, Selected, select
 from pipeline.shards import Container, img2dataset
 from pipeline.sidecars import machine_facts, replacing, sweep, write_json, write_table
 from pipeline.spending import settle_accounts, spending_lines, spending_note
@@ -274,11 +274,14 @@ def _stage_line(scored: Scored, kind: str) -> dict[str, Any]:
     }
 
 
-def _step_line(decision: Any) -> dict[str, Any]:
+def _step_line(decision: Decision) -> dict[str, Any]:
     counts = decision.verdict.dropped.group_by("reason").len().sort("reason")
     return {
-        "name": decision.name,
+        "name": decision.title,
         "kind": decision.kind,
+        "decided_by": decision.name,
+        "settings": decision.rule.model_dump(mode="json", exclude={"kind"}) if decision.rule else {},
+        "likeness": decision.rule.likeness if decision.rule else "",
         "in": decision.n_in,
         "kept": decision.n_kept,
         "dropped": dict(counts.iter_rows()),

@@ -32,6 +32,7 @@ class Decision:
     """What one step of the fold did to the rows that were still there."""
 
     name: str
+    """What the ledger calls it as `decided_by`: see `step_names`; of a comparison, the selector's."""
     kind: str
     verdict: Verdict
     n_in: int
@@ -41,6 +42,15 @@ class Decision:
     """Where its fit lies, for run.json; None for a rule that learns nothing."""
     merges_captions: bool = False
     """The captions of what it dropped go to `duplicate_of`."""
+    rule: Rule | None = None
+    """Which; None for the held-out part."""
+    number: int | None = None
+    """Its place among the recipe's rules, from 1; None for what is none of them."""
+
+    @property
+    def title(self) -> str:
+        """Its name behind its place: `3. semdedup`."""
+        return f"{self.number}. {self.name}" if self.number else self.name
 
     @property
     def n_kept(self) -> int:
@@ -97,10 +107,10 @@ def select(
     chosen = Selected(table, quarantined, held, target, [], alive, _origin(table), references=references, mapper=mapper)
     if len(held):
         _hold_out(chosen, sound)
-    for number, rule in enumerate(resolved.rules):
+    for number, (rule, name) in enumerate(zip(resolved.rules, resolved.rule_names, strict=True)):
         if not takes(rule):
             continue
-        progress(f"rule {rule.kind}", number, len(resolved.rules))
+        progress(f"rule {name}", number, len(resolved.rules))
         _apply(chosen, rule, number)
     return chosen
 
@@ -170,9 +180,9 @@ def _apply(chosen: Selected, rule: Rule, number: int) -> None:
     resolved = chosen.table.resolved
     pin = resolved.pins.rules[number] if resolved.pins else None
     chosen.chain = after(chosen, rule, *([pin.sha256] if pin else []))
-    decision = decide(chosen, rule, f"{number + 1}. {rule.kind}", chosen.chain, pin)
+    decision = replace(decide(chosen, rule, resolved.rule_names[number], chosen.chain, pin), number=number + 1)
     if decision.fit and resolved.pins and pin is None:
-        chosen.notes.append(resolved.pins.refitted(decision.name))
+        chosen.notes.append(resolved.pins.refitted(decision.title))
     _fold(chosen, decision)
 
 
@@ -203,7 +213,7 @@ def decide(
         write_verdict(verdict, folder)
     fit = fit_line(folder, resolved.fit_key(rule), pin)
     facts = len(chosen.survivors), time.perf_counter() - began, reused, fit, rule.merges_captions()
-    return Decision(name, rule.kind, read_verdict(folder), *facts)
+    return Decision(name, rule.kind, read_verdict(folder), *facts, rule)
 
 
 def _judged(chosen: Selected, rule: Rule, pin: Pin | None, seed: int) -> Verdict:
@@ -293,7 +303,7 @@ def _fold(chosen: Selected, decision: Decision) -> None:
         reasons = decision.verdict.dropped.group_by("reason").len().sort("len", "reason", descending=[True, False])
         told = ", ".join(f"{count} as {reason}" for reason, count in reasons.head(3).iter_rows())
         raise CuveeError(
-            f"{decision.name} leaves nothing of {decision.n_in} samples: {told}; loosen it or the rules before it"
+            f"{decision.title} leaves nothing of {decision.n_in} samples: {told}; loosen it or the rules before it"
         )
 
 

@@ -1,5 +1,6 @@
 """The frozen models a YAML recipe becomes; nothing here knows which methods exist."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -32,6 +33,23 @@ class Step(BaseModel):
     def settings(self) -> dict[str, Any]:
         """Everything beside the kind."""
         return dict(self.model_extra or {})
+
+
+def step_names(kinds: Sequence[str]) -> list[str]:
+    """What steps go by: their kind, and from the second of a kind on `<kind>_2`, `<kind>_3`, in the recipe's order.
+
+    The first keeps the bare kind, so that a step added behind it renames nothing. No two names are equal, whatever
+    plugins call their kinds.
+    """
+    taken = set(kinds)
+    names: list[str] = []
+    for kind in kinds:
+        name, number = kind, 1
+        while name in names or (number > 1 and name in taken):
+            number += 1
+            name = f"{kind}_{number}"
+        names.append(name)
+    return names
 
 
 class Shards(Model):

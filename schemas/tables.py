@@ -55,7 +55,7 @@ LEDGER = pa.schema(
         ("row", pa.int64()),
         ("key", pa.string()),
         ("status", pa.string()),
-        ("decided_by", pa.string()),
+        ("decided_by", pa.string()),  # ingest, a score step, holdout, a rule (see `step_names`) or mix; else the role
         ("reason", pa.string()),
         ("duplicate_of", pa.string()),
         ("similarity", pa.float64()),  # to duplicate_of: a cosine, a Jaccard index, a share of equal bits; 1 for equals

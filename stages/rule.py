@@ -82,6 +82,8 @@ class Rule(BaseModel):
     kind: str
     version: ClassVar[int] = 1
     """Raise it whenever verdicts or fits change for the same settings and rows."""
+    likeness: ClassVar[str] = ""
+    """What the `similarity` of its verdict lines is, in words for `cuvee explain`; empty for a rule that gives none."""
     quotes_captions: ClassVar[bool] = True
     """False: the report shows what this rule dropped without the captions, for they may hold people's data."""
 

@@ -129,9 +129,13 @@ def _gallery(groups: Sequence[GalleryGroup]) -> list[tuple[GalleryGroup, list[Sh
 
 
 def _duplicates(groups: Sequence[DuplicateGroup]) -> list[tuple[DuplicateGroup, Shown, list[Shown]]]:
+    """The first groups, as many of each step, so that no step hides another's."""
+    steps = dict.fromkeys(group.decided_by for group in groups)
+    each = max(1, DUPLICATE_GROUPS // max(1, len(steps)))
+    shown = [group for step in steps for group in [found for found in groups if found.decided_by == step][:each]]
     return [
         (group, _shown(group.survivor), [_shown(card) for card in group.others[:DUPLICATES_PER_GROUP]])
-        for group in groups[:DUPLICATE_GROUPS]
+        for group in shown[:DUPLICATE_GROUPS]
     ]
 
 

@@ -1,4 +1,4 @@
-"""The table of verdicts: what became of every sample, by source and reason."""
+"""The table of verdicts: what became of every sample, by source, reason and step."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ class VerdictRow:
 
     status: str
     reason: str
+    decided_by: str
     counts: tuple[int, ...]
     total: int
 
@@ -31,22 +32,22 @@ class VerdictTable:
 
 def verdict_table(view: ReportView) -> VerdictTable:
     """All verdicts of all sources; the smallest of many sources share a last column."""
-    cells: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    cells: dict[tuple[str, str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
     sizes: dict[str, int] = defaultdict(int)
     for line in view.status_counts:
-        cells[line.status, line.reason or ""][line.source] += line.count
+        cells[line.status, line.reason or "", line.decided_by][line.source] += line.count
         sizes[line.source] += line.count
     named = sorted(sizes, key=lambda source: (-sizes[source], source))
     shown = sorted(named if len(named) <= _SOURCES else named[: _SOURCES - 1])
     rest = [source for source in named if source not in shown]
     columns = [[source] for source in shown] + ([rest] if rest else [])
     order = {status: place for place, status in enumerate(STATUSES)}
-    keys = sorted(cells, key=lambda key: (order.get(key[0], 9), -sum(cells[key].values()), key[1]))
+    keys = sorted(cells, key=lambda key: (order.get(key[0], 9), -sum(cells[key].values()), *key[1:]))
     rows = tuple(_verdict_row(key, cells[key], columns) for key in keys)
     names = (*shown, f"{len(rest)} others") if rest else tuple(shown)
     return VerdictTable(names, rows, tuple(sum(sizes[source] for source in column) for column in columns))
 
 
-def _verdict_row(key: tuple[str, str], cells: Mapping[str, int], columns: list[list[str]]) -> VerdictRow:
+def _verdict_row(key: tuple[str, str, str], cells: Mapping[str, int], columns: list[list[str]]) -> VerdictRow:
     counts = tuple(sum(cells.get(source, 0) for source in column) for column in columns)
-    return VerdictRow(key[0], key[1], counts, sum(counts))
+    return VerdictRow(*key, counts, sum(counts))

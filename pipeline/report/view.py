@@ -46,6 +46,8 @@ class StatusCount:
     reason: str | None
     """The reason code; None for kept rows."""
     count: int
+    decided_by: str = ""
+    """As in the ledger; empty for kept rows."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ class GalleryGroup:
 class DuplicateGroup:
     """Samples that are the same picture: who stays and who leaves."""
 
-    kind: str
+    decided_by: str
+    """The step, as in the ledger."""
     survivor: Card
     others: tuple[Card, ...]
     total: int | None = None

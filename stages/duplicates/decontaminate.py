@@ -43,6 +43,7 @@ class Decontaminate(Rule):
     """
 
     version: ClassVar[int] = 2
+    likeness: ClassVar[str] = "1 for equal bytes, else share of 64 bits, cosine or Jaccard index: what matched first"
 
     kind: Literal["decontaminate"] = "decontaminate"
     against: Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)]

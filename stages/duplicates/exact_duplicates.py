@@ -24,6 +24,7 @@ class ExactDuplicates(Rule):
     """
 
     version: ClassVar[int] = 2
+    likeness: ClassVar[str] = "1: equal content"
 
     kind: Literal["exact_duplicates"] = "exact_duplicates"
     of: Literal["image", "sample"] = "image"

@@ -118,16 +118,16 @@ def caption_shard() -> Shard:
         "too_large": (b"x" * ((16 << 20) + 1), "member_too_large"),
     }
     dropped = {
-        "bell": (b"a\x07 dog \x1b[2J", "caption_control_chars"),
-        "override": ("a \u202egpj.exe\u202c dog".encode(), "caption_bidi_controls"),
-        "script": (b"<script>alert(1)</script> a dog", "caption_markup"),
+        "bell": (b"a\x07 dog \x1b[2J", "at_most", "caption_control_chars"),
+        "override": ("a \u202egpj.exe\u202c dog".encode(), "at_most_2", "caption_bidi_controls"),
+        "script": (b"<script>alert(1)</script> a dog", "at_most_3", "caption_markup"),
     }
     for number, (key, caption) in enumerate(sound.items(), 100):
         found.add(key, KEPT, *sample(key, number, caption))
     for number, (key, (caption, reason)) in enumerate(quarantined.items(), 200):
         found.add(key, ingest(reason), *sample(key, number, caption))
-    for number, (key, (caption, column)) in enumerate(dropped.items(), 300):
-        found.add(key, ("dropped", "at_most", f"above_{column}"), *sample(key, number, caption))
+    for number, (key, (caption, step, column)) in enumerate(dropped.items(), 300):
+        found.add(key, ("dropped", step, f"above_{column}"), *sample(key, number, caption))
     found.add("missing", ingest("missing_caption"), ("missing.jpg", images.jpeg(400)))
     found.add("invisible", ("quarantined", "caption_text", "empty_caption"), *sample("invisible", 401, b"\xe2\x80\x8b"))
     return found.shard()

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,20 @@ LEFT_LATER = """select:
   - {kind: exact_duplicates, prefer: words}
   - {kind: at_most, column: words, value: 10}
 export: {kind: KIND, samples_per_shard: 20}
+"""
+
+ONE_KIND = """select:
+  - {kind: exact_duplicates, of: sample}
+  - {kind: exact_duplicates, prefer: words}
+  - {kind: at_least, column: words, value: 2}
+  - {kind: at_least, column: words, value: 3}
+"""
+
+CHAIN = """select:
+  - {kind: exact_duplicates, prefer: words}
+  - {kind: minhash_captions, threshold: 0.7, prefer: words}
+  - {kind: at_least, column: words, value: 2}
+  - {kind: best, column: words, samples: 1}
 """
 
 NEVER = "veto: {column: second_image_embedding, above: 0.9999}, "
@@ -105,7 +120,7 @@ def test_a_sample_merged_twice_brings_what_it_had_got(merged: Callable[..., Outc
     outcome = merged()
     keys = dict(outcome.ledger.select("uid", "key").iter_rows())
     steps = {step.name: step.verdict.dropped for step in outcome.chosen.decisions}
-    first, second = (steps[name] for name in ("1. bimodal_duplicates", "2. bimodal_duplicates"))
+    first, second = (steps[name] for name in ("bimodal_duplicates", "bimodal_duplicates_2"))
     assert {keys[uid] for uid in first["duplicate_of"]} == {"b", "s000001"}
     assert {keys[uid] for uid in [*second["uid"], *second["duplicate_of"]]} == {"b", "d"}
     kept = second["duplicate_of"][0]
@@ -123,7 +138,92 @@ def test_it_is_told_where_the_one_that_stayed_left_later(merged: Callable[..., O
     assert (told["duplicate_of"]["uid"], told["duplicate_of"]["status"]) == (uids["b"], "dropped")
     assert "which was dropped by at_most: above_words" in story_text(told)
     marks = {group.survivor.key: group.mark for group in view(outcome).duplicates}
-    assert marks == {"b": "left, too: above_words", "s000001": "stays"}
+    assert marks == {"b": "left, too, by at_most: above_words", "s000001": "stays"}
+
+
+def of_one_kind(make_pool: Callable[..., Path]) -> tuple[Outcome, dict[str, str]]:
+    """A run of several steps of one kind that give one reason, and the uids by key."""
+    recipe = make_pool(extra=ONE_KIND)
+    table = "a picture of thing number 0 on a table"
+    twins = [again(0, table, "same"), again(0, table[:9], "image"), sample(50, "word"), sample(51, "two words")]
+    write_tar(recipe.parent / "pool" / "alpha" / "twins.tar", twins)
+    outcome = run(resolve(recipe), Cluster(), until="select")
+    finish(outcome)
+    return outcome, {key: uid for uid, key in outcome.ledger.select("uid", "key").iter_rows()}
+
+
+def test_steps_of_one_kind_are_told_apart(make_pool: Callable[..., Path], ray_cluster: object) -> None:
+    outcome, uids = of_one_kind(make_pool)
+    ledger = read_ledger(outcome.folder / "ledger")
+    dropped = ledger.filter(pl.col("status") == "dropped")
+    by = {uid: (step, reason) for uid, step, reason in dropped.select("uid", "decided_by", "reason").iter_rows()}
+    left = next(key for key in ("same", "s000000") if uids[key] in by)
+    assert {key: by.get(uids[key]) for key in (left, "image", "s000050", "s000051")} == {
+        left: ("exact_duplicates", "exact_duplicate"),
+        "image": ("exact_duplicates_2", "exact_duplicate"),
+        "s000050": ("at_least", "below_words"),
+        "s000051": ("at_least_2", "below_words"),
+    }
+    record = outcome.record["steps"]
+    assert [step["decided_by"] for step in record] == [
+        "exact_duplicates", "exact_duplicates_2", "at_least", "at_least_2"
+    ]  # fmt: skip
+    assert record[1]["name"] == "2. exact_duplicates_2" and record[1]["kind"] == "exact_duplicates"
+    for key, (step, _) in {key: by[uid] for key, uid in uids.items() if uid in by}.items():
+        told = story(outcome.folder, uids[key])
+        marks = [line["name"].split(". ")[1] for line in told["steps"] if line["decided"]]
+        assert marks == [step] and f"dropped by {step}:" in story_text(told)
+    kept = ledger.filter(pl.col("uid") == dropped.filter(pl.col("uid") == uids["image"])["duplicate_of"].item())
+    favoured = {line["uid"]: line["decided_by"] for line in story(outcome.folder, kept["uid"].item())["favoured_over"]}
+    assert favoured == {uids[left]: "exact_duplicates", uids["image"]: "exact_duplicates_2"}
+
+
+def test_the_report_tells_steps_of_one_kind_apart(make_pool: Callable[..., Path], ray_cluster: object) -> None:
+    outcome, uids = of_one_kind(make_pool)
+    shown = view(outcome)
+    groups = {group.decided_by: [card.uid for card in group.others] for group in shown.duplicates}
+    assert groups["exact_duplicates_2"] == [uids["image"]] and len(groups["exact_duplicates"]) == 1
+    sheets = {group.explanation: [card.uid for card in group.cards] for group in shown.gallery}
+    assert sheets["decided by at_least"] == [uids["s000050"]]
+    assert sheets["decided by at_least_2"] == [uids["s000051"]]
+    page = render(shown)
+    for step in ("2. exact_duplicates_2", "4. at_least_2"):
+        assert f"<b>{step}</b>" in page
+    for step in ("at_least", "at_least_2"):
+        assert f"<code>below_words</code> <small>{step}</small>" in page
+    assert "<h3><code>exact_duplicates_2</code> <span>2 copies</span>" in page
+
+
+def test_explain_tells_what_a_duplicate_would_need(make_pool: Callable[..., Path], ray_cluster: object) -> None:
+    """Who went before it, by which score, how alike, by which settings, and where that one went in turn."""
+    recipe = make_pool(extra=CHAIN)
+    twins = [again(0, "a b c d", "four"), sample(60, "a picture of thing number 0 on a table too")]
+    twins += [sample(61, "word"), sample(62, "quite another thing")]
+    write_tar(recipe.parent / "pool" / "alpha" / "twins.tar", twins)
+    outcome = run(resolve(recipe), Cluster(), until="select")
+    finish(outcome)
+    uids = {key: uid for uid, key in outcome.ledger.select("uid", "key").iter_rows()}
+    told = story(outcome.folder, uids["four"])
+    assert [partner["key"] for partner in told["partners"]] == ["s000000", "s000060"]
+    assert told["preferred"] == {"column": "words", "here": 4, "there": 9}
+    text = story_text(told)
+    assert '    1. exact_duplicates: of: "image", prefer: "words"\n' in text
+    assert f"  duplicate of {uids['s000000']} (alpha, key s000000), similarity 1.000 (1: equal content)\n" in text
+    assert "    words is 4, there 9: the higher stays, of equals the smaller uid\n" in text
+    assert "    which was dropped by minhash_captions: near_duplicate_caption\n" in text
+    assert f"    duplicate of {uids['s000060']} (alpha, key s000060), similarity 0.9" in text
+    assert "      which was kept\n" in text
+    assert "    words is 1; what has it from 2.0 up stays\n" in story_text(story(outcome.folder, uids["s000061"]))
+    left = story_text(story(outcome.folder, uids["s000062"]))
+    assert re.search(r"    ranked by 3, the highest first; 1 of \d+ stay, the last with 10\n", left)
+    kept = story(outcome.folder, uids["s000060"])
+    assert [line["similarity"] for line in kept["favoured_over"]] == sorted(
+        (line["similarity"] for line in kept["favoured_over"]), reverse=True
+    )
+    assert "  kept, weight 1, score 10 by the last selector, drawn 1 times\n" in story_text(kept)
+    first = kept["favoured_over"][0]
+    line = f"  {first['uid']} left for this one, by minhash_captions: near_duplicate_caption, similarity 0."
+    assert line in story_text(kept)
 
 
 def content(folder: Path) -> str:

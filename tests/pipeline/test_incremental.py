@@ -5,11 +5,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from pipeline.changes import setting_changes
 from pipeline.cluster import Cluster
-from pipeline.diff import diff, diff_text
+from pipeline.diff import MOST_LINES, diff, diff_text
 from pipeline.estimate import estimate, plan_text
+from pipeline.explain import story
 from pipeline.gc import collect, garbage_text
 from pipeline.resolve import resolve
 from pipeline.run import Outcome, finish, run
@@ -104,6 +107,40 @@ def test_a_shard_rewritten_behind_its_path_is_scored_again(living: tuple[Path, O
     second = ran(recipe)
     assert computed(second) == EVERY_STAGE and second.record["samples"]["in"] == 39
     assert list(diff(first.folder, second.folder)["shards"]) == ["changed"]
+
+
+def test_an_older_run_is_explained_by_the_shards_it_had(living: tuple[Path, Outcome]) -> None:
+    recipe, first = living
+    line = first.ledger.filter(pl.col("shard") == str(shard(recipe, "00001.tar"))).sort("row").row(0, named=True)
+    write_tar(shard(recipe, "00001.tar"), [sample(number) for number in range(700, 730)])
+    ran(recipe)
+    assert story(first.folder, line["uid"])["scores"]["caption"] == "a picture of thing number 12 on a table"
+
+
+def test_diff_tells_that_a_duplicate_left_for_another_sample(
+    make_pool: Callable[..., Path], ray_cluster: object
+) -> None:
+    recipe = make_pool(extra="select: [{kind: minhash_captions, threshold: 0.7}, {kind: exact_duplicates}]\n")
+    first = ran(recipe)
+    text = recipe.read_text()
+    recipe.write_text(text.replace("threshold: 0.7", "threshold: 0.7, prefer: grey_deviation"))
+    told = diff(first.folder, ran(recipe).folder)
+    same = "near_duplicate_caption (minhash_captions)"
+    assert {fate["is"] for fate in told["fates"] if fate["was"] == same} >= {f"{same} of another sample"}
+    many = [told["fates"][0] | {"samples": number} for number in range(MOST_LINES + 3)]
+    assert diff_text(told | {"fates": many}).count("e.g.") == MOST_LINES
+    assert "and 3 more; --json lists all" in diff_text(told | {"fates": many})
+
+
+def test_diff_names_rules_of_one_kind_as_the_ledger_does() -> None:
+    before = {"select": [{"kind": "semdedup", "keep": 0.9}, {"kind": "at_least", "column": "words", "value": 2}]}
+    after = {"select": [{"kind": "semdedup", "keep": 0.8}, {"kind": "at_least", "column": "words", "value": 2}]}
+    after["select"] += [{"kind": "semdedup", "epsilon": 0.1}, {"kind": "at_least", "column": "characters", "value": 2}]
+    assert setting_changes(before, after) == [
+        "select semdedup_2 is new",
+        "select at_least_2 of characters is new",
+        "select semdedup: keep was 0.9, is 0.8",
+    ]
 
 
 def rewrite_in_disguise(path: Path) -> None:

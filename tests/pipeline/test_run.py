@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cluster import Cluster
-from pipeline.explain import story
+from pipeline.explain import story, story_text
 from pipeline.ledger import read_ledger
 from pipeline.resolve import resolve
 from pipeline.run import Outcome, finish, run
@@ -157,5 +157,6 @@ def test_explain_tells_a_samples_story(project: Path) -> None:
     facts = story(outcome.folder, line["uid"][:16])
     assert (facts["status"], facts["decided_by"]) == ("dropped", "mix")
     assert facts["scores"]["width_px"] == 48
+    assert facts["shares"]["realised"] == 0.5 and "share of alpha: pool 0.5" in story_text(facts | {"source": "alpha"})
     with pytest.raises(CuveeError, match="expected 1"):
         story(outcome.folder, "no such uid")

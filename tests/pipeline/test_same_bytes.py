@@ -10,8 +10,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from tests.pools import sample, write_tar
+
+ONE_KIND = """select:
+  - {kind: exact_duplicates, of: sample}
+  - {kind: exact_duplicates, prefer: words}
+  - {kind: at_least, column: words, value: 3}
+"""
 SELECT = """select:
   - {kind: at_least, column: words, value: 3}
   - {kind: near_duplicate_images, max_distance: 4}
@@ -39,6 +47,21 @@ def cuvee(recipe: Path, *options: str) -> subprocess.Popen[str]:
 def finished(process: subprocess.Popen[str]) -> None:
     _, errors = process.communicate()
     assert process.returncode == 0, errors
+
+
+def test_steps_of_one_kind_make_one_ledger_at_any_number_of_workers(make_pool: Callable[..., Path]) -> None:
+    recipe = make_pool(shards=3, extra=ONE_KIND)
+    twice = [{**sample(0), "__key__": b"same"}, {**sample(0, "word"), "__key__": b"other"}, sample(50, "a ball")]
+    write_tar(recipe.parent / "pool" / "alpha" / "twins.tar", twice)
+    work, ledgers = recipe.parent / "work", []
+    for workers in ("1", "2"):
+        finished(cuvee(recipe, "--workers", workers, "--until", "select"))
+        files = sorted(work.glob("runs/*/ledger/*.parquet"))
+        ledgers.append({file.name: file.read_bytes() for file in files})
+        steps = pl.concat(map(pl.read_parquet, files)).filter(pl.col("status") == "dropped")["decided_by"]
+        shutil.rmtree(work)
+    assert ledgers[0] == ledgers[1]
+    assert sorted(steps) == ["at_least", "exact_duplicates", "exact_duplicates_2"]
 
 
 def test_workers_order_and_a_kill_change_no_byte(make_pool: Callable[..., Path]) -> None:

@@ -1,7 +1,7 @@
 """The rule: of captions that nearly say the same, the preferred row stays."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -43,6 +43,8 @@ class MinHashCaptions(Rule):
     candidates are verified in pieces, with equal results; one process holds 8 bytes a band and the text of each
     distinct caption.
     """
+
+    likeness: ClassVar[str] = "Jaccard index of the n-grams"
 
     kind: Literal["minhash_captions"] = "minhash_captions"
     column: Annotated[str, AfterValidator(_text_name)] = CAPTION.name

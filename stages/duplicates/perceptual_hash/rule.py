@@ -24,6 +24,7 @@ class NearDuplicateImages(Rule):
     """
 
     version: ClassVar[int] = 2
+    likeness: ClassVar[str] = "share of equal bits: 1 - distance / 64"
 
     kind: Literal["near_duplicate_images"] = "near_duplicate_images"
     max_distance: int = Field(4, ge=0, le=16)

@@ -39,6 +39,7 @@ class SemDeDup(Rule):
     """
 
     version: ClassVar[int] = 3
+    likeness: ClassVar[str] = "cosine of the image embeddings"
 
     kind: Literal["semdedup"] = "semdedup"
     epsilon: float | None = Field(None, gt=0, le=1)

@@ -188,12 +188,12 @@ def poisoned(view: ReportView, make_card: Callable[..., Card], text: str) -> Rep
         view,
         title=text,
         run=text,
-        status_counts=(StatusCount(text, "dropped", text, 100),),
+        status_counts=(StatusCount(text, "dropped", text, 100, text),),
         funnel=(Step(text, 100, 0, {text: 100}, name=text, evidence={text: text, "list": [text, {text: text}]}),),
         scores=(ScoreView(text, {text: np.arange(5.0)}, text, text, view.scores[0].thresholds),),
         names=(NamesView(text, {text: {text: 3}}, {text: 5}, text),),
         gallery=(GalleryGroup(text, 1, (bad,), text, text),),
-        duplicates=tuple(replace(group, kind=text, survivor=bad, others=(bad,)) for group in view.duplicates),
+        duplicates=tuple(replace(group, decided_by=text, survivor=bad, others=(bad,)) for group in view.duplicates),
         mixture=replace(
             view.mixture, shares=shares, kind=text, objective_name=text, binding=(text,), references={text: 1.0}
         ),
@@ -266,6 +266,14 @@ def test_the_file_stays_small_whatever_the_pool_holds(view: ReportView, make_car
     assert page.count("data:image/webp") == CARDS // GROUPS * GROUPS
     assert "5 more verdicts" in page
     assert len(page) < 5_000_000
+
+
+def test_no_step_hides_the_duplicates_of_another(view: ReportView) -> None:
+    group = view.duplicates[0]
+    many = tuple(replace(group, decided_by=step) for step in ("first", "second", "third") for _ in range(16))
+    page = render(replace(view, duplicates=many))
+    found = [page.count(f"<h3><code>{step}</code>") for step in ("first", "second", "third")]
+    assert found == [5, 5, 5] and "33 more groups" in page
 
 
 def test_generated_captions_stand_beside_their_picture_with_their_distance(view: ReportView) -> None:

@@ -16,6 +16,7 @@ COUNTS = st.lists(
         st.sampled_from(["kept", "dropped", "quarantined"]),
         st.sampled_from([None, "a", "b"]),
         st.integers(0, 1000),
+        st.sampled_from(["", "a", "a_2"]),
     ),
     max_size=60,
 )
@@ -32,6 +33,12 @@ def test_the_table_loses_no_sample(lines: list[StatusCount]) -> None:
     named = [source for source in table.sources if "others" not in source]
     for source in named:
         assert table.totals[table.sources.index(source)] == sum(line.count for line in lines if line.source == source)
+
+
+def test_one_reason_of_two_steps_stands_in_two_rows() -> None:
+    lines = [StatusCount("s", "dropped", "below_words", n, step) for n, step in ((2, "at_least"), (3, "at_least_2"))]
+    rows = verdict_table(ReportView("t", "r", 5, tuple(lines))).rows
+    assert [(row.decided_by, row.total) for row in rows] == [("at_least_2", 3), ("at_least", 2)]
 
 
 def test_tiles(view: ReportView) -> None:
