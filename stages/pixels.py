@@ -11,6 +11,7 @@ since WebP, AVIF and JPEG 2000 decoders fill gigabytes from a few hundred bytes 
 import io
 import re
 import warnings
+from collections.abc import Callable
 from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -38,6 +39,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "ICO
 """Decoders with a clear signature. EPS stays out: Pillow runs Ghostscript on it."""
 ORIENTATION = 0x0112
 """The EXIF tag; 2 to 8 ask for a flip or a rotation."""
+TURNED_BY = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
+"""Where Pillow puts what can tell an orientation, but a TIFF's own tag."""
 
 
 INFLATED = re.compile("Decompressed data too large|Too much memory used in text chunks")
@@ -54,7 +57,7 @@ class PixelError(Exception):
 
 
 def decode(image: bytes, *, max_pixels: int = MAX_PIXELS) -> "Image.Image":
-    """The first frame, decoded whole, upright by its EXIF orientation, in 8 bits a channel (see `displayable`).
+    """The first frame, decoded whole, upright by its EXIF or XMP orientation, in 8 bits a channel (see `displayable`).
 
     Raises:
         PixelError: `empty_image`: no bytes. `not_an_image`: no decoder of `FORMATS` knows them. `unsupported_image`: an
@@ -66,7 +69,7 @@ def decode(image: bytes, *, max_pixels: int = MAX_PIXELS) -> "Image.Image":
 
 
 def decode_luma(image: bytes, *, pixels: int, max_pixels: int = MAX_PIXELS) -> tuple[npt.NDArray[np.uint8], int]:
-    """(h, w) luma (ITU-R 601) of the first frame, upright, and the EXIF orientation that it had, 1 to 8.
+    """(h, w) luma (ITU-R 601) of the first frame, upright, and the orientation that it had, 1 to 8.
 
     Transparency is dropped, colours below it show. A JPEG is decoded at the smallest of its own scales (a half, a
     quarter, an eighth) that leaves it `pixels`: a large one in a fraction of the time.
@@ -144,13 +147,16 @@ def _refuse_shortage(picture: "Image.Image") -> None:
 
 
 def upright_size(picture: "Image.Image") -> tuple[int, int]:
-    """(width, height) as shown, i.e. after the EXIF rotation; decodes nothing."""
+    """(width, height) as shown, i.e. after the rotation that EXIF or else XMP asks for; decodes nothing.
+
+    Of a PNG that is not loaded only what stands before the pixels is known; ask once, for Pillow remembers the answer.
+    """
     width, height = picture.size
-    # Pillow swaps the sides of a TIFF by itself, and asks for all of a PNG to look for EXIF behind the pixels.
-    known = picture.format != "TIFF" and (
-        picture.format != "PNG" or {"exif", "Raw profile type exif"} & set(picture.info)
-    )
-    return (height, width) if known and orientation(picture) >= 5 else (width, height)
+    # Pillow swaps the sides of a TIFF by its own tag, not by XMP.
+    if TURNED_BY.isdisjoint(picture.info) or ORIENTATION in getattr(picture, "tag_v2", ()):
+        return width, height
+    # A PNG's own would decode it, before any limit is checked.
+    return (height, width) if _orientation(picture, _pillow().Image.getexif) >= 5 else (width, height)
 
 
 def flat_rgb(picture: "Image.Image") -> "Image.Image":
@@ -208,9 +214,13 @@ def _upright(picture: "Image.Image") -> "Image.Image":
 
 
 def orientation(picture: "Image.Image") -> int:
-    """The EXIF orientation, 1 to 8; 1 where none is told. Decodes a PNG, to look behind its pixels."""
+    """The orientation, 1 to 8, that EXIF tells, or else XMP; 1 where neither does. Decodes a PNG, to look behind it."""
+    return _orientation(picture, lambda picture: picture.getexif())
+
+
+def _orientation(picture: "Image.Image", exif: Callable[["Image.Image"], "Image.Exif"]) -> int:
     try:
-        found = picture.getexif().get(ORIENTATION, 1)
+        found = exif(picture).get(ORIENTATION, 1)
     except Exception:  # a damaged EXIF block says nothing about the pixels
         return 1
     return found if isinstance(found, int) and 1 <= found <= 8 else 1

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
+from PIL.PngImagePlugin import PngInfo
 
 from stages.image_ends import ends, tiff_ends
-from stages.pixels import PixelError, decode, flat_rgb, read_header, upright_size
+from stages.pixels import PixelError, decode, decode_luma, flat_rgb, read_header, upright_size
 
 NOISE = Image.fromarray(np.random.Generator(np.random.Philox(7)).integers(0, 255, (24, 20, 3), dtype=np.uint8))
 WALKED = [
@@ -174,6 +175,32 @@ def test_upright_by_exif_and_so_is_the_size_told_from_the_header(kind: str, orie
     # EXIF 2.32, tag 274: where row 0 and column 0 are to be shown.
     shown = {1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}
     assert brightest == shown[orientation]
+
+
+def with_xmp(image: Image.Image, kind: str, told: str) -> bytes:
+    """As XMP tells an orientation; in a PNG that is a text chunk."""
+    xmp = f'<x:xmpmeta><rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" {told}/></x:xmpmeta>'
+    if kind == "PNG":
+        text = PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", xmp)
+        return encoded(image, kind, pnginfo=text)
+    return encoded(image, kind, **({"tiffinfo": {700: xmp.encode()}} if kind == "TIFF" else {"xmp": xmp.encode()}))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_upright_by_xmp_where_exif_tells_nothing(kind: str) -> None:
+    for value in range(10):
+        image = with_xmp(NOISE, kind, f'tiff:Orientation="{value}"')
+        shown = (24, 20) if 5 <= value <= 8 else (20, 24)
+        assert decode(image).size == upright_size(read_header(image)) == shown
+        assert decode_luma(image, pixels=10**6)[1] == (value if 1 <= value <= 8 else 1)
+    assert upright_size(read_header(with_xmp(NOISE, kind, 'tiff:Make="x"'))) == (20, 24)
+
+
+def test_the_sides_of_a_header_are_told_without_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = with_xmp(NOISE, "PNG", 'tiff:Orientation="6"')
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda *_: pytest.fail("it was decoded"))
+    assert upright_size(read_header(image)) == (24, 20)
 
 
 def test_a_damaged_exif_block_is_ignored() -> None:

@@ -78,7 +78,7 @@ class PerceptualHash(Stage):
 
     kind: Literal["perceptual_hash"] = "perceptual_hash"
 
-    version = 4
+    version = 5
     reads = (IMAGE,)
 
     decode: Literal["scaled", "full"] = "scaled"

@@ -80,7 +80,7 @@ class ImageDetectors(Stage):
     All but the EXIF columns are about luma as shown, upright; transparency is dropped, colours below it show.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kind: Literal["image_detectors"] = "image_detectors"
 
     reads = (IMAGE,)

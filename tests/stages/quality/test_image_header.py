@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from stages.quality.image_header import Header, inspect
 
@@ -29,6 +30,14 @@ def test_size_is_the_one_after_rotation(kind: str) -> None:
     image = encoded(kind, exif=exif)
     assert inspect(image) == inspect(image, decode=False) == Header(kind, 24, 20)
     assert inspect(image[:-8]).width_px in (24, None)
+
+
+def test_a_png_turned_by_xmp_keeps_its_size_where_it_is_cut() -> None:
+    text = PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", '<rdf:Description tiff:Orientation="6"/>')
+    image = encoded("PNG", pnginfo=text)
+    assert inspect(image) == inspect(image, decode=False) == Header("PNG", 24, 20)
+    assert inspect(image[:-8]) == Header("PNG", 24, 20, "truncated_image")
 
 
 def test_without_decoding_a_png_is_not_decoded_for_its_exif(monkeypatch: pytest.MonkeyPatch) -> None:
