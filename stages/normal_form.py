@@ -27,6 +27,14 @@ def normal_form(caption: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", folded.casefold()).split())
 
 
+def composed(text: str) -> str:
+    """NFC: letters and their marks as one character where there is one.
+
+    More than 30 marks in a row are broken up, as in `normal_form`.
+    """
+    return text if text.isascii() else unicodedata.normalize("NFC", _mark_runs()(r"\g<0>" + JOINER, text))
+
+
 def _invisible(letter: str) -> bool:
     """Control and format characters: zero-width spaces and joiners, soft hyphens, byte order marks."""
     return unicodedata.category(letter) in ("Cc", "Cf")

@@ -8,18 +8,32 @@ repeated and counts nothing; and the second measure's n is a setting, since five
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import pairwise
 
 TOP_SIZES = (2, 3, 4)
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 """Thai, Lao, Burmese, Khmer, kana and Han are written without spaces: each character counts as a word."""
-WORDS = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
+MARKS = r"\p{M}"
+"""Vowel signs, tones and accents: part of what they stand on, of a word or of a character that is one."""
+
+ASCII_WORDS = re.compile(r"\w+", re.ASCII)
 
 
 def words(lowered: str) -> list[str]:
     """The words of a lower-cased text, punctuation aside."""
-    return WORDS.findall(lowered)
+    return ASCII_WORDS.findall(lowered) if lowered.isascii() else _words()(lowered)
+
+
+@cache
+def _words() -> Callable[[str], list[str]]:
+    import regex
+
+    spaced = rf"[[\p{{L}}\p{{N}}_]--[{UNSPACED}]]"  # letters, numbers, underscore, as in `re`
+    pattern = rf"[{UNSPACED}]{MARKS}*+|{spaced}++(?:{MARKS}++{spaced}*+)*+"
+    found: Callable[[str], list[str]] = regex.compile(pattern, regex.V1).findall
+    return found
 
 
 def repeats(tokens: Sequence[str]) -> bool:

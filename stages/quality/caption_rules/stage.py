@@ -19,6 +19,7 @@ from schemas.columns import (
     UPPERCASE_SHARE,
     URL_SHARE,
 )
+from stages.normal_form import composed
 from stages.quality.caption_rules.boilerplate import boilerplate
 from stages.quality.caption_rules.endings import ending
 from stages.quality.caption_rules.file_names import file_name
@@ -54,7 +55,7 @@ class CaptionRules(Stage):
     on a share, `none_of` on a kind.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kind: Literal["caption_rules"] = "caption_rules"
     repeated_words: int = Field(3, ge=2, le=10)
     """n of the word n-grams in `repeated_ngram_share`; Gopher takes 5 to 10, of whole pages."""
@@ -81,7 +82,7 @@ class CaptionRules(Stage):
         """Everything about one caption."""
         if caption is None:
             return CaptionMeasures(reason="missing_caption")
-        text = caption.strip()[:CHARACTERS_SEEN]
+        text = composed(caption.strip()[:CHARACTERS_SEEN])
         characters = shares(text)
         if characters is None:
             return CaptionMeasures(reason="empty_caption")

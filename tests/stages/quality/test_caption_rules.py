@@ -77,6 +77,36 @@ def test_words_are_runs_of_letters_and_single_signs_where_no_spaces_are_written(
     assert repeated_ngram_share(words("a nice red ball and a nice red cup"), 3) == pytest.approx(16 / 26)
 
 
+MARKED = {
+    "accents": ("le cafe\u0301 est ouvert", ["le", "cafe\u0301", "est", "ouvert"]),
+    "arabic": ("كِتَابٌ جَدِيدٌ", ["كِتَابٌ", "جَدِيدٌ"]),
+    "devanagari": ("हिन्दी की साखी", ["हिन्दी", "की", "साखी"]),
+    "thai": ("มีตำหนิ vans", ["มี", "ต", "\u0e33", "ห", "นิ", "vans"]),
+    "turkish": ("DİCLE KALKINMA".lower(), ["di\u0307cle", "kalkinma"]),
+    "two bases": ("か\u3099a\u0301\u0302b 5\u20e3", ["か\u3099", "a\u0301\u0302b", "5\u20e3"]),
+    "alone": ("\u0301 a\u0301", ["a\u0301"]),
+}
+
+
+@pytest.mark.parametrize("case", MARKED)
+def test_marks_belong_to_what_they_stand_on(case: str) -> None:
+    text, expected = MARKED[case]
+    assert words(text) == expected
+
+
+@pytest.mark.parametrize("caption", ["Café 5 €, café 5 €", "Ấn Độ ấn độ 12", "한국어 한국어 7!"])
+def test_a_decomposed_caption_measures_as_the_composed_one(caption: str) -> None:
+    apart = unicodedata.normalize("NFD", caption)
+    assert len(apart) > len(caption)
+    assert CaptionRules().measures(apart) == CaptionRules().measures(caption)
+
+
+def test_words_cut_by_marks_repeat_nothing() -> None:
+    assert CaptionRules().measures("हिन्दी की साखी").top_ngram_share == 0
+    assert CaptionRules().measures("เรือ ที่ ทะเล ที่ บ้าน").repeated_ngram_share == 0
+    assert CaptionRules().measures("की साखी की साखी").top_ngram_share == 1
+
+
 @pytest.mark.parametrize(
     ("caption", "kind"),
     [
@@ -244,7 +274,7 @@ SLOW = [
 ]
 
 
-@pytest.mark.parametrize("unit", [*SLOW, "screenshot 2020-", "tumblr_a", "\x00", "\u0315", "中", "...", "(", "ﷺ", "\n"])
+@pytest.mark.parametrize("unit", [*SLOW, "screenshot 2020-", "tumblr_a", "\x00", "\u0315", "a\u0315", "\u0315\u0300", "中", "...", "(", "ﷺ", "\n"])
 def test_captions_made_to_be_slow_are_not(unit: str) -> None:
     """2 MB each; with a pattern that goes back over what it read this would take hours."""
     caption = (unit * (2 << 20))[: 2 << 20]
