@@ -46,7 +46,7 @@ class CaptionSafety(Stage):
     found is counted, never quoted: neither the columns nor a rule's evidence repeat a person's data.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     kind: Literal["caption_safety"] = "caption_safety"
 
     reads: ClassVar[tuple[pa.Field, ...]] = (CAPTION,)
