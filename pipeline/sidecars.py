@@ -78,13 +78,10 @@ class Workspace:
         return {token: facts for token, facts in found.items() if facts is not None}
 
     def drop_marks(self, tokens: set[str]) -> None:
-        """Forget the marks of these shards."""
-        folder = self.root / "scores" / ".complete"
-        for path in folder.glob("*.json"):
+        """Forget the marks of these shards; their folder stays, a worker may be about to write there."""
+        for path in self.root.glob("scores/.complete/*.json"):
             if path.stem in tokens:
                 path.unlink(missing_ok=True)
-        with suppress(OSError):  # not there, or not empty
-            folder.rmdir()
 
     def fit(self, address: str) -> Path:
         """What was learned or decided from many shards."""

@@ -274,7 +274,10 @@ SLOW = [
 ]
 
 
-@pytest.mark.parametrize("unit", [*SLOW, "screenshot 2020-", "tumblr_a", "\x00", "\u0315", "a\u0315", "\u0315\u0300", "中", "...", "(", "ﷺ", "\n"])
+@pytest.mark.parametrize(
+    "unit",
+    [*SLOW, "screenshot 2020-", "tumblr_a", "\x00", "\u0315", "a\u0315", "\u0315\u0300", "中", "...", "(", "ﷺ", "\n"],
+)
 def test_captions_made_to_be_slow_are_not(unit: str) -> None:
     """2 MB each; with a pattern that goes back over what it read this would take hours."""
     caption = (unit * (2 << 20))[: 2 << 20]
