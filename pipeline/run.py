@@ -28,7 +28,7 @@ from pipeline.shards import Container, img2dataset
 from pipeline.sidecars import machine_facts, replacing, sweep, write_json, write_table
 from pipeline.spending import settle_accounts, spending_lines, spending_note
 from pipeline.table import ScoreTable
-from pipeline.tasks import on_cluster
+from pipeline.tasks import streaming
 from schemas.errors import CuveeError
 from schemas.tables import POOL_ROLE
 from stages.rule import Rule
@@ -118,8 +118,8 @@ def begin(
     name = _run_name(resolved)
     scored = clock.timed("score", lambda: _scored(resolved, cluster, progress, name, verify))
     table = ScoreTable(scored.resolved, tuple(scored.shards))
-    mapper = on_cluster(cluster)
-    chosen = clock.timed("select", lambda: select(table, progress, takes=takes, mapper=mapper))
+    stream = streaming(cluster)
+    chosen = clock.timed("select", lambda: select(table, progress, takes=takes, stream=stream))
     return Outcome(name, resolved.workspace.run(name), scored.resolved, scored, chosen)
 
 

@@ -17,9 +17,10 @@ from pipeline.fits import Pin, fit_line, write_fit
 from pipeline.holdout import HELD_OUT_SHARE, MATCH_DISTANCE, held_out, matching
 from pipeline.sidecars import read_json, write_json
 from pipeline.table import ScoreTable
+from pipeline.tasks import Stream, listed
 from schemas.errors import ContractError, CuveeError
 from schemas.tables import POOL_ROLE, REFERENCE_ROLE, TARGET_ROLE
-from stages.rule import DROPPED_SCHEMA, SCORES_SCHEMA, Context, Mapper, Rule, Verdict, drop_lines, in_order
+from stages.rule import DROPPED_SCHEMA, SCORES_SCHEMA, Context, Rule, Verdict, drop_lines
 
 ROWS_PER_PART = 1_000_000
 """A pool of more rows is judged in parts of whole shards, on the cluster."""
@@ -76,7 +77,7 @@ class Selected:
     """Address of everything decided so far."""
     references: dict[str, pl.DataFrame] = field(default_factory=dict)
     """Name -> (uid) of that set's usable samples."""
-    mapper: Mapper = in_order
+    stream: Stream = map
     """Where the parts of a large pool are judged."""
     notes: list[str] = field(default_factory=list)
 
@@ -86,11 +87,11 @@ def select(
     progress: Callable[[str, int, int], None] = lambda *_: None,
     *,
     takes: Callable[[Rule], bool] = lambda _: True,
-    mapper: Mapper = in_order,
+    stream: Stream = map,
 ) -> Selected:
     """Quarantine, hold out, then fold the rules that `takes` says yes to.
 
-    `mapper` does pieces of work on a cluster; it is used where the pool is too large to be judged as a whole.
+    `stream` does pieces of work on a cluster; it is used where the pool is too large to be judged as a whole.
 
     Raises:
         CuveeError: nothing is left to select from, or a rule wants more than there is.
@@ -104,7 +105,7 @@ def select(
     _refuse_empty(table, alive, target, held)
     others = sound.filter(pl.col("role") == REFERENCE_ROLE)
     references = {name: others.filter(pl.col("source") == name).select("uid") for name in resolved.recipe.references}
-    chosen = Selected(table, quarantined, held, target, [], alive, _origin(table), references=references, mapper=mapper)
+    chosen = Selected(table, quarantined, held, target, [], alive, _origin(table), references=references, stream=stream)
     if len(held):
         _hold_out(chosen, sound)
     for number, (rule, name) in enumerate(zip(resolved.rules, resolved.rule_names, strict=True)):
@@ -225,7 +226,7 @@ def _judged(chosen: Selected, rule: Rule, pin: Pin | None, seed: int) -> Verdict
     rows, parts = survivors(chosen, columns)
     try:
         fit = pin.read() if pin else None
-        context = Context(seed, target, fit, references, parts, chosen.mapper if parts else in_order)
+        context = Context(seed, target, fit, references, parts, listed(chosen.stream if parts else map))
         verdict = rule.judge(rows, context)
     except CuveeError as error:
         raise type(error)(f"rule {rule.kind!r}: {error}") from error

@@ -9,7 +9,7 @@ import itertools
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from uuid import uuid4
 
 from pipeline.cluster import Cluster
@@ -20,8 +20,21 @@ IN_FLIGHT_PER_CPU = 4
 RETRIES = 3
 """Of a piece whose worker or node died. Workers killed for want of memory are counted by Ray, see cluster.py."""
 
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
 Task = Callable[[str], Iterator[Any]]
 """A piece's name -> results, each sent back at once."""
+
+
+class Stream(Protocol):
+    """Does independent pieces of work somewhere, as `Mapper` does; but each result comes when it is asked for.
+
+    Whoever adds results up holds one of them, however many pieces there are. `map` is one, in this process.
+    """
+
+    def __call__(self, function: Callable[[Piece], Result], pieces: Iterable[Piece], /) -> Iterator[Result]:
+        """`function` of each piece, in the order of the pieces."""
+        ...
 
 
 class Job(Protocol):
@@ -98,20 +111,34 @@ def _refuse(name: str, why: str) -> Any:
 
 
 def on_cluster(cluster: Cluster) -> Mapper:
-    """A mapper that does pieces as tasks, a few in flight per core; Ray starts with the first piece."""
+    """A mapper that does pieces as tasks, see `streaming`."""
+    return listed(streaming(cluster))
 
-    def spread(function: Callable[[Any], Any], pieces: Iterable[Any], /) -> list[Any]:
+
+def listed(stream: Stream) -> Mapper:
+    """The mapper that holds all results of the stream."""
+
+    def gather(function: Callable[[Any], Any], pieces: Iterable[Any], /) -> list[Any]:
+        return list(stream(function, pieces))
+
+    return gather
+
+
+def streaming(cluster: Cluster) -> Stream:
+    """Does pieces as tasks, a few in flight per core; Ray starts when the first result is asked for."""
+
+    def spread(function: Callable[[Any], Any], pieces: Iterable[Any], /) -> Iterator[Any]:
         ray = cluster.ray
         task = ray.remote(num_cpus=1, max_retries=RETRIES)(_applied)
         most = IN_FLIGHT_PER_CPU * max(1, int(ray.cluster_resources().get("CPU", 1)))
         shared = ray.put(function)
-        results: list[Any] = []
         running: deque[Any] = deque()
         for piece in pieces:
             if len(running) == most:
-                results.append(_fetched(ray, running.popleft()))
+                yield _fetched(ray, running.popleft())
             running.append(task.remote([shared], piece))
-        return results + [_fetched(ray, ref) for ref in running]
+        while running:
+            yield _fetched(ray, running.popleft())
 
     return spread
 

@@ -23,8 +23,10 @@ LONGEST = 2
 def divergences(selections: Selections) -> list[dict[str, float]]:
     """Per selection KL to the target in nats, >= 0, see `by_yardstick`; nothing for captions that share no n-gram."""
     columns = selections.columns()
-    parts = selections.each_part(CAPTION.name, lambda part: _bags(part, columns))
-    counts = [_added(bags) for bags in zip(*parts, strict=True)]
+    counts = [np.zeros(BUCKETS, np.int64) for _ in columns]
+    for bags in selections.each_part(CAPTION.name, lambda part: _bags(part, columns)):
+        for total, (buckets, times) in zip(counts, bags, strict=True):
+            total[buckets] += times
     targets = {name: _hashed(selections.target(name, CAPTION.name)).histogram() for name in selections.yardsticks}
     pool = counts[0]  # the first selection is all of it
     if not all(coverage(target, pool) for target in targets.values()):
@@ -46,10 +48,3 @@ def _bags(part: pl.DataFrame, columns: Sequence[str]) -> list[Bag]:
         buckets = np.flatnonzero(counts)
         found.append((buckets, counts[buckets]))
     return found
-
-
-def _added(bags: Sequence[Bag]) -> Integers:
-    total = np.zeros(BUCKETS, np.int64)
-    for buckets, counts in bags:
-        total[buckets] += counts
-    return total

@@ -5,6 +5,8 @@ All sums are of numbers on a grid that float64 holds exactly, so how the pool is
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import numpy as np
 import numpy.typing as npt
@@ -54,7 +56,7 @@ def embedding_measures(selections: Selections) -> list[dict[str, float | None]]:
     """
     centres, columns = _centres(selections), selections.columns()
     parts = selections.each_part(COLUMN, lambda part: _placed(part, columns, centres))
-    placed = sum(parts[1:], parts[0])
+    placed = reduce(add, parts)
     found: list[dict[str, float | None]] = [
         {"diversity": vendi_score(own) if own.any() else 0.0, "embedded": int(counts.sum())}
         for own, counts in zip(placed.moments, placed.counts, strict=True)

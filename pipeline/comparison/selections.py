@@ -1,6 +1,6 @@
 """Everything that is measured: the pool, the selectors' choices, random draws; and the target they are held against."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -10,8 +10,8 @@ import polars as pl
 
 from pipeline.comparison.contest import Contest
 from pipeline.select import Selected, only, survivors
+from pipeline.tasks import Stream
 from schemas.tables import TARGET_ROLE
-from stages.rule import Context, in_order
 
 Result = TypeVar("Result")
 Number = TypeVar("Number", float, float | None)
@@ -50,13 +50,16 @@ class Selections:
         scores = self.chosen.table.scores(TARGET_ROLE, [column])
         return only(scores, self.yardsticks[yardstick]).collect().sort("uid")
 
-    def each_part(self, column: str, function: Callable[[pl.DataFrame], Result]) -> list[Result]:
-        """`function` of the survivors' (uid, source, column, masks), as a whole or in parts where the pool is large."""
+    def each_part(self, column: str, function: Callable[[pl.DataFrame], Result]) -> Iterator[Result]:
+        """`function` of the survivors' (uid, source, column, masks), as a whole or in parts where the pool is large.
+
+        A part's result may be large, and comes when it is asked for: add them up one by one.
+        """
         masks = dict(zip(self.columns(), self.masks, strict=True))
         table = pl.DataFrame({"uid": self.chosen.survivors["uid"], **masks})
         rows, parts = survivors(self.chosen, [column], table)
-        context = Context(self.seed, parts=parts, map=self.chosen.mapper if parts else in_order)
-        return context.each_part(rows, function)
+        stream: Stream = self.chosen.stream if parts else map
+        return stream(lambda part: function(part.collect()), parts or (rows,))
 
 
 def selections_of(contest: Contest) -> Selections:

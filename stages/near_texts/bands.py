@@ -110,6 +110,11 @@ def candidates(bands: Sequence[Buckets], earlier: Flags, later: Flags) -> Iterat
         begin = end
 
 
+def load(bands: Sequence[Buckets], earlier: Flags, later: Flags) -> int:
+    """How many pairs `candidates` has to look at, one counted for each bucket that it shares."""
+    return sum(int(_runs(each.only(earlier | later), earlier, later).counts.sum()) for each in bands)
+
+
 @dataclass(frozen=True)
 class _Runs:
     """For places of one band, in ascending order, which run of its bucket's places they are to be compared with."""

@@ -1,14 +1,13 @@
-"""Columns of captions: their normal forms, all close pairs of distinct ones, and the closest of a set of references."""
+"""Columns of captions: their normal forms, and the closest of a set of references."""
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from stages.near_texts.bands import Flags, buckets
-from stages.near_texts.pairs import MinHash, Pairs, Piece, joined, pieces, verified
+from stages.near_texts.pairs import MinHash, Pairs, joined, pieces, verified
 from stages.near_texts.shingles import Integers
 from stages.normal_form import normal_form
-from stages.rule import Mapper, in_order
 
 BLOCK_ROWS = 1 << 16
 """Captions that are Python objects at a time."""
@@ -25,12 +24,6 @@ def normal_texts(captions: pl.Series) -> pl.Series:
     return pl.concat(parts).alias("text")
 
 
-def close_pairs_of(texts: pl.Series, how: MinHash, mapper: Mapper = in_order) -> Pairs:
-    """The close pairs of distinct normal forms: bands and candidates are independent pieces of work."""
-    everywhere = (texts != "").to_numpy()
-    return _found(texts, everywhere, everywhere, how, mapper)
-
-
 def closest_texts(texts: pl.Series, references: pl.Series, how: MinHash) -> tuple[Integers, npt.NDArray[np.float64]]:
     """(n,) for each normal form the reference with the largest Jaccard index, the first of equals, else -1.
 
@@ -39,7 +32,7 @@ def closest_texts(texts: pl.Series, references: pl.Series, how: MinHash) -> tupl
     both = pl.concat([references, texts])
     is_reference = np.arange(len(both)) < len(references)
     there = (both != "").to_numpy()
-    found = _found(both, is_reference & there, ~is_reference & there, how, in_order)
+    found = _found(both, is_reference & there, ~is_reference & there, how)
     order = np.lexsort((found.first, -found.jaccard, found.second))
     best = order[np.diff(found.second[order], prepend=-1) != 0]
     place, jaccard = np.full(len(texts), -1, np.int64), np.zeros(len(texts))
@@ -48,13 +41,9 @@ def closest_texts(texts: pl.Series, references: pl.Series, how: MinHash) -> tupl
     return place, jaccard
 
 
-def _found(texts: pl.Series, earlier: Flags, later: Flags, how: MinHash, mapper: Mapper) -> Pairs:
+def _found(texts: pl.Series, earlier: Flags, later: Flags, how: MinHash) -> Pairs:
     keys = [how.keys(texts.slice(at, BLOCK_ROWS).to_list()) for at in range(0, len(texts), BLOCK_ROWS)]
     if not keys:
         return joined([])
-    bands = mapper(buckets, np.concatenate(keys, axis=1))
-
-    def verify(piece: Piece) -> Pairs:
-        return verified(piece, how)
-
-    return joined(mapper(verify, pieces(texts, bands, earlier, later)))
+    bands = [buckets(each) for each in np.concatenate(keys, axis=1)]
+    return joined([verified(piece, how) for piece in pieces(texts, bands, earlier, later)])

@@ -1,6 +1,7 @@
 """Selectors side by side: one budget, the same survivors, nothing lost or done twice, parts change nothing."""
 
 import json
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ import pipeline.select as fold
 from pipeline.cli import main
 from pipeline.cluster import Cluster
 from pipeline.comparison import compare_selectors
+from pipeline.comparison.embeddings import Placed
 from pipeline.comparison.measures import interval
+from pipeline.comparison.selections import Selections
 from pipeline.comparison.text import comparison_text
 from pipeline.estimate import estimate, plan_text
 from pipeline.ledger import read_ledger
@@ -147,6 +150,22 @@ def test_parts_and_the_order_of_shards_change_nothing(recipe, ray_cluster, monke
     for rows in (10, 30):
         monkeypatch.setattr(fold, "ROWS_PER_PART", rows)
         assert told(compared(recipe(folder=f"parts-{rows}", shuffled=True))) == whole
+
+
+def test_what_parts_add_up_to_is_added_part_by_part(recipe, ray_cluster, monkeypatch):
+    """A part's sums take megabytes for each selection, so no more of them are held than the one that is added."""
+    monkeypatch.setattr(fold, "ROWS_PER_PART", 10)
+    each_part, seen, most = Selections.each_part, [], []
+
+    def watched(self, column, function):
+        for result in each_part(self, column, function):
+            seen.append(weakref.ref(result.moments if isinstance(result, Placed) else result[0][0]))
+            most.append(sum(own() is not None for own in seen))
+            yield result
+
+    monkeypatch.setattr(Selections, "each_part", watched)
+    assert compared(recipe()).comparison["pool"]["kl"] > 0
+    assert len(seen) == 12 and max(most) <= 3, most  # six shards, captions and embeddings
 
 
 def test_killed_and_run_again_it_judges_only_what_is_missing(recipe, ray_cluster, monkeypatch):

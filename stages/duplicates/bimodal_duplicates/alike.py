@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from stages.near_texts.components import stars
+
 Places = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
 Partners = Mapping[int, float]
@@ -25,6 +27,15 @@ class Alike:
         """Class -> similarity of all that is like the row, its own class included."""
         own = int(self.classes[row])
         return {} if own < 0 else {own: 1.0, **self.close.get(own, {})}
+
+    def groups(self) -> Places:
+        """(n,) one number >= 0 for rows that a chain of close classes joins; -1: like nothing."""
+        edges = [(one, other) for one, others in self.close.items() for other in others]
+        group = np.arange(int(self.classes.max(initial=-1)) + 1)
+        if edges:
+            classes, roots = stars(*np.array(edges, np.int64).T)
+            group[classes] = roots
+        return np.where(self.classes < 0, -1, group[self.classes]) if len(group) else self.classes
 
 
 def nothing_alike(n: int) -> Alike:

@@ -10,9 +10,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from schemas.columns import CAPTION, GREY_DEVIATION, IMAGE_EMBEDDING, IMAGE_HASH, PHASH, PHASH_TURNED
 from schemas.errors import ContractError
 from stages.duplicates.bimodal_duplicates.alike import Alike, classes_of, nothing_alike, with_pairs
+from stages.duplicates.bimodal_duplicates.asked import Texts
 from stages.hamming import close_pairs, close_turned_pairs, similarity
 from stages.near_texts import MinHash
-from stages.near_texts.sets import close_pairs_of, normal_texts
+from stages.near_texts.sets import normal_texts
 from stages.near_vectors.neighbours import MOST_CLUSTERS, Clustering, Compared
 from stages.rule import Context
 from stages.vectors import Vectors
@@ -34,17 +35,17 @@ class Rows:
 
 
 class Likeness(BaseModel):
-    """One way to say that two rows are alike on one side."""
+    """One way to say that two rows are alike on one side.
+
+    Of images `alike` gives which rows are, and the centroids, if any were needed; of captions `captions` gives either
+    that or the texts to compare.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def columns(self) -> tuple[str, ...]:
         """What it reads."""
         raise ContractError(f"{type(self).__name__} does not implement columns()")
-
-    def alike(self, given: Rows) -> tuple[Alike, Vectors | None]:
-        """Which rows are alike; and the centroids, if any were needed."""
-        raise ContractError(f"{type(self).__name__} does not implement alike()")
 
 
 class ExactImages(Likeness):
@@ -132,12 +133,12 @@ class ExactCaptions(Likeness):
         """The caption."""
         return (CAPTION.name,)
 
-    def alike(self, given: Rows) -> tuple[Alike, None]:
+    def captions(self, given: Rows) -> Alike:
         """Classes alone; an empty caption is like nothing."""
         captions = given.column(CAPTION.name)
         return Alike(
             classes_of(captions.select(pl.when(pl.col(CAPTION.name) != "").then(CAPTION.name))[CAPTION.name])[0]
-        ), None
+        )
 
 
 class NearCaptions(Likeness):
@@ -151,15 +152,13 @@ class NearCaptions(Likeness):
         """The caption."""
         return (CAPTION.name,)
 
-    def alike(self, given: Rows) -> tuple[Alike, None]:
+    def captions(self, given: Rows) -> Texts:
         """Equal normal forms are a class; an empty one is like nothing."""
         parts = given.context.each_part(given.rows, _normal)
         found = given.ranked.select("uid").join(pl.concat(parts), on="uid", how="left", maintain_order="left")
         classes, first = classes_of(found["text"])
-        pairs = close_pairs_of(
-            found["text"].gather(first), MinHash(self.threshold, recall=self.recall), given.context.map
-        )
-        return with_pairs(classes, pairs.first, pairs.second, pairs.jaccard), None
+        how = MinHash(self.threshold, recall=self.recall)
+        return Texts(classes, found["text"].gather(first), how, given.context.map)
 
 
 def _normal(part: pl.DataFrame) -> pl.DataFrame:

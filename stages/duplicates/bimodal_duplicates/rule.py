@@ -23,8 +23,10 @@ class BimodalDuplicates(Rule):
     nothing to compare by on a side is like no other on that side. With one side named alone, that side decides.
     `merge_captions: true`, of images alone, drops as `merged_caption` instead of `bimodal_duplicate`, and the captions
     of what is dropped go with the row that stays: name `captions` under `export.columns`.
-    Beyond one machine captions are hashed by part of the pool, and close images and captions are looked for by pairs of
-    chunks, clusters and bands, with equal results.
+    Near captions are compared only where that decides: with `both` among rows that like images join, and in crowds
+    with rows that are kept; so neither time nor memory goes by the number of close captions.
+    Beyond one machine captions are brought into their normal form by part of the pool, and close images and captions
+    are looked for by pairs of chunks, clusters and bands, with equal results.
     Learned, where images are compared by embedding: the centroids.
     """
 
@@ -68,7 +70,7 @@ class BimodalDuplicates(Rule):
         given = Rows(preferred_first(table, self.prefer), rows, context)
         unlike = nothing_alike(len(table))
         images, centroids = self.images.alike(given) if self.images else (unlike, None)
-        captions, _ = self.captions.alike(given) if self.captions else (unlike, None)
+        captions = self.captions.captions(given) if self.captions else unlike
         both = self.when == "both" and self.images is not None and self.captions is not None
         partner, similarity = witnesses(images, captions, both)
         lost = np.flatnonzero(partner >= 0)

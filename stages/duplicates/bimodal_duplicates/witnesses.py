@@ -1,4 +1,7 @@
-"""One pass over the rows: which go for which kept row. Work is by row and class, never by pair of rows."""
+"""Which rows go for which kept row: one pass over them, or by halves where captions are compared as they are asked for.
+
+Work is by row and class, never by pair of rows.
+"""
 
 from dataclasses import dataclass, field
 
@@ -7,29 +10,77 @@ import numpy.typing as npt
 
 from schemas.errors import ContractError
 from stages.duplicates.bimodal_duplicates.alike import Alike, Partners, Places
+from stages.duplicates.bimodal_duplicates.asked import Asked, Texts
 
 Doubles = npt.NDArray[np.float64]
 Found = tuple[int, float]
 """A kept row, and how similar it is."""
 
 
-def witnesses(images: Alike, captions: Alike, both: bool) -> tuple[Places, Doubles]:
+def witnesses(images: Alike, captions: Alike | Texts, both: bool) -> tuple[Places, Doubles]:
     """(n,) for each row the first kept row before it that it duplicates, -1 for kept rows; (n,) their similarity.
 
     A duplicate is like the other one on both sides, or with `both` off on either. Its similarity is the lesser of the
     two, or the greater.
     """
-    kept: Kept = KeptByBoth() if both else KeptByEither()
     n = len(images.classes)
-    partner, similarity = np.full(n, -1, np.int64), np.ones(n)
-    for row in range(n):
-        image, caption = int(images.classes[row]), int(captions.classes[row])
-        found = kept.first_like(images.partners(row), captions.partners(row))
-        if found is None:
-            kept.keep(row, image, caption)
-        else:
-            partner[row], similarity[row] = found
-    return partner, similarity
+    fates = Fates(images, both, np.full(n, -1, np.int64), np.ones(n))
+    if isinstance(captions, Alike):
+        fates.settle(np.arange(n), captions)
+        return fates.partner, fates.similarity
+    groups = images.groups() if both else np.zeros(n, np.int64)
+    rows = np.flatnonzero((groups >= 0) & ((captions.classes >= 0) | (not both)))
+    if both:  # what like images join with nothing stays
+        rows = rows[np.bincount(groups[rows])[groups[rows]] > 1]
+    fates.settle_by_halves(rows, Asked.of(captions, rows, groups))
+    return fates.partner, fates.similarity
+
+
+@dataclass(frozen=True)
+class Fates:
+    """What becomes of n rows; all stay until they are found to go."""
+
+    images: Alike
+    both: bool
+    partner: Places
+    similarity: Doubles
+
+    def settle(self, rows: Places, captions: Alike) -> Places:
+        """Decide rows, in order, none of which is like one that is kept before all of them; gives those that stay."""
+        kept = self._kept()
+        for row in rows.tolist():
+            if not self._goes(row, kept, captions):
+                kept.keep(row, int(self.images.classes[row]), int(captions.classes[row]))
+        return rows[self.partner[rows] < 0]
+
+    def settle_by_halves(self, rows: Places, captions: Asked) -> Places:
+        """The same, where all that is close among the rows may be too much to hold.
+
+        What stays of the first half takes its like out of the second, and only the rest of that is compared with each
+        other. So of a crowd of n near copies few pairs are ever looked at.
+        """
+        alike = captions.within(rows)
+        if alike is not None:
+            return self.settle(rows, alike)
+        half = len(rows) // 2
+        first = self.settle_by_halves(rows[:half], captions)
+        kept, own = self._kept(), captions.given.classes
+        for row in first.tolist():
+            kept.keep(row, int(self.images.classes[row]), int(own[row]))
+        for some, close in captions.between(first, rows[half:]):
+            for row in some.tolist():
+                self._goes(row, kept, close)
+        left = rows[half:][self.partner[rows[half:]] < 0]
+        return np.concatenate([first, self.settle_by_halves(left, captions)])
+
+    def _kept(self) -> "Kept":
+        return KeptByBoth() if self.both else KeptByEither()
+
+    def _goes(self, row: int, kept: "Kept", captions: Alike) -> bool:
+        found = kept.first_like(self.images.partners(row), captions.partners(row))
+        if found is not None:
+            self.partner[row], self.similarity[row] = found
+        return found is not None
 
 
 class Kept:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from schemas.errors import RecipeError
-from stages.duplicates.bimodal_duplicates import BimodalDuplicates
+from stages.duplicates.bimodal_duplicates import BimodalDuplicates, asked
+from stages.near_texts import bands, pairs
 from stages.near_vectors import neighbours
 from stages.rule import DROPPED_SCHEMA, Context, Verdict
 from tests.stages.duplicates.test_semdedup import planted
@@ -116,6 +117,69 @@ def test_a_crowd_on_both_sides_is_quick() -> None:
     verdict = judge({"images": "exact", "captions": "exact"}, table([*crowd, *crowd]))
     assert len(verdict.dropped) == 6_000 and verdict.evidence["groups"] == 6_000
     assert len(judge({"images": "exact", "captions": "exact", "when": "either"}, table(crowd)).dropped) == 5_998
+
+
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pairs of captions each comparison looks at."""
+    counts: list[int] = []
+    exact = pairs.jaccards
+    monkeypatch.setattr(pairs, "jaccards", lambda *facts: counts.append(len(facts[1])) or exact(*facts))
+    return counts
+
+
+TITLES = [f"poster number {number} by a studio that prints on heavy cotton paper" for number in range(500)]
+"""All close to each other: 124,750 pairs."""
+
+
+def captioned(images: list[str], captions: list[str]) -> pl.DataFrame:
+    return table([(image, 0, 50.0, caption, 0.0) for image, caption in zip(images, captions, strict=True)])
+
+
+def test_captions_are_compared_only_where_images_are_alike(compared: list[int]) -> None:
+    images = ["twin" if number in (7, 70, 400) else str(number) for number in range(500)]
+    verdict = judge({"images": "exact", "captions": "near"}, captioned(images, TITLES))
+    assert verdict.dropped.select("uid", "duplicate_of").rows() == [("0070", "0007"), ("0400", "0007")]
+    assert sum(compared) == 3
+    assert verdict.evidence["nothing_to_compare"] == {"images": 0, "captions": 0}
+
+
+@pytest.mark.parametrize("before", [0, 500])
+@pytest.mark.parametrize("when", ["both", "either"])
+def test_of_a_crowd_few_pairs_are_compared(
+    when: str, before: int, compared: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nothing that comes before the crowd takes any of it out."""
+    monkeypatch.setattr(asked, "MOST_CANDIDATES", 1 << 14)
+    monkeypatch.setattr(bands, "BLOCK_PAIRS", 1 << 12)
+    captions = [*(f"{number} " * 9 for number in range(before)), *TITLES]
+    images = ["placeholder" if when == "both" else str(number) for number in range(len(captions))]
+    verdict = judge({"images": "exact", "captions": "near", "when": when}, captioned(images, captions))
+    assert len(verdict.dropped.filter(pl.col("uid") >= f"{before:04d}")) >= 497
+    assert sum(compared) < 20_000 and max(compared) < 1 << 13
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 2**32), when=st.sampled_from(["both", "either"]), images=st.sampled_from([*IMAGES, None]))
+def test_by_halves_the_same_is_decided(seed: int, when: str, images: str | None) -> None:
+    """The comparisons of a pool of a few dozen rows, as one would cut those of very many."""
+    noise = np.random.Generator(np.random.Philox(seed))
+    words = ["".join(noise.choice(list("abcdef"), 4)) for _ in range(12)]
+    bases = [noise.choice(words, 6) for _ in range(4)]
+    lines = []
+    for _ in range(60):
+        drawn = np.where(noise.random(6) < 0.2, noise.choice(words, 6), bases[noise.integers(4)])
+        bits = BASES[noise.integers(3)] ^ (1 << int(noise.integers(0, 4)))
+        caption = (" ".join(drawn), "", None)[noise.choice(3, p=[0.9, 0.05, 0.05])]
+        lines.append((str(noise.integers(20)), bits, (50.0, 1.0)[noise.integers(8) // 7], caption, None))
+    rule = {"images": IMAGES[images] if images else None, "captions": {"kind": "near", "threshold": 0.5}, "when": when}
+    whole = judge(rule, table(lines))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("MOST_CANDIDATES", 5), ("PIECES_AT_A_TIME", 1)):
+            patch.setattr(asked, name, value)
+        patch.setattr(bands, "BLOCK_PAIRS", 8)
+        halves = judge(rule, table(lines))
+    assert halves.dropped.equals(whole.dropped) and halves.evidence == whole.evidence
 
 
 def test_one_side_alone_decides_by_itself() -> None:
