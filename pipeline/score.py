@@ -94,6 +94,7 @@ def score(
             _wave(cluster, make_plan(done.resolved, done.shards, wave), wave, done, progress)
     finally:
         _remember(resolved, done)
+        resolved.workspace.drop_empty_marks()
     for counts in (done.computed, done.reused, done.samples, done.seconds):
         in_order = {kind: counts[kind] for kind in ["index", *(stage.name for stage in resolved.stages)]}
         counts.clear()

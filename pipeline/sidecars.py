@@ -78,10 +78,15 @@ class Workspace:
         return {token: facts for token, facts in found.items() if facts is not None}
 
     def drop_marks(self, tokens: set[str]) -> None:
-        """Forget the marks of these shards; their folder stays, a worker may be about to write there."""
+        """Forget the marks of these shards; the folder stays while a worker may be about to write there."""
         for path in self.root.glob("scores/.complete/*.json"):
             if path.stem in tokens:
                 path.unlink(missing_ok=True)
+
+    def drop_empty_marks(self) -> None:
+        """Remove the folder of marks when no worker is at work any more."""
+        with suppress(OSError):  # not there, or not empty
+            (self.root / "scores" / ".complete").rmdir()
 
     def fit(self, address: str) -> Path:
         """What was learned or decided from many shards."""
