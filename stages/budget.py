@@ -6,8 +6,9 @@ Of n eligible rows, ranked by score, the highest first:
 - `tokens: t` takes rows in order until the next one would bring the sum of their captions' tokens above t, and ends
   there: a short caption further down does not slip in. A token is what `tokens.py` says, in every script.
 - Equal scores are ordered by hash(seed, uid): a border that cuts through them is no favour to anybody.
-- k = n keeps all. More than there is (k > n, or t above the tokens of all n) is refused with both numbers, and so is
-  a budget of tokens that does not pay for the first row.
+- k = n keeps all, but of `m4`, whose bounds may leave fewer: it refuses with how many. More than there is (k > n, or
+  t above the tokens of all n) is refused with both numbers, and so is a budget of tokens that does not pay for the
+  first row.
 - Rows that cannot be ranked are not eligible: they are dropped for their own reason before n is counted.
 """
 

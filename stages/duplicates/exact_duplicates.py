@@ -1,7 +1,7 @@
 """Exact duplicates: rows with the same image bytes, or the same image and caption, by 128-bit content hash.
 
 Two different contents share a hash with probability n^2 / 2^129 (3e-17 for 10^11 rows), so bytes are not compared
-again. Beyond one machine the hash is the partition key, with the same verdicts.
+again. All rows are grouped in one place: a hash and an id a row, and captions where they count.
 """
 
 from typing import Annotated, ClassVar, Literal
