@@ -6,7 +6,7 @@ threshold 0.8 it misses 60 %. Pairs are verified here, so only time is lost by v
 chosen for what is found at the threshold.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, log1p
 
@@ -14,13 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import RecipeError
-from stages.near_texts.shingles import MULTIPLIER, Hashes, Integers, ranges
+from stages.near_texts.shingles import MULTIPLIER, Flags, Hashes, Integers, ranges
 from stages.near_texts.signatures import Words
 
-Flags = npt.NDArray[np.bool_]
+Worth = Callable[[Integers, Integers], Flags]
+"""Which pairs of places (m,), (m,) are worth comparing."""
 
 BLOCK_PAIRS = 1 << 18
-"""Pairs compared at a time, more only where one set has more to compare with."""
+"""Pairs looked at at a time, more only where one set has more to compare with."""
 
 
 def found_share(jaccard: float, bands: int, rows: int) -> float:
@@ -78,18 +79,25 @@ class Buckets:
 
 
 def buckets(keys: Hashes) -> Buckets:
-    """The buckets with at least two places of one band's keys (n,)."""
-    order = np.argsort(keys)
-    ordered = keys[order]
-    new = np.r_[True, ordered[1:] != ordered[:-1]] if len(keys) else np.zeros(0, bool)
-    alone = new & np.r_[new[1:], True] if len(keys) else new
-    places, numbers = order[~alone], np.cumsum(new)[~alone]
-    sorting = np.lexsort((places, numbers))
-    return Buckets(places[sorting].astype(np.int32), numbers[sorting].astype(np.int32))
+    """The buckets with at least two places of one band's keys (n,), which are well mixed.
+
+    A place takes the room of a key's last bits, so that one sort of numbers does all: of 10^6 keys 44 bits count, and
+    per band there is one pair in vain for every 30 such sets of keys.
+    """
+    n = len(keys)
+    mask = np.uint64((1 << max(n - 1, 1).bit_length()) - 1)
+    ordered = np.sort((keys & ~mask) | np.arange(n, dtype=np.uint64))
+    same = np.zeros(n + 1, np.bool_)
+    same[1:n] = (ordered[1:] ^ ordered[:-1]) <= mask
+    shared = same[1:] | same[:n]
+    numbers = np.cumsum(~same[:n])[shared]
+    return Buckets((ordered[shared] & mask).astype(np.int32), numbers.astype(np.int32))
 
 
-def candidates(bands: Sequence[Buckets], earlier: Flags, later: Flags) -> Iterator[tuple[Integers, Integers]]:
-    """Blocks of pairs (first, second) that share a bucket, first < second, each pair once.
+def candidates(
+    bands: Sequence[Buckets], earlier: Flags, later: Flags, worth: Worth | None = None
+) -> Iterator[tuple[Integers, Integers]]:
+    """Blocks of pairs (first, second) that share a bucket, first < second, each pair once, and only those worth it.
 
     First are places of `earlier` (n,), second of `later` (n,); either these are the same places, or all of the earlier
     ones come before all of the later ones. Blocks are cut by second place and hold about `BLOCK_PAIRS`, a pair counted
@@ -104,7 +112,12 @@ def candidates(bands: Sequence[Buckets], earlier: Flags, later: Flags) -> Iterat
     begin = 0
     while begin < n and total[-1] > (before := total[begin - 1] if begin else 0):
         end = max(int(np.searchsorted(total, before + BLOCK_PAIRS, side="right")), begin + 1)
-        codes = np.sort(np.concatenate([run.codes(begin, end, n) for run in runs]))
+        given = [run.pairs(begin, end) for run in runs]
+        first, second = (np.concatenate(side) for side in zip(*given, strict=True))
+        if worth is not None:
+            chosen = worth(first, second)
+            first, second = first[chosen], second[chosen]
+        codes = np.sort(second.astype(np.int64) * n + first)
         second, first = np.divmod(codes[np.diff(codes, prepend=-1) > 0], n)  # np.unique would hash, and take longer
         yield first, second
         begin = end
@@ -124,11 +137,11 @@ class _Runs:
     starts: Integers
     counts: Integers
 
-    def codes(self, begin: int, end: int, n: int) -> Integers:
-        """second x n + first of all pairs whose second place is in [begin, end)."""
+    def pairs(self, begin: int, end: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """(first, second) of all pairs whose second place is in [begin, end)."""
         some = slice(*np.searchsorted(self.second, (begin, end)))
-        first = self.places[ranges(self.starts[some], self.counts[some])]
-        return np.repeat(self.second[some].astype(np.int64) * n, self.counts[some]) + first
+        first = self.places.take(ranges(self.starts[some], self.counts[some]))
+        return first, np.repeat(self.second[some], self.counts[some])
 
 
 def _runs(members: Buckets, earlier: Flags, later: Flags) -> _Runs:

@@ -1,18 +1,25 @@
-"""Pairs of texts whose sets of n-grams overlap: candidates by MinHash, each verified by its exact Jaccard index."""
+"""Pairs of texts whose sets of n-grams overlap: candidates by MinHash, those that may be close verified.
+
+A pair that is verified costs some 5 microseconds, and one that its bitmaps rule out before a fiftieth of that.
+"""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from stages.near_texts.bands import Buckets, Flags, band_keys, buckets, candidates, choose_bands
-from stages.near_texts.shingles import Cut, Hashes, Integers, Shingles, blocks, ranges, runs, shingles
+from stages.near_texts.bands import Buckets, band_keys, buckets, candidates, choose_bands
+from stages.near_texts.bitmaps import Bitmaps
+from stages.near_texts.shingles import Cut, Flags, Hashes, Integers, Shingles, blocks, ranges, runs, shingles
 from stages.near_texts.signatures import Scheme, matrices, sha1_shingles, signatures, upper_words
 
 Doubles = npt.NDArray[np.float64]
 ONE = np.uint64(1)
+PIECE_PAIRS = 1 << 14
+"""Verified at a time and more, where there are more."""
 BLOCK_NGRAMS = 1 << 22
 """N-grams of the pairs that are verified at a time, more only where one pair has more; each takes some 50 bytes."""
 
@@ -25,6 +32,25 @@ class Pairs:
     second: Integers
     """Greater than `first`."""
     jaccard: Doubles
+
+
+@dataclass(frozen=True)
+class Hashed:
+    """What is kept of n texts to tell which are worth comparing."""
+
+    keys: Hashes
+    """(bands, n)"""
+    bitmaps: Bitmaps
+
+    @classmethod
+    def joined(cls, parts: Sequence["Hashed"]) -> "Hashed":
+        """Those of all parts, part after part; at least one."""
+        keys = np.concatenate([part.keys for part in parts], axis=1)
+        return cls(keys, Bitmaps.joined([part.bitmaps for part in parts]))
+
+    def at(self, places: Integers) -> "Hashed":
+        """Those of some texts."""
+        return Hashed(self.keys[:, places], self.bitmaps.at(places))
 
 
 @dataclass(frozen=True)
@@ -41,20 +67,19 @@ class MinHash:
     permutations: int = 192
     compat: Scheme | None = None
 
-    def keys(self, texts: Sequence[str]) -> Hashes:
-        """(bands, n) keys of n texts, given in their normal form."""
-        bands, rows = choose_bands(self.threshold, self.recall, self.permutations)
-        found = [np.zeros((bands, 0), np.uint64)]
-        for block in blocks(texts):
-            signature = self._signatures(texts[block], bands * rows)
-            found.append(band_keys(signature, bands, rows))
-        return np.concatenate(found, axis=1)
+    def hashed(self, texts: Sequence[str]) -> Hashed:
+        """Of n texts, given in their normal form."""
+        return Hashed.joined([self._hashed(texts[block]) for block in blocks(texts)] or [self._hashed([])])
 
-    def _signatures(self, texts: Sequence[str], used: int) -> npt.NDArray[np.uint32]:
+    def _hashed(self, texts: Sequence[str]) -> Hashed:
+        bands, rows = choose_bands(self.threshold, self.recall, self.permutations)
+        found = shingles(texts, self.cut)
         if self.compat is None:
-            found = shingles(texts, self.cut)
-            return signatures(upper_words(found), found.counts, self.permutations, used)
-        return signatures(*sha1_shingles(texts, self.cut), self.permutations, used, self.compat)
+            signature = signatures(upper_words(found), found.counts, self.permutations, bands * rows)
+        else:
+            spelled = sha1_shingles(texts, self.cut)
+            signature = signatures(*spelled, self.permutations, bands * rows, self.compat)
+        return Hashed(band_keys(signature, bands, rows), Bitmaps.of(found))
 
 
 def close_texts(texts: Sequence[str], threshold: float, minhash: MinHash | None = None) -> Pairs:
@@ -64,11 +89,28 @@ def close_texts(texts: Sequence[str], threshold: float, minhash: MinHash | None 
     them before where there may be many.
     """
     how = minhash or MinHash(threshold)
-    keys = how.keys(texts)
+    hashed = how.hashed(texts)
     everywhere = np.fromiter(map(bool, texts), np.bool_, len(texts))
-    bands = [buckets(each).only(everywhere) for each in keys]
-    found = pieces(pl.Series(texts, dtype=pl.String), bands, everywhere, everywhere)
+    likely = Likely([buckets(each).only(everywhere) for each in hashed.keys], hashed.bitmaps, how.threshold)
+    found = pieces(pl.Series(texts, dtype=pl.String), likely, everywhere, everywhere)
     return joined([verified(piece, how) for piece in found])
+
+
+@dataclass(frozen=True)
+class Likely:
+    """Which of n texts may be close: those that share a bucket of some band and whose bitmaps do not rule it out."""
+
+    bands: Sequence[Buckets]
+    bitmaps: Bitmaps
+    threshold: float
+
+    def only(self, chosen: Flags) -> "Likely":
+        """Those places that are chosen (n,)."""
+        return replace(self, bands=[band.only(chosen) for band in self.bands])
+
+    def pairs(self, earlier: Flags, later: Flags) -> Iterator[tuple[Integers, Integers]]:
+        """See `candidates`."""
+        return candidates(self.bands, earlier, later, partial(self.bitmaps.may_reach, self.threshold))
 
 
 @dataclass(frozen=True)
@@ -82,11 +124,30 @@ class Piece:
     second: Integers
 
 
-def pieces(texts: pl.Series, bands: Sequence[Buckets], earlier: Flags, later: Flags) -> Iterator[Piece]:
-    """The candidates between `earlier` and `later` places, in independent pieces of bounded size; see `candidates`."""
-    for first, second in candidates(bands, earlier, later):
+def pieces(texts: pl.Series, likely: Likely, earlier: Flags, later: Flags) -> Iterator[Piece]:
+    """The candidates between `earlier` and `later` places, in independent pieces of bounded size; see `candidates`.
+
+    All candidates of a second place are in one piece.
+    """
+    for first, second in _gathered(likely.pairs(earlier, later)):
         used, local = np.unique(np.concatenate([first, second]), return_inverse=True)
         yield Piece(texts.gather(used).to_list(), used, local[: len(first)], local[len(first) :])
+
+
+def _gathered(blocks: Iterator[tuple[Integers, Integers]]) -> Iterator[tuple[Integers, Integers]]:
+    """The same pairs in fewer blocks of `PIECE_PAIRS` and more, but for the last one."""
+    held: list[tuple[Integers, Integers]] = []
+    for block in blocks:
+        held.append(block)
+        if sum(len(first) for first, _ in held) >= PIECE_PAIRS:
+            yield _together(held)
+            held = []
+    if any(len(first) for first, _ in held):
+        yield _together(held)
+
+
+def _together(held: Sequence[tuple[Integers, Integers]]) -> tuple[Integers, Integers]:
+    return np.concatenate([first for first, _ in held]), np.concatenate([second for _, second in held])
 
 
 def verified(piece: Piece, how: MinHash) -> Pairs:

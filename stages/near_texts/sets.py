@@ -4,9 +4,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from stages.near_texts.bands import Flags, buckets
-from stages.near_texts.pairs import MinHash, Pairs, joined, pieces, verified
-from stages.near_texts.shingles import Integers
+from stages.near_texts.bands import buckets
+from stages.near_texts.pairs import Hashed, Likely, MinHash, Pairs, joined, pieces, verified
+from stages.near_texts.shingles import Flags, Integers
 from stages.normal_form import normal_form
 
 BLOCK_ROWS = 1 << 16
@@ -42,8 +42,9 @@ def closest_texts(texts: pl.Series, references: pl.Series, how: MinHash) -> tupl
 
 
 def _found(texts: pl.Series, earlier: Flags, later: Flags, how: MinHash) -> Pairs:
-    keys = [how.keys(texts.slice(at, BLOCK_ROWS).to_list()) for at in range(0, len(texts), BLOCK_ROWS)]
-    if not keys:
+    if texts.is_empty():
         return joined([])
-    bands = [buckets(each) for each in np.concatenate(keys, axis=1)]
-    return joined([verified(piece, how) for piece in pieces(texts, bands, earlier, later)])
+    blocks = (texts.slice(at, BLOCK_ROWS).to_list() for at in range(0, len(texts), BLOCK_ROWS))
+    hashed = Hashed.joined([how.hashed(block) for block in blocks])
+    likely = Likely([buckets(each) for each in hashed.keys], hashed.bitmaps, how.threshold)
+    return joined([verified(piece, how) for piece in pieces(texts, likely, earlier, later)])

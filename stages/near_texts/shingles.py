@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 Hashes = npt.NDArray[np.uint64]
 Integers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 Unit = Literal["char", "word"]
 
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)

@@ -1,7 +1,7 @@
 """Captions that may be close, of which only those are compared that somebody asks for."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
@@ -9,9 +9,9 @@ import polars as pl
 
 from stages.duplicates.bimodal_duplicates.alike import Alike, Places, with_pairs
 from stages.near_texts import MinHash
-from stages.near_texts.bands import Buckets, Flags, buckets, load
-from stages.near_texts.pairs import Pairs, Piece, joined, pieces, verified
-from stages.near_texts.shingles import Hashes, scrambled
+from stages.near_texts.bands import buckets, load
+from stages.near_texts.pairs import Hashed, Likely, Pairs, Piece, joined, pieces, verified
+from stages.near_texts.shingles import Flags, scrambled
 from stages.rule import Mapper, in_order
 
 BLOCK_TEXTS = 1 << 16
@@ -41,8 +41,8 @@ class Asked:
     """(n,) a number for each group and text of the rows asked for; -1: none."""
     texts: Places
     """(p,) the text of each place."""
-    keys: Sequence[Hashes] = field(repr=False)
-    """Per band (p,), other ones in each group."""
+    hashed: Hashed = field(repr=False)
+    """Of each place, with other keys in each group."""
 
     @classmethod
     def of(cls, given: Texts, rows: Places, groups: Places) -> "Asked":
@@ -55,17 +55,16 @@ class Asked:
         group, texts = np.divmod(distinct, max(len(given.texts), 1))
         used, at = np.unique(texts, return_inverse=True)
         blocks = [used[begin : begin + BLOCK_TEXTS] for begin in range(0, len(used), BLOCK_TEXTS)] or [used]
-        keys = np.concatenate([given.how.keys(given.texts.gather(block).to_list()) for block in blocks], axis=1)
-        mixed = scrambled(group.astype(np.uint64))
-        return cls(given, places, texts, [own[at] ^ mixed for own in keys])
+        hashed = Hashed.joined([given.how.hashed(given.texts.gather(block).to_list()) for block in blocks]).at(at)
+        return cls(given, places, texts, replace(hashed, keys=hashed.keys ^ scrambled(group.astype(np.uint64))))
 
     def within(self, rows: Places) -> Alike | None:
         """All that is close among the texts of these rows; None where that may be too much to hold."""
         places = self._of(rows)
-        bands, everywhere = self._bands(places), np.ones(len(places), np.bool_)
-        if len(rows) > 1 and load(bands, everywhere, everywhere) > MOST_CANDIDATES:
+        likely, everywhere = self._likely(places), np.ones(len(places), np.bool_)
+        if len(rows) > 1 and load(likely.bands, everywhere, everywhere) > MOST_CANDIDATES:
             return None
-        return self._close(places, self._verified(self._pieces(places, bands, everywhere, everywhere)))
+        return self._close(places, self._verified(self._pieces(places, likely, everywhere, everywhere)))
 
     def between(self, kept: Places, later: Places) -> Iterator[tuple[Places, Alike]]:
         """Per some of the later rows, all that is close of the kept ones; last the rows for which there is nothing."""
@@ -73,7 +72,7 @@ class Asked:
         places, earlier = np.concatenate([first, second]), np.arange(len(first) + len(second)) < len(first)
         of_later = self.places[later]
         left = np.ones(len(later), np.bool_)
-        found = self._pieces(places, self._bands(places), earlier, ~earlier)
+        found = self._pieces(places, self._likely(places), earlier, ~earlier)
         while some := list(islice(found, PIECES_AT_A_TIME)):
             pairs = self._verified(some)
             now = left & np.isin(of_later, places[pairs.second])  # all pairs of a second place are in one piece
@@ -85,11 +84,12 @@ class Asked:
         places = self.places[rows]
         return np.unique(places[places >= 0])
 
-    def _bands(self, places: Places) -> list[Buckets]:
-        return self.given.map(buckets, (keys[places] for keys in self.keys))
+    def _likely(self, places: Places) -> Likely:
+        bands = self.given.map(buckets, (keys[places] for keys in self.hashed.keys))
+        return Likely(bands, self.hashed.bitmaps.at(places), self.given.how.threshold)
 
-    def _pieces(self, places: Places, bands: Sequence[Buckets], earlier: Flags, later: Flags) -> Iterator[Piece]:
-        return pieces(self.given.texts.gather(self.texts[places]), bands, earlier, later)
+    def _pieces(self, places: Places, likely: Likely, earlier: Flags, later: Flags) -> Iterator[Piece]:
+        return pieces(self.given.texts.gather(self.texts[places]), likely, earlier, later)
 
     def _verified(self, some: Iterator[Piece] | list[Piece]) -> Pairs:
         how = self.given.how

@@ -1,6 +1,5 @@
 """The rule: of captions that nearly say the same, the preferred row stays."""
 
-from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -13,7 +12,8 @@ from stages.duplicates.minhash_captions.sketches import Sketch, sketch, together
 from stages.duplicates.minhash_captions.witnesses import Fates, by_component, by_witness
 from stages.near_texts import Cut, MinHash
 from stages.near_texts.bands import buckets, choose_bands, found_share
-from stages.near_texts.shingles import Hashes
+from stages.near_texts.pairs import Likely
+from stages.near_texts.shingles import Integers
 from stages.near_texts.signatures import Scheme
 from stages.order import numeric_name, preferred_first, require_numeric
 from stages.rule import Context, Rule, Verdict, drop_lines
@@ -85,9 +85,11 @@ class MinHashCaptions(Rule):
         wanted, column = ["uid", *self.columns()], self.column
         parts = context.each_part(rows, lambda part: (len(part), sketch(part.select(wanted), column, how)))
         found = together([each for _, each in parts])
-        ranked, texts, keys = in_order_of_rows(found, self.prefer)
+        ranked, order = in_order_of_rows(found, self.prefer)
+        texts, keys = found.texts.gather(order), (keys[order] for keys in found.hashed.keys)
+        likely = Likely(context.map(buckets, keys), found.hashed.bitmaps.at(order), self.threshold)
         decide = by_witness if self.groups == "witness" else by_component
-        fates = decide(texts, context.map(buckets, keys), how, context.map)
+        fates = decide(texts, likely, how, context.map)
         twins = twin_rows(ranked, fates)
         counted = {"without_text": sum(n for n, _ in parts) - len(ranked), "distinct_texts": len(texts)}
         chosen = {"threshold": self.threshold, "bands": bands, "minima_per_band": minima}
@@ -102,17 +104,13 @@ class MinHashCaptions(Rule):
             require_numeric(rows, self.prefer)
 
 
-def in_order_of_rows(found: Sketch, prefer: str | None) -> tuple[pl.DataFrame, pl.Series, Iterator[Hashes]]:
-    """Rows, preferred ones first, and texts with their bands' keys, in the order of the first row that has them."""
+def in_order_of_rows(found: Sketch, prefer: str | None) -> tuple[pl.DataFrame, Integers]:
+    """Rows, preferred ones first, and the texts' order: that of the first row that has them."""
     ranked = preferred_first(found.rows, prefer)
     _, first, text = np.unique(ranked["text"].to_numpy(), return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.argsort(order)
-    return (
-        ranked.with_columns(pl.Series("text", rank[text])),
-        found.texts.gather(order),
-        (keys[order] for keys in found.keys),
-    )
+    return ranked.with_columns(pl.Series("text", rank[text])), order
 
 
 def twin_rows(ranked: pl.DataFrame, fates: Fates) -> pl.DataFrame:

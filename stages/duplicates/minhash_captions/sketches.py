@@ -1,4 +1,4 @@
-"""What is known of each part of the rows before parts are compared: distinct captions and the keys of their bands."""
+"""What is known of each part of the rows before parts are compared: distinct captions and their hashes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ import numpy.typing as npt
 import polars as pl
 
 from stages.near_texts import MinHash
-from stages.near_texts.shingles import Hashes, Integers
+from stages.near_texts.pairs import Hashed
+from stages.near_texts.shingles import Integers
 from stages.normal_form import normal_form
 
 BLOCK_ROWS = 1 << 16
@@ -25,8 +26,7 @@ class Sketch:
     """As given but for the caption, and only rows that have one; `text` is its place among the texts."""
     texts: pl.Series
     """Distinct normal forms, none empty."""
-    keys: Hashes
-    """(bands, texts)"""
+    hashed: Hashed
 
 
 def sketch(part: pl.DataFrame, column: str, how: MinHash) -> Sketch:
@@ -35,8 +35,8 @@ def sketch(part: pl.DataFrame, column: str, how: MinHash) -> Sketch:
     normal += [pl.Series(list(map(_normal, block)), dtype=pl.String) for block in _lists(part[column])]
     rows = part.drop(column).with_columns(pl.concat(normal).alias("text")).filter(pl.col("text") != "")
     texts, place = distinct(rows["text"])
-    keys = [how.keys(block) for block in _lists(texts)] or [how.keys([])]
-    return Sketch(rows.with_columns(pl.Series("text", place)), texts, np.concatenate(keys, axis=1))
+    hashed = [how.hashed(block) for block in _lists(texts)] or [how.hashed([])]
+    return Sketch(rows.with_columns(pl.Series("text", place)), texts, Hashed.joined(hashed))
 
 
 def together(sketches: Sequence[Sketch]) -> Sketch:
@@ -46,13 +46,13 @@ def together(sketches: Sequence[Sketch]) -> Sketch:
     texts, place = distinct(pl.concat([each.texts for each in sketches]))
     first = np.zeros(len(texts), np.int64)
     first[place[::-1]] = np.arange(len(place))[::-1]
-    keys = np.concatenate([each.keys for each in sketches], axis=1)[:, first]
+    hashed = Hashed.joined([each.hashed for each in sketches]).at(first)
     rows, offset = [], 0
     for each in sketches:
         own = place[offset : offset + len(each.texts)][each.rows["text"].to_numpy()]
         rows.append(each.rows.with_columns(pl.Series("text", own)))
         offset += len(each.texts)
-    return Sketch(pl.concat(rows), texts, keys)
+    return Sketch(pl.concat(rows), texts, hashed)
 
 
 def distinct(texts: pl.Series) -> tuple[pl.Series, Integers]:

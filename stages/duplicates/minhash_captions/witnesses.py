@@ -1,6 +1,6 @@
 """Which of the texts that are close to each other stay: by witness, or by connected component."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,13 +8,14 @@ import numpy.typing as npt
 import polars as pl
 
 from stages.near_texts import MinHash, jaccards
-from stages.near_texts.bands import Buckets, Flags
+from stages.near_texts.bands import load
 from stages.near_texts.components import Stars, merged, stars
-from stages.near_texts.pairs import Pairs, Piece, joined, pieces, verified
-from stages.near_texts.shingles import Integers
+from stages.near_texts.pairs import Likely, Pairs, Piece, joined, pieces, verified
+from stages.near_texts.shingles import Flags, Integers
 from stages.rule import Mapper
 
-FIRST_ROUND = 1 << 8
+AT_ONCE = 1 << 18
+"""Candidates among texts that are compared with each other before any is known to go."""
 BLOCK_PAIRS = 1 << 16
 Doubles = npt.NDArray[np.float64]
 
@@ -37,31 +38,37 @@ class Fates:
         self.partner[second], self.jaccard[second] = pairs.first[at], pairs.jaccard[at]
 
 
-def by_witness(texts: pl.Series, bands: Sequence[Buckets], how: MinHash, mapper: Mapper) -> Fates:
+def by_witness(texts: pl.Series, likely: Likely, how: MinHash, mapper: Mapper) -> Fates:
     """A text goes iff a text that stays comes before it and is close; the first such is its partner.
 
-    In rounds of doubling size: what stays of the earlier rounds takes its close texts out of the next one, and only
-    what is left is compared with each other. So a crowd of n near copies costs about n comparisons, not n^2 / 2.
+    By halves, while there is much to compare: what stays of the first half takes its close texts out of the second, and
+    only what is left there is compared with each other. So a crowd of n near copies costs about n comparisons, wherever
+    it stands, and not n^2 / 2.
     """
     fates = Fates.all_stay(len(texts))
 
-    def compare(earlier: Flags, later: Flags) -> Pairs:
-        return joined(mapper(lambda piece: verified(piece, how), pieces(texts, bands, earlier, later)))
+    def compare(likely: Likely, earlier: Flags, later: Flags) -> Pairs:
+        return joined(mapper(lambda piece: verified(piece, how), pieces(texts, likely, earlier, later)))
 
-    for begin, end in _rounds(len(texts)):
+    def settle(likely: Likely, begin: int, end: int) -> None:
         stay = fates.partner < 0
-        now = np.zeros(len(texts), np.bool_)
-        now[begin:end] = True
-        if begin:
-            before = stay.copy()
-            before[begin:] = False
-            fates.settle(compare(before, now))
-        left = now & (fates.partner < 0)
-        fates.settle(_greedy(compare(left, left)))
+        stay[:begin] = stay[end:] = False
+        likely = likely.only(stay)
+        if end - begin < 2 or load(likely.bands, stay, stay) <= AT_ONCE:
+            fates.settle(_greedy(compare(likely, stay, stay)))
+            return
+        middle = (begin + end) // 2
+        settle(likely, begin, middle)
+        first, second = (fates.partner < 0) & stay, stay.copy()
+        first[middle:] = second[:middle] = False
+        fates.settle(compare(likely, first, second))
+        settle(likely, middle, end)
+
+    settle(likely, 0, len(texts))
     return fates
 
 
-def by_component(texts: pl.Series, bands: Sequence[Buckets], how: MinHash, mapper: Mapper) -> Fates:
+def by_component(texts: pl.Series, likely: Likely, how: MinHash, mapper: Mapper) -> Fates:
     """A text goes iff a chain of close pairs joins it to an earlier text; its partner is the chain's first.
 
     The two may be less similar than the threshold. A crowd of n near copies costs up to n^2 / 2 comparisons.
@@ -72,7 +79,7 @@ def by_component(texts: pl.Series, bands: Sequence[Buckets], how: MinHash, mappe
         return stars(found.first, found.second)
 
     everywhere = np.ones(len(texts), np.bool_)
-    second, first = merged(mapper(star, pieces(texts, bands, everywhere, everywhere)))
+    second, first = merged(mapper(star, pieces(texts, likely, everywhere, everywhere)))
     second, first = second[second != first], first[second != first]
     fates = Fates.all_stay(len(texts))
     fates.settle(Pairs(first, second, _similarities(texts, first, second, how, mapper)))
@@ -88,13 +95,6 @@ def _similarities(texts: pl.Series, first: Integers, second: Integers, how: MinH
 
     found = mapper(lambda piece: jaccards(piece.texts, piece.first, piece.second, how.cut), cut())
     return np.concatenate([np.zeros(0), *found])
-
-
-def _rounds(n: int) -> Iterator[tuple[int, int]]:
-    begin, end = 0, FIRST_ROUND
-    while begin < n:
-        yield begin, min(end, n)
-        begin, end = end, 2 * end
 
 
 def _greedy(pairs: Pairs) -> Pairs:

@@ -74,13 +74,13 @@ CAPTIONS = st.lists(st.text(st.sampled_from("abAB \t."), max_size=9), max_size=1
 SETTINGS = st.sampled_from([("char", (4,)), ("char", (2,)), ("word", (1,)), ("word", (1, 2))])
 
 
-@given(CAPTIONS, SETTINGS, st.sampled_from([0.5, 0.75, 1.0]), st.sampled_from([1, 2, 1000]))
+@given(CAPTIONS, SETTINGS, st.sampled_from([0.5, 0.75, 1.0]), st.sampled_from([0, 2, 1000]))
 def test_a_row_is_dropped_iff_a_kept_row_before_it_is_close(
-    captions: list[str], ngrams: tuple[str, tuple[int, ...]], threshold: float, first_round: int
+    captions: list[str], ngrams: tuple[str, tuple[int, ...]], threshold: float, at_once: int
 ) -> None:
     kind, sizes = ngrams
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(witnessing, "FIRST_ROUND", first_round)
+        patch.setattr(witnessing, "AT_ONCE", at_once)
         verdict = judge(table(list(captions)), ngrams=kind, sizes=sizes, threshold=threshold, **EVERY)
     assert fates(verdict) == brute(captions, Cut(kind, sizes), threshold)  # type: ignore[arg-type]
 
@@ -158,7 +158,7 @@ def test_parts_and_pieces_do_not_show(groups: str, number: int, monkeypatch: pyt
     assert 150 < len(whole.dropped) <= 400
     monkeypatch.setattr(banding, "BLOCK_PAIRS", 7)
     monkeypatch.setattr(witnessing, "BLOCK_PAIRS", 5)
-    monkeypatch.setattr(witnessing, "FIRST_ROUND", 16)
+    monkeypatch.setattr(witnessing, "AT_ONCE", 16)
     monkeypatch.setattr(sketching, "BLOCK_ROWS", 11)
     cut = judge(rows, number, backwards, **settings)
     assert cut.dropped.equals(whole.dropped)
@@ -182,7 +182,11 @@ def test_new_rows_are_judged_against_old_ones_as_if_all_came_at_once() -> None:
     assert any(uid >= "0400" > of for uid, (of, _) in fates(grown).items())
 
 
-def test_a_crowd_of_near_copies_costs_about_one_comparison_each(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("strangers", [0, 8_000])
+def test_a_crowd_of_near_copies_costs_about_one_comparison_each(
+    strangers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it stands in the order: first, or behind as many captions that are like nothing."""
     n, compared = 8_000, [0]
     honest = witnessing.verified
 
@@ -192,9 +196,11 @@ def test_a_crowd_of_near_copies_costs_about_one_comparison_each(monkeypatch: pyt
 
     monkeypatch.setattr(witnessing, "verified", counting)
     beginning = "the very same long description of a thing that is for sale in this shop of ours, article number"
-    verdict = judge(table([f"{beginning} {at}" for at in range(n)]))
+    noise = np.random.Generator(np.random.Philox(3))
+    others = ["".join(map(chr, noise.integers(0x4E00, 0x9000, 30))) for _ in range(strangers)]
+    verdict = judge(table([*others, *(f"{beginning} {at}" for at in range(n))]))
     assert len(verdict.dropped) > 0.99 * n
-    assert compared[0] < n + witnessing.FIRST_ROUND**2 / 2 < 6 * n
+    assert compared[0] < n + witnessing.AT_ONCE / 10 < 6 * n
 
 
 @pytest.mark.parametrize("compat", ["affine32", "legacy"])

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from schemas.errors import RecipeError
 from stages.near_texts import bands as module
 from stages.near_texts.bands import band_keys, buckets, candidates, choose_bands, found_share
+from stages.near_texts.shingles import scrambled
 
 
 @given(st.floats(0.3, 1), st.floats(0.5, 0.99), st.integers(64, 4096))
@@ -57,12 +58,24 @@ def test_every_pair_that_shares_a_key_is_given_once(values: list[list[int]], blo
         ]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, "BLOCK_PAIRS", block)
-            found = list(candidates([buckets(band) for band in keys], earlier, later))
+            found = list(candidates([buckets(scrambled(band)) for band in keys], earlier, later))
         assert [pair for first, second in found for pair in zip(first, second, strict=True)] == expected
 
 
 def test_buckets_leave_out_what_is_alone() -> None:
-    found = buckets(np.array([7, 3, 7, 9, 3, 7, 1], np.uint64))
+    found = buckets(np.array([7, 3, 7, 9, 3, 7, 1], np.uint64) << np.uint64(60))
     assert found.places.tolist() == [1, 4, 0, 2, 5]
     assert found.starts().tolist() == [0, 0, 2, 2, 2]
-    assert len(buckets(np.zeros(0, np.uint64)).places) == 0
+    for n in (0, 1):
+        assert len(buckets(np.zeros(n, np.uint64)).places) == 0
+
+
+def test_buckets_of_many_keys_are_those_of_a_dictionary() -> None:
+    noise = np.random.Generator(np.random.Philox(9))
+    keys = scrambled(noise.integers(0, 40_000, 65_536).astype(np.uint64))
+    together: dict[int, list[int]] = {}
+    for place, key in enumerate(keys.tolist()):
+        together.setdefault(key, []).append(place)
+    found = buckets(keys)
+    given = np.split(found.places, np.flatnonzero(np.diff(found.numbers)) + 1)
+    assert sorted(each.tolist() for each in given) == sorted(each for each in together.values() if len(each) > 1)
