@@ -100,7 +100,7 @@ ASPECT_RATIO = column("aspect_ratio", pa.float32(), "longer over shorter side", 
 CAPTION_NORMAL = column(
     "caption_normal",
     pa.string(),
-    "caption in NFKC, case-folded, whitespace collapsed, control characters removed",
+    "caption in NFKC, case-folded, whitespace collapsed, invisible characters removed",
     free_text=True,
 )
 WORDS = column("words", pa.int32(), "whitespace-separated words of the caption", low=0)

@@ -42,7 +42,7 @@ class Decontaminate(Rule):
     of the pool are the partition key, with equal results.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     likeness: ClassVar[str] = "1 for equal bytes, else share of 64 bits, cosine or Jaccard index: what matched first"
 
     kind: Literal["decontaminate"] = "decontaminate"

@@ -129,7 +129,7 @@ class CaptionText(Stage):
     need them, and `at_most` on the counts decides.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     kind: Literal["caption_text"] = "caption_text"
     languages: tuple[str, ...] = ()
     """ISO 639-1 codes to choose among; default: all that py3langid knows."""

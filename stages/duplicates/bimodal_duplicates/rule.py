@@ -30,6 +30,7 @@ class BimodalDuplicates(Rule):
     Learned, where images are compared by embedding: the centroids.
     """
 
+    version: ClassVar[int] = 2
     likeness: ClassVar[str] = "share of 64 bits, cosine or Jaccard index, of the side that decides"
 
     kind: Literal["bimodal_duplicates"] = "bimodal_duplicates"

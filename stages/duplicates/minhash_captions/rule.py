@@ -44,6 +44,7 @@ class MinHashCaptions(Rule):
     distinct caption.
     """
 
+    version: ClassVar[int] = 2
     likeness: ClassVar[str] = "Jaccard index of the n-grams"
 
     kind: Literal["minhash_captions"] = "minhash_captions"

@@ -1,6 +1,8 @@
 """Caption facts against Unicode's own rules, and the language against sentences whose language is known."""
 
+import sys
 import unicodedata
+from functools import cache
 
 import pytest
 from hypothesis import given, settings
@@ -23,6 +25,11 @@ from stages.quality.caption_text import SCRIPTS, CaptionFacts, CaptionText, fact
         ("a\u00a0b\u3000c", "a b c"),
         ("Ǆ", "dž"),
         ("\u200b \u00ad", ""),
+        ("\u2764\ufe0f sale", "\u2764 sale"),
+        ("\u2764\ufe0e sale", "\u2764 sale"),
+        ("\U0001f469\u200d\U0001f680", "\U0001f469\U0001f680"),
+        ("\u845b\U000e0100", "\u845b"),
+        ("\u3164\uffa0", ""),
     ],
 )
 def test_normal_form(caption: str, normal: str) -> None:
@@ -37,6 +44,68 @@ def test_normal_form_is_idempotent_and_blind_to_case_form_and_space(caption: str
     assert normal_form(f"  {unicodedata.normalize('NFD', caption)}\n") == normal
     assert normal_form(caption.replace("i", "I")) == normal
     assert all(unicodedata.category(letter) != "Cc" for letter in normal)
+
+
+IGNORABLE = """00AD 034F 061C 115F-1160 17B4-17B5 180B-180F 200B-200F 202A-202E 2060-206F 3164 FE00-FE0F FEFF FFA0
+    FFF0-FFF8 1BCA0-1BCA3 1D173-1D17A E0000-E0FFF"""
+"""Default_Ignorable_Code_Point in Unicode's DerivedCoreProperties.txt."""
+
+
+@cache
+def ignorable() -> set[str]:
+    ends = [[int(end, 16) for end in line.split("-")] for line in IGNORABLE.split()]
+    return {chr(code) for line in ends for code in range(line[0], line[-1] + 1)}
+
+
+def nfkc_casefold(letter: str) -> str:
+    """NFKC_Casefold of a letter that is not ignorable: folded and decomposed until nothing changes."""
+    letters = unicodedata.normalize("NFKC", letter).casefold()
+    found = unicodedata.normalize("NFKC", "".join(each for each in letters if each not in ignorable()))
+    return found if found == letter else nfkc_casefold(found)
+
+
+def by_definition(caption: str) -> str:
+    """toNFKC_Casefold of the caption's canonical decomposition, letter by letter, and spaces collapsed."""
+    shown = "".join(letter for letter in caption if letter not in ignorable())
+    folded = map(nfkc_casefold, unicodedata.normalize("NFD", shown))
+    return " ".join(unicodedata.normalize("NFC", "".join(folded)).split())
+
+
+def plain(letter: str) -> bool:
+    """Where the normal form is Unicode's to the letter.
+
+    Not for our own invisible characters and the joiner, nor for a blank with an iota below: NFKC sorts its parts anew.
+    """
+    return letter not in "\u034f\u037a" and (letter in ignorable() or unicodedata.category(letter)[0] != "C")
+
+
+def test_of_every_letter_the_normal_form_is_what_unicode_says() -> None:
+    letters = [letter for letter in map(chr, range(sys.maxunicode + 1)) if plain(letter)]
+    assert len(letters) > 130_000
+    assert [letter for letter in letters if normal_form(letter) != by_definition(letter)] == []
+    around = [f"a{letter}\u0301b" for letter in letters]
+    assert [text for text in around if normal_form(normal_form(text)) != by_definition(text)] == []
+
+
+MIXED = st.one_of(
+    st.characters(exclude_categories=["C"]),
+    st.sampled_from(sorted(ignorable())),
+    st.characters(categories=["Mn"]),
+    st.characters(min_codepoint=0x1100, max_codepoint=0x11FF),
+    st.sampled_from("aA \u0345\u0130\ufb03\u00df"),
+).filter(plain)
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.text(MIXED, max_size=12))
+def test_of_any_text_the_normal_form_is_what_unicode_says(caption: str) -> None:
+    assert normal_form(caption) == by_definition(caption)
+
+
+def test_the_joiner_stays_where_it_keeps_marks_apart() -> None:
+    assert normal_form("a\u034f\u0301") == "a\u034f\u0301" != normal_form("a\u0301")
+    marks = "a" + "\ufe0f".join("\u0315\u0300" * 40)
+    assert normal_form(normal_form(marks)) == normal_form(marks) and "\u034f" in normal_form(marks)
 
 
 @settings(deadline=None)
