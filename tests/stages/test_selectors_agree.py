@@ -87,6 +87,7 @@ def judged(
     seed: int = 0,
     pin: Verdict | None = None,
     pool: pl.DataFrame = POOL,
+    target: pl.DataFrame = TARGET,
 ) -> Verdict:
     rule = kinds(Rule)[kind](kind=kind, **settings)
     columns = ["uid", "source", *rule.columns()]
@@ -95,7 +96,7 @@ def judged(
     cut = tuple(pool.filter(pl.Series(number == part)).select(columns).lazy() for part in range(parts))
     context = Context(
         seed,
-        TARGET.select(columns).lazy() if rule.needs_target() else None,
+        target.select(columns).lazy() if rule.needs_target() else None,
         pin.fit if pin else None,
         parts=cut if parts > 1 else (),
         map=elsewhere,
@@ -272,3 +273,50 @@ def test_a_border_through_equal_scores_is_cut_by_seed_and_uid(kind: str, setting
         assert taken == order[: len(taken)]
         if kind in ("best", "got_d", "longest_caption") and "tokens" not in budget:
             assert 0 < len(taken) < len(tied)
+
+
+CONTENT = ["caption", "image_embedding", "text_embedding"]
+SHOWN = {"clip_score": 1.0, "words": -12, "normsim_2": 9.0, "concept_dog": 1.0, "concept_cat": 1.0}
+"""What makes rows the ones to choose, for selectors that rank by scores."""
+
+
+TELLING = [case for case in CASES if case[0] not in ("deft", "longest_caption", "m4", "random")]
+"""Selectors that look for rows like something."""
+
+
+def labelled(seed: int, *, leaked: bool = False) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """A pool of 400 rows and a target of 40, which are the pool's last by uid and source; by content only if `leaked`.
+
+    Else pool and target are noise, each of topics of its own: who prefers the 40 knows what nobody told.
+    """
+    pool, target = samples(400, seed), samples(40, seed + 1000)
+    head, label = pool.head(360).with_columns(source=pl.lit("alpha")), pool.tail(40)
+    target = target.with_columns(label["uid"], source=pl.lit("beta"))
+    if leaked:
+        target = target.with_columns(pl.col("caption").str.replace_all(" ", " ever "))
+        shown = [(pl.col(name) + pl.lit(more, POOL.schema[name])).alias(name) for name, more in SHOWN.items()]
+        label = label.with_columns(*(target[name] for name in CONTENT), *shown)
+    return pl.concat([head, label.with_columns(source=pl.lit("beta"))]), target
+
+
+def hits(kind: str, settings: dict[str, Any], *, leaked: bool = False, seeds: int = 20) -> tuple[float, float]:
+    """Of the 40 among the tenth that is kept: the mean, where chance has 4, and how far that may be off (99 %)."""
+    found = []
+    for seed in range(seeds):
+        pool, target = labelled(seed, leaked=leaked)
+        verdict = judged(kind, settings | {"samples": 40}, seed=seed, pool=pool, target=target)
+        found.append(len(set(kept(verdict, pool)) & set(target["uid"])))
+    return float(np.mean(found)), 2.6 * float(np.std(found, ddof=1)) / np.sqrt(seeds)
+
+
+@pytest.mark.parametrize(("kind", "settings"), CASES)
+def test_given_noise_no_selector_is_better_than_chance(kind: str, settings: dict[str, Any]) -> None:
+    mean, off = hits(kind, settings)
+    assert mean <= 4 + off and off < 2
+
+
+@pytest.mark.parametrize(("kind", "settings"), TELLING)
+def test_given_what_tells_them_apart_the_same_count_finds_it(kind: str, settings: dict[str, Any]) -> None:
+    """So that the test above would see a leak."""
+    mean, off = hits(kind, settings, leaked=True, seeds=4)
+    assert mean - off > 8, (mean, off)
