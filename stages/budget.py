@@ -6,10 +6,12 @@ Of n eligible rows, ranked by score, the highest first:
 - `tokens: t` takes rows in order until the next one would bring the sum of their captions' tokens above t, and ends
   there: a short caption further down does not slip in. A token is what `tokens.py` says, in every script.
 - Equal scores are ordered by hash(seed, uid): a border that cuts through them is no favour to anybody.
-- k = n keeps all, but of `m4`, whose bounds may leave fewer: it refuses with how many. More than there is (k > n, or
-  t above the tokens of all n) is refused with both numbers, and so is a budget of tokens that does not pay for the
-  first row.
 - Rows that cannot be ranked are not eligible: they are dropped for their own reason before n is counted.
+- k = n keeps all, but of `m4`, whose bounds may leave fewer of n > 1: it refuses with how many. A single eligible row
+  is kept by every selector, for there is nothing to choose and nothing to learn.
+- More than there is (k > n, or t above the tokens of all n) is refused, whatever a selector may learn, and so is every
+  budget of no row at all (n = 0, a fraction as well): nothing would be left. A refusal says how many rows are
+  eligible, how many are not, and why. A budget of tokens that does not pay for the first row is refused too.
 """
 
 from typing import Any
@@ -35,6 +37,8 @@ TOKENS = (
 
 Mask = npt.NDArray[np.bool_]
 
+NONE_LEFT = "nothing would be kept: loosen the rules before it, or see why these rows lack what it ranks by"
+
 
 class Budget(BaseModel):
     """Exactly one of three ways to say how much."""
@@ -52,46 +56,47 @@ class Budget(BaseModel):
             raise ValueError(f"found {named or 'none'} of `samples`, `fraction`, `tokens`; name exactly one")
         return self
 
-    def rows(self, eligible: int, tokens: int = 0) -> int:
+    def rows(self, eligible: int, tokens: int = 0, others: pl.DataFrame | None = None) -> int:
         """How many of the eligible rows it buys: exact, or for `tokens` as many as rows of mean length would be, >= 1.
 
         Args:
             eligible: n.
             tokens: of all n rows together; needed for a budget of tokens alone.
+            others: verdict lines of the rows that are not eligible, for the refusal; None where that is not known yet.
 
         Raises:
-            CuveeError: more than there is, with both numbers.
+            CuveeError: more than there is, with both numbers, or no eligible row.
         """
+        (name, wanted), *_ = self.facts().items()
+        if not eligible or wanted > {"samples": eligible, "fraction": 1, "tokens": tokens}[name]:
+            asked = f"a fraction of {wanted}" if name == "fraction" else f"{wanted} {name}"
+            found = f"{tokens} tokens in {eligible}" if name == "tokens" else f"{eligible}"
+            advice = f"lower `{name}` or loosen the rules before it" if eligible else NONE_LEFT
+            raise CuveeError(f"asked for {asked}, and there are {found} eligible rows{_reasons(others)}; {advice}")
         if self.fraction is not None:
             return share_of(self.fraction, eligible)
-        if self.samples is not None:
-            if self.samples > eligible:
-                raise _too_few("samples", self.samples, f"{eligible} eligible rows")
-            return self.samples
-        assert self.tokens is not None
-        if self.tokens > tokens:
-            raise _too_few("tokens", self.tokens, f"{tokens} tokens in {eligible} eligible rows")
-        return max(1, self.tokens * eligible // max(tokens, 1))
+        return self.samples or max(1, wanted * eligible // tokens)
 
-    def take(self, ranked: pl.DataFrame, seed: int, purpose: str) -> Mask:
+    def take(self, ranked: pl.DataFrame, seed: int, purpose: str, others: pl.DataFrame | None = None) -> Mask:
         """(n,) which rows of `ranked` (uid, score, and tokens for a budget of tokens) are kept; any order of rows.
 
         Args:
             ranked: the eligible rows.
             seed: of the recipe.
             purpose: whose ties these are, so that two selectors do not break them alike.
+            others: see `rows`.
 
         Raises:
-            CuveeError: more than there is, or less than the first row costs, with both numbers.
+            CuveeError: more than there is, nothing, or less than the first row costs, with both numbers.
         """
         tied = uniform_noise(ranked["uid"].to_list(), seed, f"ties of {purpose}")
         order = np.lexsort((tied, -ranked["score"].to_numpy()))
         chosen = np.zeros(len(ranked), np.bool_)
         if self.tokens is None:
-            chosen[order[: self.rows(len(ranked))]] = True
+            chosen[order[: self.rows(len(ranked), others=others)]] = True
             return chosen
         sums = np.cumsum(ranked["tokens"].to_numpy()[order])
-        self.rows(len(ranked), int(sums[-1]) if len(sums) else 0)  # refuses more than there is
+        self.rows(len(ranked), int(sums[-1]) if len(sums) else 0, others)  # refuses more than there is
         bought = int(np.searchsorted(sums, self.tokens, side="right"))
         if not bought:
             raise CuveeError(
@@ -106,5 +111,10 @@ class Budget(BaseModel):
         return self.model_dump(mode="json", include=set(Budget.model_fields), exclude_none=True)
 
 
-def _too_few(what: str, wanted: int, found: str) -> CuveeError:
-    return CuveeError(f"asked for {wanted} {what}, and there are {found}; lower `{what}` or loosen the rules before it")
+def _reasons(others: pl.DataFrame | None) -> str:
+    """How many rows are not eligible, and why."""
+    if others is None:
+        return ""
+    counts = others.group_by("reason").len().sort("len", "reason", descending=[True, False])
+    reasons = ", ".join(f"{count} as {reason}" for reason, count in counts.iter_rows())
+    return f", {len(others)} not eligible" + (f": {reasons}" if reasons else "")

@@ -132,6 +132,16 @@ def whole_and_missing(rows: pl.DataFrame, columns: Sequence[str]) -> tuple[pl.Da
     return rows, pl.concat(lines)
 
 
+def present_and_missing(
+    rows: pl.LazyFrame, context: Context, columns: Sequence[str]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The same, in uid order and with no values, which do not leave their part: (uid), and verdict lines."""
+    there = [pl.when(pl.col(name).is_not_null()).then(True).alias(name) for name in columns]
+    found = pl.concat(context.each_part(rows, lambda part: part.select("uid", *there))).sort("uid")
+    whole, missing = whole_and_missing(found, columns)
+    return whole.select("uid"), missing
+
+
 def drop_lines(rows: pl.DataFrame, reason: str) -> pl.DataFrame:
     """Verdict lines that drop every given row for one reason; `duplicate_of` and `similarity` are carried along."""
     carried = [

@@ -4,16 +4,14 @@ A selector ranks; what a budget means, who wins a tie and what becomes of rows w
 `budget.py`. So any of them can stand in for another at the same budget, and `cuvee compare` holds them side by side.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, final
 
 import polars as pl
 
 from schemas.columns import CAPTION
-from schemas.errors import ContractError, CuveeError
-from stages.budget import TOKENS, Budget
+from schemas.errors import ContractError
+from stages.budget import TOKENS, Budget, Mask
 from stages.fit import Fit
 from stages.rule import DROPPED_SCHEMA, SCORES_SCHEMA, Context, Rule, Verdict, drop_lines
 
@@ -35,15 +33,9 @@ class Ranking:
     """(uid, weight > 0) for kept rows that are to be drawn more or less often than others."""
 
 
-@contextmanager
-def naming_set_aside(dropped: pl.DataFrame) -> Iterator[None]:
-    """Lets a refusal inside say why rows were not eligible; `dropped` are their verdict lines."""
-    try:
-        yield
-    except CuveeError as error:
-        counts = dropped.group_by("reason").len().sort("len", "reason", descending=[True, False])
-        told = ", ".join(f"{count} as {reason}" for reason, count in counts.iter_rows())
-        raise type(error)(f"{error}; not eligible: {told}" if told else str(error)) from error
+def ranking_of_one(row: pl.DataFrame, dropped: pl.DataFrame, context: Context) -> Ranking:
+    """Of a single eligible row (uid): there is nothing to choose, and what it says of others is not worth learning."""
+    return Ranking(row.select("uid", pl.lit(0.0).alias("score")), dropped, fit=context.fit)
 
 
 class Selector(Budget, Rule):
@@ -58,6 +50,8 @@ class Selector(Budget, Rule):
 
     def rank(self, rows: pl.LazyFrame, context: Context) -> Ranking:
         """Score every eligible row and name the others; rows come as in `Rule.judge`.
+
+        One that learns from the eligible rows asks `Budget.rows` before it does, which refuses where there are none.
 
         Raises:
             CuveeError: nothing to rank by, with what was found and what to do.
@@ -90,9 +84,7 @@ class Selector(Budget, Rule):
         ranked = ranking.rows.select("uid", "score").cast(SCORES_SCHEMA).sort("uid")  # type: ignore[arg-type]
         if ranked["uid"].n_unique() != len(ranked) or not ranked["score"].is_finite().all():
             raise ContractError(f"selector {self.kind!r} ranked a row twice, or by a score that is not finite")
-        tokens = self._tokens(rows, ranked) if self.tokens is not None else ranked
-        with naming_set_aside(ranking.dropped):
-            chosen = pl.Series(self.take(tokens, context.seed, self.kind))
+        chosen = pl.Series(self.chosen(rows, ranked, context, ranking.dropped))
         kept, others = ranked.filter(chosen), ranked.filter(~chosen)
         evidence = {
             "budget": {**self.facts(), "eligible": len(ranked), "kept": len(kept)},
@@ -104,6 +96,34 @@ class Selector(Budget, Rule):
         dropped = pl.concat([ranking.dropped, drop_lines(others, self.reason())]).sort("uid")
         return Verdict(dropped, weights, ranked, evidence, ranking.fit)
 
-    def _tokens(self, rows: pl.LazyFrame, ranked: pl.DataFrame) -> pl.DataFrame:
+    @final
+    def chosen(
+        self, rows: pl.LazyFrame, ranked: pl.DataFrame, context: Context, others: pl.DataFrame | None = None
+    ) -> Mask:
+        """(n,) which of `ranked` (uid, score) the budget keeps, for evidence that is of what is kept.
+
+        Args:
+            rows: as in `judge`.
+            ranked: the eligible rows.
+            context: of the rule.
+            others: verdict lines of the others, for a refusal.
+        """
+        return self.take(self.counted(rows, ranked), context.seed, self.kind, others)
+
+    @final
+    def counted(self, rows: pl.LazyFrame, ranked: pl.DataFrame) -> pl.DataFrame:
+        """`ranked` in its order, with `tokens` of each caption where the budget counts them."""
+        if self.tokens is None or "tokens" in ranked.columns:
+            return ranked
         counted = rows.select("uid", TOKENS).collect()
-        return ranked.join(counted, on="uid", how="left").sort("uid")
+        return ranked.join(counted, on="uid", how="left", maintain_order="left")
+
+    @final
+    def affordable(self, rows: pl.LazyFrame, eligible: pl.DataFrame, others: pl.DataFrame) -> int:
+        """`Budget.rows` of the `eligible` (uid), `others` being the verdict lines of the rest: ask before learning.
+
+        Raises:
+            CuveeError: see `Budget.rows`.
+        """
+        tokens = 0 if self.tokens is None else int(self.counted(rows, eligible)["tokens"].sum())
+        return self.rows(len(eligible), tokens, others)

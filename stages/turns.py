@@ -40,7 +40,7 @@ def shares_of_lists(kept: pl.DataFrame, names: list[str]) -> dict[str, Any]:
 
     A tie at the border may have let in m of one list and m - 1 of another.
     """
-    if kept.is_empty():
+    if kept.is_empty() or not names:
         return {"places": 0, "rows": dict.fromkeys(names, 0), "in_several": 0}
     border = int(-kept["score"].min())  # type: ignore[operator,arg-type]
     named = kept.select(pl.col(name) <= border for name in names)

@@ -7,7 +7,7 @@ authors take one cluster per task of their data; the defaults here are ours.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +15,13 @@ import polars as pl
 from pydantic import Field
 
 from schemas.errors import CuveeError
-from stages.budget import TOKENS
+from stages.budget import Mask
 from stages.clusters import fit_centroids, nearest_centroids, training_rows
 from stages.fit import Fit
 from stages.noise import uniform_noise
 from stages.order import share_of
 from stages.quotas import Integers, places_within, quotas
-from stages.rule import Context, drop_lines
+from stages.rule import Context, present_and_missing
 from stages.selector import Ranking, Selector
 from stages.vectors import Vectors, norms, vectors
 
@@ -38,8 +38,12 @@ class CoreSet:
     """(k,) rows that each cluster gave, the base set aside."""
     easy: Integers
     """(k,) of these, the nearest ones."""
-    base: npt.NDArray[np.bool_]
+    base: Mask
     """(n,)"""
+    near: Mask
+    """(n,) given by its cluster as one of the nearest."""
+    far: Mask
+    """(n,) as one of the farthest."""
 
 
 def core_set(
@@ -65,8 +69,9 @@ def core_set(
     far = there[mine] - 1 - near
     score = np.zeros(len(cluster))
     score[base] = 1 - places_within(np.zeros(base_rows, np.int64), noise[base]) / max(base_rows, 1)
-    score[rest] = np.maximum(_left(near, easy[mine]), _left(far, (given - easy)[mine]))
-    return CoreSet(score, given, easy, base)
+    one, other = _left(near, easy[mine]), _left(far, (given - easy)[mine])
+    score[rest] = np.maximum(one, other)
+    return CoreSet(score, given, easy, base, *(_at(rest[left > 0], len(cluster)) for left in (one, other)))
 
 
 def _left(place: Integers, quota: Integers) -> Doubles:
@@ -75,15 +80,24 @@ def _left(place: Integers, quota: Integers) -> Doubles:
     return left
 
 
+def _at(places: Integers, rows: int) -> Mask:
+    """(n,) True at these places."""
+    found = np.zeros(rows, np.bool_)
+    found[places] = True
+    return found
+
+
 class Deft(Selector):
     """A base set of `base` x budget rows drawn uniformly; the rest in equal parts from each cluster, near and far.
 
     A cluster that has too few rows gives all, the others make up for it. A budget of tokens is taken for as many rows
     as captions of mean length would fill; what that leaves over is drawn at random, what it lacks is cut from all
-    parts alike. Rows without an embedding are dropped as `<column>_missing`. Learned: the centroids. Beyond one machine
-    the parts hand in the embeddings of at most 256 rows a cluster, and of the others the nearest centroid.
+    parts alike; evidence is of the rows that are kept. Rows without an embedding are dropped as `<column>_missing`.
+    Learned: the centroids. Beyond one machine the parts hand in the embeddings of at most 256 rows a cluster, and of
+    the others the nearest centroid.
     """
 
+    version: ClassVar[int] = 2
     kind: Literal["deft"] = "deft"
     embedding: Literal["image_embedding", "text_embedding"] = "image_embedding"
     clusters: int = Field(10, ge=1, le=50_000)
@@ -102,26 +116,16 @@ class Deft(Selector):
         Raises:
             CuveeError: more is asked for than there is; embeddings of unequal length or of length zero.
         """
-        known = pl.col(self.embedding).is_not_null()
-        table = pl.concat(context.each_part(rows, lambda part: part.select("uid", known.alias("known")))).sort("uid")
-        eligible = table.filter("known")
-        missing = drop_lines(table.filter(~pl.col("known")), f"{self.embedding}_missing")
-        wanted = self.rows(len(eligible), self._tokens_of(rows, known, context))
-        if eligible.is_empty():
-            return Ranking(eligible.select("uid", pl.lit(0.0).alias("score")), missing, fit=context.fit)
+        eligible, missing = present_and_missing(rows, context, self.reads())
+        wanted = self.affordable(rows, eligible, missing)
         fit = context.fit or self._learn(rows, eligible["uid"].to_list(), context)
         near = self._nearest(rows, fit.arrays["centroids"], context)
         noise = uniform_noise(near["uid"].to_list(), context.seed, "deft base")
         sizes = (len(fit.arrays["centroids"]), share_of(self.base, wanted), wanted)
         found = core_set(near["cluster"].to_numpy(), near["cosine"].to_numpy(), noise, sizes, self.easy)
         ranked = near.select("uid", pl.Series("score", found.score))
-        return Ranking(ranked, missing, _evidence(found, near["cluster"].to_numpy()), fit)
-
-    def _tokens_of(self, rows: pl.LazyFrame, known: pl.Expr, context: Context) -> int:
-        if self.tokens is None:
-            return 0
-        counted = context.each_part(rows, lambda part: part.filter(known).select(TOKENS)["tokens"].sum())
-        return int(sum(counted))
+        kept = self.chosen(rows, ranked, context)
+        return Ranking(ranked, missing, _evidence(found, near["cluster"].to_numpy(), kept), fit)
 
     def _learn(self, rows: pl.LazyFrame, uids: list[str], context: Context) -> Fit:
         k = min(self.clusters, len(uids))
@@ -149,10 +153,9 @@ class Deft(Selector):
         return found
 
 
-def _evidence(found: CoreSet, cluster: Integers) -> dict[str, Any]:
-    sizes = np.bincount(cluster, minlength=len(found.quotas))
-    clusters = [
-        {"rows": rows, "easy": easy, "hard": quota - easy}
-        for rows, quota, easy in zip(sizes.tolist(), found.quotas.tolist(), found.easy.tolist(), strict=True)
-    ]
-    return {"base": int(found.base.sum()), "clusters": clusters}
+def _evidence(found: CoreSet, cluster: Integers, kept: Mask) -> dict[str, Any]:
+    """Of each part of the set the rows that are `kept` (n,): `easy` and `hard` of each cluster."""
+    parts = {"rows": np.ones_like(kept), "easy": kept & found.near, "hard": kept & found.far}
+    counts = {name: np.bincount(cluster[part], minlength=len(found.quotas)).tolist() for name, part in parts.items()}
+    clusters = [dict(zip(counts, line, strict=True)) for line in zip(*counts.values(), strict=True)]
+    return {"base": int((kept & found.base).sum()), "clusters": clusters}

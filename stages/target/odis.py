@@ -19,7 +19,7 @@ from schemas.errors import CuveeError
 from stages.fit import Fit
 from stages.order import numeric_name, require_numeric
 from stages.rule import Context, gathered, whole_and_missing
-from stages.selector import Ranking, Selector
+from stages.selector import Ranking, Selector, ranking_of_one
 from stages.turns import in_turn, shares_of_lists
 
 Doubles = npt.NDArray[np.float64]
@@ -82,6 +82,9 @@ class Odis(Selector):
         for column in self.scores:
             require_numeric(rows, column)
         whole, missing = whole_and_missing(gathered(rows, context, *self.scores), self.scores)
+        self.affordable(rows, whole, missing)
+        if len(whole) == 1:
+            return ranking_of_one(whole, missing, context)
         values = np.stack([whole[column].cast(pl.Float64).to_numpy() for column in self.scores])
         fit = context.fit or self._learn(values)
         standard = _standardised(values, fit.arrays["mean"], fit.arrays["deviation"])
@@ -95,8 +98,8 @@ class Odis(Selector):
         return {"rows_of_axis": found["rows"], "rows_of_several_axes": found["in_several"]}
 
     def _learn(self, values: Doubles) -> Fit:
-        mean = values.mean(axis=1) if values.shape[1] else np.zeros(len(values))
-        deviation = np.sqrt(((values - mean[:, None]) ** 2).sum(axis=1) / max(values.shape[1], 1))
+        mean = values.mean(axis=1)
+        deviation = np.sqrt(((values - mean[:, None]) ** 2).sum(axis=1) / values.shape[1])
         same = np.flatnonzero((values == values[:, :1]).all(axis=1))  # a deviation may be rounding
         if len(same):
             flat = self.scores[int(same[0])]

@@ -6,9 +6,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from stages.budget import TOKENS
 from stages.rule import Context
-from stages.selector import Selector
 from stages.transport.distances import squared_distances
 from stages.transport.duals import transport
 from stages.transport.sample import rows_named, sample
@@ -60,18 +58,3 @@ def histogram(values: Doubles) -> Mapping[str, list[float]]:
 
 def _points(table: pl.DataFrame, uids: pl.DataFrame, space: Space) -> Vectors:
     return space(table.join(uids, on="uid", how="semi"), "the pool")
-
-
-def tokens_of(selector: Selector, rows: pl.LazyFrame, ranked: pl.DataFrame) -> int:
-    """Tokens of all ranked rows where the budget counts them, else 0."""
-    return 0 if selector.tokens is None else int(_counted(rows, ranked)["tokens"].sum())
-
-
-def kept_uids(selector: Selector, rows: pl.LazyFrame, ranked: pl.DataFrame, seed: int) -> pl.Series:
-    """What the selector's budget will keep of (uid, score)."""
-    counted = ranked if selector.tokens is None else _counted(rows, ranked)
-    return counted["uid"].filter(pl.Series(selector.take(counted, seed, selector.kind)))
-
-
-def _counted(rows: pl.LazyFrame, ranked: pl.DataFrame) -> pl.DataFrame:
-    return ranked.join(rows.select("uid", TOKENS).collect(), on="uid", how="left")

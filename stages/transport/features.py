@@ -10,7 +10,6 @@ from pydantic import AfterValidator
 
 from schemas.columns import COLUMNS, IMAGE_EMBEDDING
 from schemas.errors import ContractError, CuveeError
-from stages.rule import DROPPED_SCHEMA, drop_lines
 from stages.vectors import Vectors, blocks, vectors
 
 BLOCK_ROWS = 4096
@@ -51,15 +50,6 @@ def features(table: pl.DataFrame, columns: Sequence[str]) -> Vectors:
 def whole(table: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
     """The rows that have all of these columns."""
     return table.drop_nulls(list(columns))
-
-
-def without(rows: pl.LazyFrame, columns: Sequence[str]) -> pl.DataFrame:
-    """Verdict lines of the rows that `whole` leaves out: `<column>_missing`, by the first column that they lack."""
-    lines = [pl.DataFrame(schema=DROPPED_SCHEMA)]
-    for name in columns:
-        lines.append(drop_lines(rows.filter(pl.col(name).is_null()).select("uid").collect(), f"{name}_missing"))
-        rows = rows.filter(pl.col(name).is_not_null())
-    return pl.concat(lines)
 
 
 def same_width(rows: Vectors, width: int, who: str) -> Vectors:

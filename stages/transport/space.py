@@ -85,10 +85,10 @@ def target_sample(context: Context, columns: Sequence[str], count: int, who: str
 def pool_sample(
     rows: pl.LazyFrame, context: Context, columns: Sequence[str], count: int, who: str, proxy: str | None = None
 ) -> pl.DataFrame:
-    """At most `count` rows that stand for the pool, or for the reference named `proxy`, by hash.
+    """At most `count` rows that stand for the pool, which has one, or for the reference named `proxy`, by hash.
 
     Raises:
-        CuveeError: no row has all columns.
+        CuveeError: no row of the reference has all columns.
     """
     purpose = f"{who} proxy"
     if proxy is None:
@@ -97,8 +97,7 @@ def pool_sample(
         table = context.references[proxy].select("uid", *columns).collect()
         found = sample(whole(table, columns), count, context.seed, purpose)
     if found.is_empty():
-        where = "the pool" if proxy is None else f"reference {proxy!r}"
-        raise CuveeError(f"no row of {where} has {' and '.join(columns)}; {who} needs what stages write there")
+        raise CuveeError(f"no row of reference {proxy!r} has {' and '.join(columns)}; {who} needs what stages write")
     return found
 
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from schemas.errors import CuveeError
 from stages.budget import TOKENS, Budget
 from stages.noise import uniform_noise
+from stages.rule import drop_lines
 
 
 def ranked(scores, tokens=None):
@@ -44,7 +45,15 @@ def test_more_than_there_is_is_refused_with_both_numbers():
         Budget(tokens=7).take(ranked([1, 2, 3], [1, 2, 3]), 0, "test")
     with pytest.raises(CuveeError, match="asked for 1 samples, and there are 0"):
         Budget(samples=1).take(ranked([]), 0, "test")
-    assert not Budget(fraction=0.5).take(ranked([]), 0, "test").any()
+
+
+@pytest.mark.parametrize("budget", [{"samples": 1}, {"fraction": 0.5}, {"tokens": 1}])
+def test_nothing_is_no_selection(budget):
+    with pytest.raises(CuveeError, match=r"and there are (0 tokens in )?0 eligible rows; nothing would be kept"):
+        Budget(**budget).take(ranked([], []), 0, "test")
+    others = drop_lines(pl.DataFrame({"uid": ["a", "b"]}), "price_missing")
+    with pytest.raises(CuveeError, match=r"0 eligible rows, 2 not eligible: 2 as price_missing; nothing would be kept"):
+        Budget(**budget).take(ranked([], []), 0, "test", others)
 
 
 def test_tokens_end_at_the_first_row_that_does_not_fit():

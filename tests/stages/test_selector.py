@@ -59,7 +59,7 @@ def test_ranks_counts_and_says_why():
 
 
 def test_a_refusal_says_what_was_not_eligible():
-    with pytest.raises(CuveeError, match=r"and there are 3 eligible rows; .*; not eligible: 1 as price_missing"):
+    with pytest.raises(CuveeError, match=r"and there are 3 eligible rows, 1 not eligible: 1 as price_missing; lower"):
         judged(Dearest(samples=4))
 
 

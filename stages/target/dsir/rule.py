@@ -7,12 +7,11 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from schemas.columns import CAPTION
-from schemas.errors import CuveeError
 from stages.fit import Fit
 from stages.ngrams import Doubles
 from stages.noise import gumbel_noise
 from stages.rule import Context, drop_lines
-from stages.selector import Ranking, Selector, naming_set_aside
+from stages.selector import Ranking, Selector
 from stages.target.dsir.captions import Features, Pool
 from stages.target.dsir.draw import Draw, Lottery
 from stages.target.dsir.evidence import Counted, count_draws
@@ -101,13 +100,13 @@ class Dsir(Selector):
         targets = {name: read_target(name, context, features) for name in self.names()}
         pool = Pool(rows.select("uid", CAPTION.name), context, features)
         if not pool.whole.any():
-            raise CuveeError("no row that is left has a caption with a word; loosen the rules before it")
+            self.rows(0, others=drop_lines(rows.select("uid").collect(), "caption_missing"))
         fit = context.fit or self._learn(targets, pool.whole)
         tests = {} if context.fit else self._tests(targets, fit, pool.whole)
         weighed = pool.weigh([*(fit.arrays[name] for name in targets), *tests.values()])
         eligible, dropped = self._eligible(weighed, rows)
-        with naming_set_aside(dropped):
-            draws = self._draws(eligible, fit, bool(tests), context.seed)
+        self.affordable(rows, eligible, dropped)
+        draws = self._draws(eligible, fit, bool(tests), context.seed)
         chosen = [draw.chosen for draw in draws]
         evidence = {
             "mode": self.mode,
@@ -159,8 +158,7 @@ class Dsir(Selector):
         long = pl.col("length") >= (MIN_LENGTH[self.mode] if self.min_length is None else self.min_length)
         short = drop_lines(worded.filter(~long), "below_min_length")
         eligible = worded.filter(long)
-        counted = self._tokens(rows, eligible) if self.tokens is not None else eligible
-        return counted, pl.concat([missing, short])
+        return self.counted(rows, eligible), pl.concat([missing, short])
 
 
 def _nearness(targets: Mapping[str, Target], fit: Fit, draws: Sequence[Counted]) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from pydantic import Field
 
 from schemas.columns import IMAGE_EMBEDDING
 from stages.fit import Fit
-from stages.rule import SCORES_SCHEMA, Context
+from stages.rule import SCORES_SCHEMA, Context, present_and_missing
 from stages.selector import Ranking, Selector
-from stages.transport.evidence import distances_to_target, histogram, kept_uids, tokens_of
-from stages.transport.features import EmbeddingColumns, column_names, without
+from stages.transport.evidence import distances_to_target, histogram
+from stages.transport.features import EmbeddingColumns, column_names
 from stages.transport.gradients import Proxy, Round, learned_round
 from stages.transport.sample import rows_named, sample
 from stages.transport.space import Space, each_slice, known_space, learned_space, pool_sample, target_sample
@@ -72,6 +72,8 @@ class GotD(Selector):
             CuveeError: no row with an embedding in pool, proxy or target, embeddings of unequal width, or a budget
                 above what there is.
         """
+        eligible, missing = present_and_missing(rows, context, self.reads())
+        budget = self.affordable(rows, eligible, missing)
         space, atoms, proxy = self._start(rows, context)
         chosen, rounds = pl.DataFrame(schema=SCORES_SCHEMA), list[Round]()
         for number in range(self.rounds):
@@ -79,19 +81,19 @@ class GotD(Selector):
             found = self._weighed(rows, context, space, atoms, step)
             others = found.join(chosen, on="uid", how="anti")
             if number < self.rounds - 1:
-                step = step if context.fit else replace(step, border=self._border(rows, found, others, number))
+                step = step if context.fit else replace(step, border=self._border(budget, len(chosen), others, number))
                 others = others.filter(pl.col("gradient") <= step.border)
             rounds.append(step)
             score = ROUND_STEP * (self.rounds - 1 - number) - pl.col("gradient")
             chosen = pl.concat([chosen, others.select("uid", score.alias("score"))])
-        kept = kept_uids(self, rows, chosen, context.seed)
+        kept = chosen["uid"].filter(pl.Series(self.chosen(rows, chosen, context)))
         evidence = {
             "columns": list(self.reads()),
             "cost": "squared Euclidean of unit vectors" + (", whitened" if space.whitening else ""),
             "transport": distances_to_target(rows, context, space, atoms, kept, chosen["uid"]),
             "gradients": histogram(found["gradient"].to_numpy()),
         }
-        return Ranking(chosen, without(rows, self.reads()), evidence, context.fit or _fit(atoms, rounds, space))
+        return Ranking(chosen, missing, evidence, context.fit or _fit(atoms, rounds, space))
 
     def _start(self, rows: pl.LazyFrame, context: Context) -> tuple[Space, Vectors, Vectors]:
         """The space, the target's atoms, and the proxy's points (none under a pinned fit)."""
@@ -128,10 +130,8 @@ class GotD(Selector):
 
         return each_slice(rows, context, space, weigh)
 
-    def _border(self, rows: pl.LazyFrame, found: pl.DataFrame, others: pl.DataFrame, number: int) -> float:
-        """The gradient of the last row that this round's share of the budget reaches."""
-        budget = self.rows(len(found), tokens_of(self, rows, found))
-        taken = len(found) - len(others)
+    def _border(self, budget: int, taken: int, others: pl.DataFrame, number: int) -> float:
+        """The gradient of the last row that this round's share of the budget reaches, `taken` of it being spent."""
         quota = max((number + 1) * budget // self.rounds - taken, 0)
         return float(np.partition(others["gradient"].to_numpy(), quota - 1)[quota - 1]) if quota else -np.inf
 

@@ -7,12 +7,11 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from schemas.errors import CuveeError
-from stages.budget import TOKENS
 from stages.fit import Fit
 from stages.noise import uniform_noise
 from stages.quotas import amounts, places_within, quotas
-from stages.rule import Context, whole_and_missing
-from stages.selector import Ranking, Selector
+from stages.rule import Context, gathered, whole_and_missing
+from stages.selector import Ranking, Selector, ranking_of_one
 from stages.target.m4.attributes import (
     MOST_ATTRIBUTES,
     Attribute,
@@ -33,15 +32,16 @@ class M4(Selector):
     """Keeps of every pattern of attributes the share that bounds both biases and is nearest to the same for all.
 
     The bounds hold for the shares that are solved for; whole rows are off by less than a row per pattern, such that the
-    biases hardly change, and with `representation` above 0 the association bias by a term of second order. Evidence has
-    both biases before and after, counted, and the effective sample size (sum q)^2 / sum q^2 that the shares would have
-    as weights. In a pattern the rows with the smallest hash(seed, uid) are kept; score is 1 - place / quota, so a
-    budget of tokens thins all patterns alike. Rows that lack a column are dropped as `<column>_missing`. Learned: one
-    multiplier per moment, which weighs patterns that were not there as well; under a pin the budget is shared out by
-    those weights. Beyond one machine the parts hand in the columns.
+    biases hardly change, and with `representation` above 0 the association bias by a term of second order. Evidence is
+    of the rows that are kept: both biases before and after, and with q the share that is kept of a row's pattern the
+    effective sample size (sum q)^2 / sum q^2 that q would have as weights. In a pattern the rows with the smallest
+    hash(seed, uid) are kept; score is 1 - place / quota, so a budget of tokens thins all patterns alike. Rows that lack
+    a column are dropped as `<column>_missing`. Learned: one multiplier per moment, which weighs patterns that were not
+    there as well; under a pin the budget is shared out by those weights. Beyond one machine the parts hand in the
+    columns.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kind: Literal["m4"] = "m4"
     sensitive: Annotated[tuple[Sensitive, ...], Field(min_length=1)]
     """Each with the `share` it is to have."""
@@ -73,10 +73,10 @@ class M4(Selector):
             CuveeError: the bounds leave fewer rows than the budget, or an attribute is true of all rows or of none.
         """
         tests = [attribute.holds(rows) for attribute in self._attributes()]
-        table, missing = self._whole(rows, context)
-        if table.is_empty():
-            return Ranking(table.select("uid", pl.lit(0.0).alias("score")), missing, fit=context.fit)
-        wanted = self.rows(len(table), int(table["tokens"].sum()))
+        table, missing = whole_and_missing(gathered(rows, context, *self.reads()), self.reads())
+        wanted = self.affordable(rows, table.select("uid"), missing)
+        if len(table) == 1:
+            return ranking_of_one(table, missing, context)
         found, of_row = patterns(table.select(tests).to_numpy().reshape(len(table), -1), len(self.sensitive))
         fit = context.fit or self._learn(found, wanted)
         bounded = self._moments(found, fit)
@@ -84,17 +84,11 @@ class M4(Selector):
         given = _counted(share, found, wanted, bounded)
         place = places_within(of_row, uniform_noise(table["uid"].to_list(), context.seed, self.kind))
         ranked = table.select("uid", pl.Series("score", _score(place, given[of_row])))
-        return Ranking(ranked, missing, self._evidence(found, fit.arrays["shares"], share, given), fit)
+        kept = np.bincount(of_row[self.chosen(rows, ranked, context)], minlength=len(given))
+        return Ranking(ranked, missing, self._evidence(found, fit.arrays["shares"], kept), fit)
 
     def _attributes(self) -> tuple[Attribute, ...]:
         return (*self.sensitive, *self.labels)
-
-    def _whole(self, rows: pl.LazyFrame, context: Context) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """(uid, columns, tokens) of the rows that have every column, and verdict lines for the others."""
-        columns = self.reads()
-        counted = pl.lit(0).alias("tokens") if self.tokens is None else TOKENS
-        found = context.each_part(rows, lambda part: part.select("uid", *columns, counted))
-        return whole_and_missing(pl.concat(found).sort("uid"), columns)
 
     def _learn(self, found: Patterns, wanted: int) -> Fit:
         n = int(found.rows.sum())
@@ -122,21 +116,21 @@ class M4(Selector):
         s, y = found.sensitive.astype(np.float64), found.labels.astype(np.float64)
         return moments(s, y, fit.arrays["shares"], fit.arrays["means"], (self.representation, self.association))
 
-    def _evidence(self, found: Patterns, shares: Doubles, share: Doubles, given: Integers) -> dict[str, Any]:
-        mass = share * found.rows
+    def _evidence(self, found: Patterns, shares: Doubles, kept: Integers) -> dict[str, Any]:
+        share = kept / found.rows
         return {
-            "patterns": len(share),
+            "patterns": len(kept),
             "shares": {
                 attribute.name: {"asked": asked, "before": before, "after": after}
                 for attribute, asked, before, after in zip(
-                    self.sensitive, shares.tolist(), *(_means(found, rows) for rows in (found.rows, given)), strict=True
+                    self.sensitive, shares.tolist(), *(_means(found, rows) for rows in (found.rows, kept)), strict=True
                 )
             },
             "bias": {
                 name: dict(zip(("representation", "association"), biases(rows, found, shares), strict=True))
-                for name, rows in (("before", found.rows), ("after", given))
+                for name, rows in (("before", found.rows), ("after", kept))
             },
-            "effective_rows": float(mass.sum() ** 2 / (mass @ share)) if mass.any() else 0.0,
+            "effective_rows": float(kept.sum() ** 2 / (kept @ share)),
             "kept_of_a_pattern": {"least": float(share.min()), "most": float(share.max())},
         }
 

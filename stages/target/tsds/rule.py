@@ -10,15 +10,15 @@ from pydantic import Field
 from schemas.columns import IMAGE_EMBEDDING
 from stages.fit import Fit
 from stages.noise import uniform_noise
-from stages.rule import Context
+from stages.rule import Context, present_and_missing
 from stages.selector import Ranking, Selector
 from stages.target.tsds.assignment import Plan, solve
 from stages.target.tsds.density import MOST_NEIGHBOURS, densities
 from stages.target.tsds.draw import chances, order, weights
 from stages.target.tsds.neighbours import radii
 from stages.transport.distances import squared_distances
-from stages.transport.evidence import distances_to_target, histogram, kept_uids, tokens_of
-from stages.transport.features import EmbeddingColumns, column_names, without
+from stages.transport.evidence import distances_to_target, histogram
+from stages.transport.features import EmbeddingColumns, column_names
 from stages.transport.sample import rows_named
 from stages.transport.space import Space, each_slice, known_space, learned_space, pool_sample, target_sample
 from stages.vectors import Doubles, Vectors
@@ -90,6 +90,8 @@ class Tsds(Selector):
             CuveeError: no row with an embedding in pool or target, embeddings of unequal width, or a budget above what
                 there is.
         """
+        eligible, missing = present_and_missing(rows, context, self.reads())
+        budget = self.affordable(rows, eligible, missing)
         learned = self._learned(rows, context)
         space, examples = learned.space, learned.examples
         every = each_slice(rows, context, space, _looked_at(learned))
@@ -99,9 +101,8 @@ class Tsds(Selector):
         density = densities(points, self.sigma, self.density_neighbours, space.joined)
         plan = learned.plan or solve(squared, learned.radii, density, self.alpha, self.scale)
         near = near.with_columns(pl.Series("p", plan.probabilities(squared, density)))
-        budget = max(self.rows(len(every), tokens_of(self, rows, every)), 1)
         ranked = _scored(every.join(near, on="uid", how="left"), budget, context.seed)
-        kept = kept_uids(self, rows, ranked, context.seed)
+        kept = ranked["uid"].filter(pl.Series(self.chosen(rows, ranked, context)))
         evidence = {
             "columns": list(self.reads()),
             "neighbours_exhausted": plan.exhausted,
@@ -110,7 +111,7 @@ class Tsds(Selector):
         }
         drawn = weights(ranked.filter(pl.col("uid").is_in(kept.implode()))) if self.weigh else None
         fit = context.fit or _fit(learned, plan)
-        return Ranking(ranked.select("uid", "score"), without(rows, self.reads()), evidence, fit, drawn)
+        return Ranking(ranked.select("uid", "score"), missing, evidence, fit, drawn)
 
     def _learned(self, rows: pl.LazyFrame, context: Context) -> _Learned:
         columns, fit = self.reads(), context.fit

@@ -81,6 +81,20 @@ def test_a_smaller_budget_of_tokens_thins_all_parts_alike() -> None:
     assert np.bincount(cluster[half[~found.base[half]]]) == pytest.approx([20] * 4, abs=2)
 
 
+def test_evidence_of_a_budget_of_tokens_is_of_the_rows_it_paid_for() -> None:
+    """Captions are the longer the nearer the centroid, so fewer rows are paid for than mean lengths would buy."""
+    rows, vectors = pool(400, 1)
+    fit = judged(rows, samples=100, clusters=5).fit
+    assert fit is not None
+    _, cosine = nearest_centroids(vectors, fit.arrays["centroids"])
+    lengths = np.where(cosine > np.median(cosine), 30, 3)
+    worded = rows.with_columns(pl.Series("caption", ["word " * length for length in lengths.tolist()]))
+    verdict = judged(worded, tokens=1000, clusters=5, easy=0.8)
+    told = verdict.evidence
+    assert sum(line["easy"] + line["hard"] for line in told["clusters"]) + told["base"] == told["budget"]["kept"]
+    assert told["budget"]["kept"] == len(kept(rows, verdict)) < 1000 * 400 // lengths.sum()
+
+
 def test_what_cannot_be_clustered_is_refused() -> None:
     rows, _ = pool(20, 3)
     with pytest.raises(CuveeError, match="asked for 21 samples, and there are 20"):

@@ -295,11 +295,13 @@ def test_order_of_rows_changes_nothing_and_the_seed_does() -> None:
 def test_all_rows_can_be_asked_for_but_no_more() -> None:
     pool, target = table([*PHOTOS, None]), table(PHOTOS)
     assert len(kept(judge(Dsir(samples=len(PHOTOS)), pool, target), pool)) == len(PHOTOS)
-    with pytest.raises(CuveeError, match="asked for 28 samples, and there are 27 eligible"):
+    with pytest.raises(
+        CuveeError, match="for 28 samples, and there are 27 eligible rows, 1 not eligible: 1 as caption"
+    ):
         judge(Dsir(samples=28), pool, target)
-    with pytest.raises(CuveeError, match="no row that is left has a caption with a word"):
+    with pytest.raises(CuveeError, match="0 eligible rows, 0 not eligible; nothing would be kept"):
         judge(Dsir(samples=1), table([]), target)
-    with pytest.raises(CuveeError, match="no row that is left has a caption with a word"):
+    with pytest.raises(CuveeError, match="0 eligible rows, 2 not eligible: 2 as caption_missing; nothing"):
         judge(Dsir(samples=1), table([None, " "]), target)
 
 

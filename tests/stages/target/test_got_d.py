@@ -219,7 +219,7 @@ def test_refusals():
     with pytest.raises(CuveeError, match="asked for 3000 samples"):
         judged(GotD(samples=3000), pool, target)
     empty = pool.with_columns(pl.lit(None, pool.schema["image_embedding"]).alias("image_embedding"))
-    with pytest.raises(CuveeError, match="no row of the pool has image_embedding"):
+    with pytest.raises(CuveeError, match="0 eligible rows, 2000 not eligible: 2000 as image_embedding_missing"):
         judged(GotD(samples=1), empty, target)
     with pytest.raises(CuveeError, match="none of the target's 2000 samples"):
         GotD(samples=1).judge(pool.lazy(), Context(0, empty.lazy()))

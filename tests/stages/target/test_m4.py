@@ -146,7 +146,22 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], words: 
         M4(samples=1, **settings)
 
 
-def test_no_eligible_row() -> None:
-    rows = people(10, 6).with_columns(pl.lit(None, pl.String).alias("person"))
-    verdict = judged(rows, fraction=0.5)
-    assert verdict.dropped["reason"].to_list() == ["person_missing"] * 10
+@pytest.mark.parametrize("tokens", [1000, 4000])
+def test_evidence_of_a_budget_of_tokens_is_of_the_rows_it_paid_for(tokens: int) -> None:
+    """Where women's captions are five times as long, a budget buys another number of rows than mean lengths would."""
+    rows = people(5000, 6).with_columns(
+        pl.when(pl.col("person") == "woman").then(pl.lit("word " * 20)).otherwise(pl.lit("word " * 4)).alias("caption")
+    )
+    verdict = judged(rows, tokens=tokens)
+    chosen, told = kept(rows, verdict), verdict.evidence
+    assert len(chosen) == told["budget"]["kept"] < 0.8 * tokens * 5000 / rows["caption"].str.count_matches("word").sum()
+    assert (told["bias"]["after"]["representation"], told["bias"]["after"]["association"]) == pytest.approx(
+        counted(chosen)
+    )
+    assert told["shares"]["person=woman"]["after"] == pytest.approx((chosen["person"] == "woman").mean())
+    pattern = ["person", pl.col("concept_nurse") >= np.float32(0.25), "outdoors"]
+    there, taken = (table.group_by(pattern).len() for table in (rows, chosen))
+    both = there.join(taken, on=["person", "concept_nurse", "outdoors"], how="left").fill_null(0)
+    share = both["len_right"] / both["len"]
+    assert told["kept_of_a_pattern"] == {"least": share.min(), "most": share.max()}
+    assert told["effective_rows"] == pytest.approx(len(chosen) ** 2 / (both["len_right"] * share).sum())

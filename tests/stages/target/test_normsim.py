@@ -51,3 +51,17 @@ def test_the_tenth_that_looks_like_the_target_is_found(column: str, seed: int) -
     lost = Best(column=column, fraction=0.1).judge(rows.lazy(), Context(0)).dropped["uid"]
     kept = [int(uid, 16) for uid in set(rows["uid"]) - set(lost)]
     assert len(kept) == 100 and np.mean([row % 10 == 0 for row in kept]) >= 0.95
+
+
+@pytest.mark.parametrize("column", ["normsim_2", "normsim_inf"])
+def test_noise_is_no_better_than_chance(column: str) -> None:
+    """The target's rows are the pool's last ones by uid and hash, and by nothing else."""
+    hits = []
+    for seed in range(20):
+        images, target = unit(400, 16, seed), unit(40, 16, seed + 500)
+        fit = NormSim().learn(Examples({"target": pairs(target, target, first=360)}, 0, {}))
+        scores = NormSim().open_with(fit, "")(batch(pairs(images, images), NormSim.reads))
+        rows = pairs(images, images).select("uid", "source", pl.Series(column, scores[column].to_numpy()))
+        lost = Best(column=column, fraction=0.1).judge(rows.lazy(), Context(seed)).dropped["uid"]
+        hits.append(sum(int(uid, 16) >= 360 for uid in set(rows["uid"]) - set(lost)))
+    assert abs(np.mean(hits) - 4) <= 2.6 * np.std(hits, ddof=1) / np.sqrt(20) < 2
