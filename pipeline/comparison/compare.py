@@ -114,7 +114,7 @@ def _line(outcome: Outcome, choice: Choice) -> dict[str, Any]:
         "settings": settings,
         "folder": f"fits/{choice.selector.kind}-{choice.address}",
         "not_kept": dict(reasons.iter_rows()),
-        "seconds": None if choice.decision.reused else choice.decision.seconds,
+        "seconds": choice.decision.judging,
         "reused": choice.decision.reused,
         "evidence": choice.decision.verdict.evidence,
     }

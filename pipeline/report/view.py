@@ -271,6 +271,8 @@ class SelectorView:
     trained: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Metric of the training -> final value per seed."""
     seconds: float | None = None
+    reused: bool = False
+    """The choice was there before, and took so many seconds then."""
     detail: str = ""
     """Its settings in a few words."""
 
