@@ -20,7 +20,7 @@ from pipeline.table import ScoreTable
 from pipeline.tasks import Stream, listed
 from schemas.errors import ContractError, CuveeError
 from schemas.tables import POOL_ROLE, REFERENCE_ROLE, TARGET_ROLE
-from stages.rule import DROPPED_SCHEMA, SCORES_SCHEMA, Context, Rule, Verdict, drop_lines
+from stages.rule import DRAWN_SCHEMA, DROPPED_SCHEMA, SCORES_SCHEMA, Context, Rule, Verdict, drop_lines
 
 ROWS_PER_PART = 1_000_000
 """A pool of more rows is judged in parts of whole shards, on the cluster."""
@@ -285,8 +285,8 @@ def _check(rule: Rule, verdict: Verdict, survivors: pl.DataFrame) -> None:
         raise ContractError(f"rule {rule.kind!r} dropped a row twice or without a reason")
     if strangers := len(dropped.join(survivors, on="uid", how="anti")):
         raise ContractError(f"rule {rule.kind!r} dropped {strangers} rows that were not there")
-    if (scores := verdict.scores) is not None and dict(scores.schema) != SCORES_SCHEMA:
-        raise ContractError(f"rule {rule.kind!r} returned scores as {scores.schema}; expected {SCORES_SCHEMA}")
+    if (scores := verdict.scores) is not None and dict(scores.schema) not in (SCORES_SCHEMA, DRAWN_SCHEMA):
+        raise ContractError(f"rule {rule.kind!r} returned scores as {scores.schema}; expected {DRAWN_SCHEMA}")
     if (weights := verdict.weights) is not None:
         if not (weights["weight"].is_finite() & (weights["weight"] > 0)).all():
             raise ContractError(f"rule {rule.kind!r} gave a weight that is not above 0; drop the row instead")
