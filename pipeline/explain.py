@@ -130,8 +130,14 @@ def _fate(facts: dict[str, Any]) -> Iterator[str]:
     drawn = f", drawn {facts['repeats']} times" if facts["repeats"] else ""
     weight = f", weight {facts['weight']:.6g}" if facts["weight"] is not None else ""
     passed = facts["score"] is not None and not any(step["decided"] for step in facts["steps"])
-    score = f", score {facts['score']:.6g} by the last selector" if passed else ""
+    score = f", score {facts['score']:.6g}{_noise(facts)} by the last selector" if passed else ""
     yield f"  {verdict}{weight}{score}{drawn}"
+
+
+def _noise(facts: dict[str, Any]) -> str:
+    """Of a row that was drawn: what its score is without the noise; nothing for others and in earlier ledgers."""
+    importance = facts.get("importance")
+    return "" if importance is None else f" (importance {importance:.6g}, the rest is noise)"
 
 
 def _why(facts: dict[str, Any]) -> Iterator[str]:
@@ -166,7 +172,8 @@ def _border(facts: dict[str, Any], column: str | None, evidence: dict[str, Any])
         yield f"    {column} is {facts['scores'].get(column)}"
     if reason.startswith("not_") and None not in (facts["score"], border := evidence.get("border")):
         kept, of = evidence["budget"]["kept"], evidence["budget"]["eligible"]
-        yield f"    ranked by {facts['score']:.6g}, the highest first; {kept} of {of} stay, the last with {border:.6g}"
+        by = f"{facts['score']:.6g}{_noise(facts)}"
+        yield f"    ranked by {by}, the highest first; {kept} of {of} stay, the last with {border:.6g}"
 
 
 def _instead(facts: dict[str, Any]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from pipeline.select import Selected
 from pipeline.sidecars import write_table
 from schemas.errors import ContractError
 from schemas.tables import DROPPED, KEPT, LEDGER, POOL_ROLE, QUARANTINED, REFERENCE_ROLE, TARGET_ROLE
-from stages.rule import DROPPED_SCHEMA, SCORES_SCHEMA
+from stages.rule import DRAWN_SCHEMA, DROPPED_SCHEMA, scores_told
 
 NOT_DRAWN = "not_drawn"
 PARTNERS = {name: DROPPED_SCHEMA[name] for name in ("uid", "duplicate_of", "similarity")}
@@ -48,9 +48,9 @@ def make_ledger(chosen: Selected, blend: Blend | None) -> pl.DataFrame:
 
 
 def _last_scores(chosen: Selected) -> pl.DataFrame:
-    """(uid, score) of each row by the last step that ranked it."""
-    ranked = [step.verdict.scores for step in reversed(chosen.decisions) if step.verdict.scores is not None]
-    return pl.concat([pl.DataFrame(schema=SCORES_SCHEMA), *ranked]).unique("uid", keep="first", maintain_order=True)
+    """(uid, score, importance) of each row by the last step that ranked it."""
+    ranked = [scores_told(step.verdict) for step in reversed(chosen.decisions)]
+    return pl.concat([pl.DataFrame(schema=DRAWN_SCHEMA), *ranked]).unique("uid", keep="first", maintain_order=True)
 
 
 def _with_weights(lines: pl.DataFrame, chosen: Selected, blend: Blend | None) -> pl.DataFrame:

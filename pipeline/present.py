@@ -9,6 +9,7 @@ import pyarrow as pa
 import yaml
 
 from pipeline.comparison.present import choices_accounted_for, comparison_view
+from pipeline.rankings import ranking_views
 from pipeline.report import write_report
 from pipeline.report.trials_view import trials_view
 from pipeline.report.view import (
@@ -69,6 +70,7 @@ def view(outcome: Outcome, checks: Sequence[Check] = (), notes: Sequence[str] = 
         funnel=tuple(_funnel(outcome, pool)),
         scores=tuple(_scores(outcome)),
         names=tuple(_names(outcome)),
+        rankings=tuple(ranking_views(outcome.chosen.decisions)),
         gallery=tuple(_gallery(pool, pictures)),
         duplicates=tuple(_duplicates(pool, pictures)),
         mixture=_mixture(outcome),

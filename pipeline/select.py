@@ -20,12 +20,14 @@ from pipeline.table import ScoreTable
 from pipeline.tasks import Stream, listed
 from schemas.errors import ContractError, CuveeError
 from schemas.tables import POOL_ROLE, REFERENCE_ROLE, TARGET_ROLE
-from stages.rule import DROPPED_SCHEMA, SCORES_SCHEMA, Context, Rule, Verdict, drop_lines
+from stages.rule import DRAWN_SCHEMA, DROPPED_SCHEMA, SCORES_SCHEMA, Context, Rule, Verdict, drop_lines
 
 ROWS_PER_PART = 1_000_000
 """A pool of more rows is judged in parts of whole shards, on the cluster."""
 VERDICT_FORMAT = 3
 """Of what lies in fits/; another one is decided anew."""
+TIMING = "timing.json"
+"""Beside a verdict: how long it took whoever reached it."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Decision:
     """Which; None for the held-out part."""
     number: int | None = None
     """Its place among the recipe's rules, from 1; None for what is none of them."""
+    judging: float | None = None
+    """Seconds of judging, in the run that did it; None where a version did that noted none."""
 
     @property
     def title(self) -> str:
@@ -211,10 +215,10 @@ def decide(
     reused = folder.exists()
     if not reused:
         verdict = _judged(chosen, rule, pin, resolved.recipe.seed if seed is None else seed)
-        write_verdict(verdict, folder)
+        write_verdict(verdict, folder, time.perf_counter() - began)
     fit = fit_line(folder, resolved.fit_key(rule), pin)
     facts = len(chosen.survivors), time.perf_counter() - began, reused, fit, rule.merges_captions()
-    return Decision(name, rule.kind, read_verdict(folder), *facts, rule)
+    return Decision(name, rule.kind, read_verdict(folder), *facts, rule, judging=_judging(folder))
 
 
 def _judged(chosen: Selected, rule: Rule, pin: Pin | None, seed: int) -> Verdict:
@@ -281,8 +285,8 @@ def _check(rule: Rule, verdict: Verdict, survivors: pl.DataFrame) -> None:
         raise ContractError(f"rule {rule.kind!r} dropped a row twice or without a reason")
     if strangers := len(dropped.join(survivors, on="uid", how="anti")):
         raise ContractError(f"rule {rule.kind!r} dropped {strangers} rows that were not there")
-    if (scores := verdict.scores) is not None and dict(scores.schema) != SCORES_SCHEMA:
-        raise ContractError(f"rule {rule.kind!r} returned scores as {scores.schema}; expected {SCORES_SCHEMA}")
+    if (scores := verdict.scores) is not None and dict(scores.schema) not in (SCORES_SCHEMA, DRAWN_SCHEMA):
+        raise ContractError(f"rule {rule.kind!r} returned scores as {scores.schema}; expected {DRAWN_SCHEMA}")
     if (weights := verdict.weights) is not None:
         if not (weights["weight"].is_finite() & (weights["weight"] > 0)).all():
             raise ContractError(f"rule {rule.kind!r} gave a weight that is not above 0; drop the row instead")
@@ -308,8 +312,8 @@ def _fold(chosen: Selected, decision: Decision) -> None:
         )
 
 
-def write_verdict(verdict: Verdict, folder: Path) -> None:
-    """Store a verdict as a folder that appears whole."""
+def write_verdict(verdict: Verdict, folder: Path, seconds: float) -> None:
+    """Store a verdict as a folder that appears whole, with the time it took: all but that repeats to the byte."""
     temporary = folder.parent / f".writing-{folder.name}-{uuid.uuid4().hex[:8]}"
     temporary.mkdir(parents=True)
     verdict.dropped.sort("uid").write_parquet(temporary / "dropped.parquet")
@@ -318,6 +322,7 @@ def write_verdict(verdict: Verdict, folder: Path) -> None:
     if verdict.scores is not None:
         verdict.scores.sort("uid").write_parquet(temporary / "scores.parquet")
     write_json(rounded(verdict.evidence), temporary / "evidence.json")
+    write_json({"seconds": round(seconds, 6)}, temporary / TIMING)
     if verdict.fit is not None:
         write_fit(verdict.fit, temporary)
     try:
@@ -332,3 +337,8 @@ def read_verdict(folder: Path) -> Verdict:
     weights, scores = (pl.read_parquet(path) if path.exists() else None for path in named)
     evidence: dict[str, Any] = read_json(folder / "evidence.json")
     return Verdict(pl.read_parquet(folder / "dropped.parquet"), weights, scores, evidence)
+
+
+def _judging(folder: Path) -> float | None:
+    path = folder / TIMING
+    return float(read_json(path)["seconds"]) if path.exists() else None

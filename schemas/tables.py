@@ -60,6 +60,7 @@ LEDGER = pa.schema(
         ("duplicate_of", pa.string()),
         ("similarity", pa.float64()),  # to duplicate_of: a cosine, a Jaccard index, a share of equal bits; 1 for equals
         ("score", pa.float64()),  # what the last selector that saw the row ranked it by; highest first
+        ("importance", pa.float64()),  # that score without its noise; null where no noise had a part in it
         ("weight", pa.float64()),
         ("repeats", pa.int32()),
     ]
@@ -85,6 +86,7 @@ CHOICES = pa.schema(
         ("kept", pa.bool_()),
         ("reason", pa.string()),  # why not; null for kept rows
         ("score", pa.float64()),  # what it ranked by, the highest first; null for rows that it could not rank
+        ("importance", pa.float64()),  # the score without its noise; null where it does not draw
     ]
 )
 

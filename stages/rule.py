@@ -16,6 +16,8 @@ Result = TypeVar("Result")
 DROPPED_SCHEMA = {"uid": pl.String, "reason": pl.String, "duplicate_of": pl.String, "similarity": pl.Float64}
 WEIGHTS_SCHEMA = {"uid": pl.String, "weight": pl.Float64}
 SCORES_SCHEMA = {"uid": pl.String, "score": pl.Float64}
+DRAWN_SCHEMA = {**SCORES_SCHEMA, "importance": pl.Float64}
+"""Of a rule that draws: its score is the importance with its noise."""
 
 
 class Mapper(Protocol):
@@ -62,7 +64,8 @@ class Verdict:
     `dropped` has one line per dropped row (uid, reason, duplicate_of or null, similarity to that one or null); rows
     not named stay. Similarity is 1 for equals: a cosine, a Jaccard index, a share of equal bits.
     `weights` (uid, weight > 0) multiplies into the rows' weights; rows not named keep theirs.
-    `scores` (uid, score) is what rows were ranked by, kept ones too; it stands in the ledger.
+    `scores` (uid, score) is what rows were ranked by, kept ones too; it stands in the ledger. Where noise had a part in
+    that, `importance` is the score without it.
     `evidence` holds plain JSON values: thresholds, counts, distances, for the record and the report.
     `fit` is what was learned from the rows, or the pinned one as it came; a rule that learns nothing leaves it out.
     """
@@ -140,6 +143,13 @@ def present_and_missing(
     found = pl.concat(context.each_part(rows, lambda part: part.select("uid", *there))).sort("uid")
     whole, missing = whole_and_missing(found, columns)
     return whole.select("uid"), missing
+
+
+def scores_told(verdict: Verdict) -> pl.DataFrame:
+    """(uid, score, importance) of the rows that were ranked; no importance where no noise had a part."""
+    found = pl.DataFrame(schema=SCORES_SCHEMA) if verdict.scores is None else verdict.scores
+    lacking = [pl.lit(None, kind).alias(name) for name, kind in DRAWN_SCHEMA.items() if name not in found.columns]
+    return found.with_columns(lacking)
 
 
 def drop_lines(rows: pl.DataFrame, reason: str) -> pl.DataFrame:

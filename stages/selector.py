@@ -13,7 +13,7 @@ from schemas.columns import CAPTION
 from schemas.errors import ContractError
 from stages.budget import TOKENS, Budget, Mask
 from stages.fit import Fit
-from stages.rule import DROPPED_SCHEMA, SCORES_SCHEMA, Context, Rule, Verdict, drop_lines
+from stages.rule import DRAWN_SCHEMA, DROPPED_SCHEMA, SCORES_SCHEMA, Context, Rule, Verdict, drop_lines
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Ranking:
     """What a selector thinks of the rows."""
 
     rows: pl.DataFrame
-    """(uid, score) of every eligible row, the best with the highest score; finite, in any order. Further columns are
-    for `describe`."""
+    """(uid, score) of every eligible row, the best with the highest score; finite, in any order. One who draws gives
+    `importance`, the score without its noise. Further columns are for `describe`."""
     dropped: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=DROPPED_SCHEMA))
     """Verdict lines of the rows that are not eligible."""
     evidence: dict[str, Any] = field(default_factory=dict)
@@ -81,8 +81,9 @@ class Selector(Budget, Rule):
             ContractError: a score that is not finite, or a row ranked twice.
         """
         ranking = self.rank(rows, context)
-        ranked = ranking.rows.select("uid", "score").cast(SCORES_SCHEMA).sort("uid")  # type: ignore[arg-type]
-        if ranked["uid"].n_unique() != len(ranked) or not ranked["score"].is_finite().all():
+        schema = DRAWN_SCHEMA if "importance" in ranking.rows.columns else SCORES_SCHEMA
+        ranked = ranking.rows.select(*schema).cast(schema).sort("uid")  # type: ignore[arg-type]
+        if ranked["uid"].n_unique() != len(ranked) or not all(ranked[name].is_finite().all() for name in [*schema][1:]):
             raise ContractError(f"selector {self.kind!r} ranked a row twice, or by a score that is not finite")
         chosen = pl.Series(self.chosen(rows, ranked, context, ranking.dropped))
         kept, others = ranked.filter(chosen), ranked.filter(~chosen)

@@ -17,7 +17,7 @@ from pipeline.score import Progress
 from pipeline.sidecars import read_json, write_json, write_table
 from schemas.errors import RecipeError
 from schemas.tables import CHOICES
-from stages.rule import SCORES_SCHEMA
+from stages.rule import scores_told
 from stages.selector import Selector
 
 
@@ -114,7 +114,7 @@ def _line(outcome: Outcome, choice: Choice) -> dict[str, Any]:
         "settings": settings,
         "folder": f"fits/{choice.selector.kind}-{choice.address}",
         "not_kept": dict(reasons.iter_rows()),
-        "seconds": None if choice.decision.reused else choice.decision.seconds,
+        "seconds": choice.decision.judging,
         "reused": choice.decision.reused,
         "evidence": choice.decision.verdict.evidence,
     }
@@ -126,7 +126,6 @@ def _store(contest: Contest, comparison: dict[str, Any], folder: Path) -> None:
         verdict = choice.decision.verdict
         lines = rows.with_columns(pl.Series("kept", choice.kept))
         lines = lines.join(verdict.dropped.select("uid", "reason"), on="uid", how="left")
-        scores = pl.DataFrame(schema=SCORES_SCHEMA) if verdict.scores is None else verdict.scores
-        lines = lines.join(scores, on="uid", how="left").sort("uid")
+        lines = lines.join(scores_told(verdict), on="uid", how="left").sort("uid")
         write_table(lines.to_arrow().cast(CHOICES), folder / "choices" / f"{choice.name}.parquet")
     write_json(comparison, folder / "compare.json")

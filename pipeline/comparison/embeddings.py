@@ -87,22 +87,23 @@ def _placed(part: pl.DataFrame, columns: Sequence[str], centres: Vectors) -> Pla
     k, d = centres.shape
     total = Placed(np.zeros((len(columns), k), np.int64), np.zeros((k, d)), np.zeros((len(columns), d, d)))
     for block in blocks(len(part), BLOCK_ROWS):
-        total += _block(part[block], columns, centres)
+        _add_block(total, part[block], columns, centres)
     return total
 
 
-def _block(part: pl.DataFrame, columns: Sequence[str], centres: Vectors) -> Placed:
+def _add_block(total: Placed, part: pl.DataFrame, columns: Sequence[str], centres: Vectors) -> None:
+    """In place: the moments of all selections take megabytes."""
     rows = _unit(part)
     if rows.shape[1] != centres.shape[1]:
         raise CuveeError(
             f"{COLUMN!r} has rows of {rows.shape[1]} and of {centres.shape[1]} numbers; were models mixed?"
         )
     (cell, _), k = nearest_centroids(rows, centres), len(centres)
-    sums = np.zeros(centres.shape)
-    np.add.at(sums, cell, rows.astype(np.float64))
-    masks = [part[name].to_numpy() for name in columns]
-    counts = np.array([np.bincount(cell[mask], minlength=k) for mask in masks], np.int64)
-    return Placed(counts, sums, np.array([moments(rows[mask]) for mask in masks]))
+    np.add.at(total.sums, cell, rows.astype(np.float64))
+    for number, name in enumerate(columns):
+        mask = part[name].to_numpy()
+        total.counts[number] += np.bincount(cell[mask], minlength=k)
+        total.moments[number] += moments(rows[mask])
 
 
 def _distances(selections: Selections, placed: Placed) -> list[dict[str, float | None]]:

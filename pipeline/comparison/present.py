@@ -53,7 +53,8 @@ def _selector(name: str, line: Mapping[str, Any], training: Mapping[str, Any] | 
     detail = ", ".join([line["kind"], *(f"{key} {numbers.plain(value)}" for key, value in told.items())])
     against = {**line["against_random"]}
     detail = "" if detail == name else detail
-    return _row(name, line, against_random=against, trained=trained, seconds=line["seconds"], detail=detail)
+    spent = {"seconds": line["seconds"], "reused": line["reused"]}
+    return _row(name, line, against_random=against, trained=trained, detail=detail, **spent)
 
 
 def _has(training: Mapping[str, Any], metric: Metric) -> bool:

@@ -34,6 +34,8 @@ def comparison_text(facts: Mapping[str, Any]) -> str:
     low, high = (round(100 * side) for side in (facts["random"]["level"], facts["random"]["overlap"]))
     console.print(f"{OUTSIDE} outside of where {low} % of random draws lie ({facts['random']['draws']} were made)")
     console.print(f"two random draws overlap by {high / 100:.2f}; measured on {_yardstick(facts)}")
+    if any(line["reused"] and line["seconds"] is not None for line in facts["selectors"].values()):
+        console.print("seconds in brackets were spent earlier, on a choice that this run used again")
     for note in facts["notes"]:
         console.print(f"note: {note}")
     console.print(f"report  {facts['report']}", soft_wrap=True)
@@ -54,10 +56,15 @@ def _measures(facts: Mapping[str, Any]) -> Table:
     table.add_row("(all)", str(facts["pool"]["kept"]), *(format(facts["pool"][n], MEASURES[n][1]) for n in names))
     for selector, line in facts["selectors"].items():
         values = [_value(line, name) for name in names] + (_gain(trained, selector) if trained else [])
-        table.add_row(
-            selector, str(line["kept"]), *values, "-" if line["seconds"] is None else f"{line['seconds']:.2f}"
-        )
+        table.add_row(selector, str(line["kept"]), *values, _seconds(line))
     return table
+
+
+def _seconds(line: Mapping[str, Any]) -> str:
+    """What choosing took; in brackets where the choice was there before."""
+    if line["seconds"] is None:
+        return "-"
+    return f"({line['seconds']:.2f})" if line["reused"] else f"{line['seconds']:.2f}"
 
 
 def _value(line: Mapping[str, Any], name: str) -> str:

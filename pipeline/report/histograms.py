@@ -47,7 +47,8 @@ def histogram(score: ScoreView, name: str) -> Histogram | None:
     reading = _reading(score, everything, edges)
     with drawing():
         figure = _draw(score, rows, edges, stretched)
-        chart = inline(figure, name, f"Distribution of {clip(score.column, 60)} by source", reading)
+        by = "what became of it" if score.muted else "source"
+        chart = inline(figure, name, f"Distribution of {clip(score.column, 60)} by {by}", reading)
     unit = f" [{score.unit}]"
     meaning = score.meaning or score.column
     meaning += unit if score.unit and not meaning.endswith(unit) else ""
@@ -103,13 +104,20 @@ def _draw(score: ScoreView, rows: list[tuple[str, Floats]], edges: Floats, stret
         axes.set_xscale("log")
     for place, (source, values) in zip(range(len(rows) - 1, -1, -1), rows, strict=True):
         lines = [line for line in score.thresholds if line.source in (None, source)]
-        _draw_row(axes, place, (source, values), edges, lines)
+        _draw_row(axes, place, (source, values), edges, lines, score.muted)
     _dress(axes, edges, len(rows), stretched)
     return figure
 
 
-def _draw_row(axes: "Axes", place: int, row: tuple[str, Floats], edges: Floats, lines: Sequence[Threshold]) -> None:
-    """One source: its bars, muted where a rule drops, and what passes."""
+def _draw_row(
+    axes: "Axes",
+    place: int,
+    row: tuple[str, Floats],
+    edges: Floats,
+    lines: Sequence[Threshold],
+    muted: Sequence[str],
+) -> None:
+    """One source: its bars, muted where a rule drops, and what passes; or one fate and how many met it."""
     from matplotlib.patches import Rectangle
 
     source, values = row
@@ -120,7 +128,8 @@ def _draw_row(axes: "Axes", place: int, row: tuple[str, Floats], edges: Floats, 
     start, stop = _kept_range(edges, lines)
     if lines:
         axes.stairs(heights, edges, baseline=place, fill=True, color=SOFT, linewidth=0)
-    bars = axes.stairs(heights, edges, baseline=place, fill=True, color=SERIES[0], linewidth=0)
+    tone = SOFT if source in muted else SERIES[0]
+    bars = axes.stairs(heights, edges, baseline=place, fill=True, color=tone, linewidth=0)
     bars.set_clip_path(Rectangle((start, place), max(stop - start, 0.0), 1, transform=axes.transData))
     for edge in (start, stop):
         if edges[0] < edge < edges[-1]:
@@ -128,8 +137,9 @@ def _draw_row(axes: "Axes", place: int, row: tuple[str, Floats], edges: Floats, 
     axes.axhline(place, color=RULE, linewidth=1)
     beside = axes.get_yaxis_transform()
     axes.text(-0.02, place + 0.3, clip(source, 14), transform=beside, ha="right", va="center", color=INK)
-    label = numbers.share(passing(values, lines)) if lines else numbers.compact(len(values))
-    axes.text(1.02, place + 0.3, label, transform=beside, ha="left", va="center", color=INK if lines else MUTED)
+    judged = lines and not muted
+    label = numbers.share(passing(values, lines)) if judged else numbers.compact(len(values))
+    axes.text(1.02, place + 0.3, label, transform=beside, ha="left", va="center", color=INK if judged else MUTED)
 
 
 def _kept_range(edges: Floats, lines: Sequence[Threshold]) -> tuple[float, float]:
@@ -164,10 +174,15 @@ def _reading(score: ScoreView, everything: Floats, edges: Floats) -> str:
     outside = int(((everything < edges[0]) | (everything > edges[-1])).sum())
     missing = sum(len(values) for values in score.values.values()) - len(everything)
     parts = [f"median {median} over {numbers.count(len(everything))} samples"]
-    parts += _cuts(score.thresholds)
+    parts += _cuts(score.thresholds) if not score.muted else _borders(score.thresholds)
     parts += [f"{numbers.count(outside)} beyond the axis are in the end bars"] if outside else []
     parts += [f"{numbers.count(missing)} without a value"] if missing else []
     return "; ".join(parts)
+
+
+def _borders(lines: Sequence[Threshold]) -> list[str]:
+    """Where only so many pass: of rows with this value perhaps not all."""
+    return [f"the last that was kept has {numbers.number(line.value)}" for line in lines]
 
 
 def _cuts(lines: Sequence[Threshold]) -> list[str]:

@@ -94,6 +94,7 @@ def _derived(view: ReportView) -> dict[str, Any]:
         "verdicts": verdict_table(view),
         "histograms": _histograms(view),
         "names": [names_table(column) for column in view.names],
+        "rankings": _rankings(view),
         "gallery": _gallery(view.gallery),
         "duplicates": _duplicates(view.duplicates),
         "mixture": _mixture(view.mixture),
@@ -106,9 +107,9 @@ def _derived(view: ReportView) -> dict[str, Any]:
 
 def _of_contest(view: ContestView) -> dict[str, Any]:
     """A page without a pool."""
-    names = ("verdict_bar", "funnel", "histograms", "names", "gallery", "duplicates", "mixture", "trials", "comparison")
+    names = ("verdict_bar", "funnel", "histograms", "names", "rankings", "gallery", "duplicates", "mixture", "trials")
     return {
-        **dict.fromkeys(names, ()),
+        **dict.fromkeys((*names, "comparison"), ()),
         "verdicts": VerdictTable((), (), ()),
         "tiles": summary.contest_tiles(view),
         "training": _training(view.training),
@@ -119,6 +120,11 @@ def _of_contest(view: ContestView) -> dict[str, Any]:
 def _histograms(view: ReportView) -> list[Histogram]:
     drawn = [histogram(score, f"histogram-{place}") for place, score in enumerate(view.scores)]
     return [chart for chart in drawn if chart is not None]
+
+
+def _rankings(view: ReportView) -> list[tuple[str, Histogram]]:
+    drawn = [(item.step, histogram(item.score, f"ranking-{place}")) for place, item in enumerate(view.rankings)]
+    return [(step, chart) for step, chart in drawn if chart is not None]
 
 
 def _gallery(groups: Sequence[GalleryGroup]) -> list[tuple[GalleryGroup, list[Shown]]]:

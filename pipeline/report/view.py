@@ -70,6 +70,17 @@ class ScoreView:
     meaning: str = ""
     unit: str = ""
     thresholds: tuple[Threshold, ...] = ()
+    muted: tuple[str, ...] = ()
+    """Where the rows are no sources but what became of samples: those that did not pass."""
+
+
+@dataclass(frozen=True)
+class RankingView:
+    """A value by which one step of the funnel told rows apart."""
+
+    step: str
+    score: ScoreView
+    """Per fate, `kept` or another, its values."""
 
 
 @dataclass(frozen=True)
@@ -271,6 +282,8 @@ class SelectorView:
     trained: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Metric of the training -> final value per seed."""
     seconds: float | None = None
+    reused: bool = False
+    """The choice was there before, and took so many seconds then."""
     detail: str = ""
     """Its settings in a few words."""
 
@@ -334,6 +347,7 @@ class ReportView:
     funnel: tuple[Step, ...] = ()
     scores: tuple[ScoreView, ...] = ()
     names: tuple[NamesView, ...] = ()
+    rankings: tuple[RankingView, ...] = ()
     gallery: tuple[GalleryGroup, ...] = ()
     duplicates: tuple[DuplicateGroup, ...] = ()
     mixture: MixtureView | None = None

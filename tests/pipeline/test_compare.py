@@ -183,7 +183,13 @@ def test_killed_and_run_again_it_judges_only_what_is_missing(recipe, ray_cluster
     again = compared(path)
     assert len(judged) == 10
     assert again.record["reused"]["measure"] and told(again) == told(outcome)
-    assert all(line["seconds"] is None for line in again.comparison["selectors"].values())
+    lines, first = again.comparison["selectors"], outcome.comparison["selectors"]
+    assert all(line["reused"] and line["seconds"] == first[name]["seconds"] > 0 for name, line in lines.items())
+    text = comparison_text(again.comparison | {"report": ""})
+    assert f"({lines['dsir']['seconds']:.2f})" in text and "seconds in brackets were spent earlier" in text
+    for timing in path.parent.glob("work/fits/*/timing.json"):  # as versions wrote it that noted no time
+        timing.unlink()
+    assert {line["seconds"] for line in compared(path).comparison["selectors"].values()} == {None}
 
 
 def test_a_run_and_a_comparison_share_what_they_decide(recipe, ray_cluster):

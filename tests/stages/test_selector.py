@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from schemas.errors import ContractError, CuveeError
-from stages.rule import DROPPED_SCHEMA, SCORES_SCHEMA, Context, missing_rows
+from stages.rule import DRAWN_SCHEMA, DROPPED_SCHEMA, SCORES_SCHEMA, Context, Verdict, missing_rows, scores_told
 from stages.selector import Ranking, Selector
 
 ROWS = pl.DataFrame(
@@ -42,6 +42,16 @@ class Broken(Dearest):
         return Ranking(pl.DataFrame({"uid": ["a", "a"], "score": [1.0, self.score]}))
 
 
+class Drawn(Dearest):
+    kind: Literal["drawn"] = "drawn"
+    noise: float = 2.5
+
+    def rank(self, rows, context):
+        ranking = super().rank(rows, context)
+        drawn = ranking.rows.with_columns(pl.col("score").alias("importance"), pl.col("score") + self.noise)
+        return Ranking(drawn, ranking.dropped)
+
+
 def judged(rule):
     return rule.judge(ROWS.lazy(), Context(0))
 
@@ -75,6 +85,16 @@ def test_scores_are_finite_and_rows_ranked_once():
         judged(Broken(samples=1, score=2.0))
     with pytest.raises(ContractError, match="finite"):
         judged(Broken(samples=1, score=float("nan")))
+    with pytest.raises(ContractError, match="finite"):
+        judged(Drawn(samples=1, noise=float("inf")))
+
+
+def test_one_who_draws_says_what_a_row_is_worth_without_the_noise():
+    verdict = judged(Drawn(samples=1))
+    assert dict(verdict.scores.schema) == DRAWN_SCHEMA
+    assert scores_told(verdict).rows() == [("a", 3.5, 1.0), ("c", 5.5, 3.0), ("d", 4.5, 2.0)]
+    assert scores_told(judged(Dearest(samples=1))).rows()[0] == ("a", 1.0, None)
+    assert scores_told(Verdict()).schema == DRAWN_SCHEMA
 
 
 def test_one_budget():

@@ -19,9 +19,10 @@ JUST_BELOW = -np.finfo(np.float64).tiny
 
 @dataclass(frozen=True)
 class Draw:
-    """How the eligible rows (n,) rank, which are drawn, and per target what its weights were divided by."""
+    """How the eligible rows (n,) rank with noise and without, which are drawn, and what weights were divided by."""
 
     score: Doubles
+    importance: Doubles
     chosen: Mask
     deviations: list[float]
 
@@ -50,10 +51,9 @@ class Lottery:
         weights = [self.eligible[str(first + number)].to_numpy() for number in range(len(self.shares))]
         found = [spread(log) for log in weights] if deviations is None else list(deviations)
         shifted = [scores(log, self.sharpness, by) for log, by in zip(weights, found, strict=True)]
-        noisy = [score + noise for score, noise in zip(shifted, self.noise, strict=True)]
-        score = one_ranking(self.eligible["uid"], noisy, self._counts(), self.seed)
+        score, importance = one_ranking(self.eligible["uid"], shifted, self.noise, self._counts(), self.seed)
         ranked = self.eligible.with_columns(pl.Series("score", score))
-        return Draw(score, self.budget.take(ranked, self.seed, PURPOSE), found)
+        return Draw(score, importance, self.budget.take(ranked, self.seed, PURPOSE), found)
 
     def _counts(self) -> list[int]:
         tokens = int(self.eligible["tokens"].sum()) if self.budget.tokens is not None else 0
@@ -66,23 +66,27 @@ def rows_per_target(rows: int, shares: Sequence[float]) -> list[int]:
     return [*counts, max(rows - sum(counts), 0)]
 
 
-def one_ranking(uids: pl.Series, scores: Sequence[Doubles], counts: Sequence[int], seed: int) -> Doubles:
-    """(n,) numbers whose sum(counts) largest are the rows that the targets draw by their scores (n,) in turn.
+def one_ranking(
+    uids: pl.Series, weights: Sequence[Doubles], noise: Sequence[Doubles], counts: Sequence[int], seed: int
+) -> tuple[Doubles, Doubles]:
+    """(n,) numbers whose sum(counts) largest are the rows that the targets draw in turn, and what is noise taken off.
 
-    Of several targets it is how far a row is above the last one drawn, where that is most: >= 0 for drawn rows and < 0
-    for others. Of one target it is the score itself.
+    A target draws by weights + noise, both (n,). Of several it is how far a row is above the last one drawn, where that
+    is most: >= 0 for drawn rows and < 0 for others. Of one target it is what that draws by.
     """
-    if len(scores) == 1:
-        return scores[0]
-    left, above = np.ones(len(uids), np.bool_), np.full(len(uids), -np.inf)
-    for score, count in zip(scores, counts, strict=True):
+    if len(weights) == 1:
+        return weights[0] + noise[0], weights[0]
+    left, above, bare = np.ones(len(uids), np.bool_), np.full(len(uids), -np.inf), np.full(len(uids), -np.inf)
+    for weight, own, count in zip(weights, noise, counts, strict=True):
         if not count:
             continue
-        places = np.flatnonzero(left)
+        places, score = np.flatnonzero(left), weight + own
         ranked = pl.DataFrame({"uid": uids.gather(places), "score": score[places]})
         drawn = places[Budget.model_validate({"samples": count}).take(ranked, seed, PURPOSE)]
         left[drawn] = False
-        above = np.maximum(above, score - score[drawn].min())
+        border = score[drawn].min()
+        nearer = score - border > above
+        above[nearer], bare[nearer] = score[nearer] - border, weight[nearer] - border
     above[left] = np.minimum(above[left], JUST_BELOW)
     above[~left] = np.maximum(above[~left], 0.0)
-    return above
+    return above, bare

@@ -24,17 +24,17 @@ class Dsir(Selector):
     """Keeps the budget's worth of rows, drawn by how much likelier their captions are under the target than the pool.
 
     Gumbel noise is keyed by (seed, uid). Captions that are null or hold no token are dropped as `caption_missing`,
-    shorter than `min_length` tokens as `below_min_length`, the rest as `not_sampled_by_dsir`. A score is a weight with
-    its noise. Several `targets`, each `target` or one of the recipe's references, draw their shares in turn, by default
-    as their n-grams count; the score is then how far a row is above the border of the target where it is highest, see
-    `draw.py`. A budget of tokens is shared out as rows of mean length.
+    shorter than `min_length` tokens as `below_min_length`, the rest as `not_sampled_by_dsir`. A score is a weight, the
+    row's importance, with its noise. Several `targets`, each `target` or one of the recipe's references, draw their
+    shares in turn, by default as their n-grams count; both are then measured from the border of the target that the row
+    is highest above, see `draw.py`. A budget of tokens is shared out as rows of mean length.
 
     Over parts the histograms add up and a caption's weight depends on nothing else, so the verdicts are equal.
     Learned: each target's log ratio of each bucket, the deviation that its weights are divided by, its share. Pinned, a
     caption's weight never changes; still the budget is drawn, so a row that was not drawn is not drawn from more rows.
     """
 
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     kind: Literal["dsir"] = "dsir"
     target: str = TARGET
@@ -118,7 +118,8 @@ class Dsir(Selector):
         }
         deviations = dict(zip(targets, draws[0].deviations, strict=True))
         learned = context.fit or Fit(fit.arrays, {**fit.facts, "deviations": deviations})
-        ranked = eligible.select("uid", pl.Series("score", draws[0].score))
+        columns = (pl.Series("score", draws[0].score), pl.Series("importance", draws[0].importance))
+        ranked = eligible.select("uid", *columns)
         return Ranking(ranked, dropped, evidence, learned)
 
     def _draws(self, eligible: pl.DataFrame, fit: Fit, tested: bool, seed: int) -> list[Draw]:

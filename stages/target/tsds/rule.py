@@ -51,7 +51,7 @@ class Tsds(Selector):
     look for neighbours on the cluster; the candidates, at most `candidates`, meet on one machine.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     kind: Literal["tsds"] = "tsds"
     target: Literal["target"] = "target"
@@ -111,7 +111,7 @@ class Tsds(Selector):
         }
         drawn = weights(ranked.filter(pl.col("uid").is_in(kept.implode()))) if self.weigh else None
         fit = context.fit or _fit(learned, plan)
-        return Ranking(ranked.select("uid", "score"), missing, evidence, fit, drawn)
+        return Ranking(ranked.select("uid", "score", "importance"), missing, evidence, fit, drawn)
 
     def _learned(self, rows: pl.LazyFrame, context: Context) -> _Learned:
         columns, fit = self.reads(), context.fit
@@ -156,13 +156,16 @@ def _counts(chance: Doubles, density: Doubles) -> dict[str, Any]:
 
 
 def _scored(rows: pl.DataFrame, budget: int, seed: int) -> pl.DataFrame:
-    """(uid, score, p, chance) for a budget of rows."""
+    """(uid, score, importance, p, chance) for a budget of rows."""
     p = rows["p"].fill_null(0.0).to_numpy()
     chance = chances(p, budget)
     noise = uniform_noise(rows["uid"].to_list(), seed, "tsds")
-    score = WITHOUT_PROBABILITY - rows["nearest"].to_numpy()
-    score[chance > 0] = order(chance[chance > 0], noise[chance > 0])
-    return rows.select("uid", pl.Series("score", score), pl.Series("p", p), pl.Series("chance", chance))
+    importance = WITHOUT_PROBABILITY - rows["nearest"].to_numpy()
+    score, drawn = importance.copy(), chance > 0
+    score[drawn] = order(chance[drawn], noise[drawn])
+    importance[drawn] = order(chance[drawn], np.full(int(drawn.sum()), 0.5))
+    found = {"score": score, "importance": importance, "p": p, "chance": chance}
+    return rows.select("uid", *(pl.Series(name, values) for name, values in found.items()))
 
 
 def _fit(learned: _Learned, plan: Plan) -> Fit:

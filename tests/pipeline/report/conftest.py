@@ -28,6 +28,7 @@ from pipeline.report.view import (
     Metric,
     MixtureView,
     NamesView,
+    RankingView,
     ReportView,
     ScoreView,
     SelectorView,
@@ -265,6 +266,7 @@ def comparison() -> ComparisonView:
 def full_view() -> ReportView:
     """Every section filled; 100 samples of two sources."""
     values = np.linspace(-0.1, 0.4, 60)
+    fates = {"kept": values[values >= 0.2], "not kept": values[values < 0.2]}
     return ReportView(
         title="tested-recipe",
         run="0007",
@@ -292,6 +294,10 @@ def full_view() -> ReportView:
                 {"photos": 60, "catalog": 40},
                 "most probable language",
             ),
+        ),
+        rankings=(
+            RankingView("3. dsir", ScoreView("score", fates, "ranked by", "", (Threshold(0.2),), ("not kept",))),
+            RankingView("3. dsir", ScoreView("importance", fates, "without noise", muted=("not kept",))),
         ),
         gallery=(
             GalleryGroup("kept", 50, tuple(card(n) for n in range(4)), "survived", "kept"),

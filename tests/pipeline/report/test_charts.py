@@ -46,6 +46,16 @@ def test_the_chart_says_what_passes_per_source() -> None:
     assert "13 samples" in drawn.reading
 
 
+def test_fates_are_counted_and_what_did_not_pass_is_muted() -> None:
+    values = {"kept": np.array([3.0, 4.0, 4.5]), "not kept": np.array([0.5, 1.0, 3.0, 3.0])}
+    drawn = histogram(ScoreView("score", values, thresholds=(Threshold(3.0),), muted=("not kept",)), "h")
+    assert drawn is not None
+    assert "the last that was kept has 3" in drawn.reading and "at least" not in drawn.reading
+    assert "%" not in drawn.chart and re.findall(r"> ?([34])</text>", drawn.chart)[-2:] == ["3", "4"]
+    plain = histogram(ScoreView("importance", values, muted=("not kept",)), "h")
+    assert plain is not None and "var(--soft)" in plain.chart and "var(--c1)" in plain.chart
+
+
 def test_bars_stand_where_the_counts_are() -> None:
     drawn = histogram(ScoreView("words", {"photos": np.array([1.0, 1, 1, 1, 2, 2, 4])}), "h")
     assert drawn is not None

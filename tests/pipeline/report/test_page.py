@@ -99,7 +99,7 @@ def test_all_sections_stand_in_the_page(view: ReportView) -> None:
     reader = assert_inert(page)
     links = [value for tag, name, value in reader.attributes if tag == "a" and name == "href"]
     assert {link[1:] for link in links} <= set(reader.ids)
-    sections = ["funnel", "verdicts", "samples", "duplicates", "scores"]
+    sections = ["funnel", "verdicts", "samples", "duplicates", "scores", "rankings"]
     sections += ["mixture", "training", "checks", "cost", "recipe"]
     assert [name for name in reader.ids if name in sections] == sections
     text = " ".join("".join(reader.text).split())
@@ -127,7 +127,7 @@ def test_ids_are_unique_and_references_resolve(view: ReportView) -> None:
 def test_every_chart_is_named_and_described(view: ReportView) -> None:
     page = render(view)
     charts = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
-    assert len(charts) == 2 + 1 + 4 + 1 + 2 + 3
+    assert len(charts) == 2 + 2 + 1 + 4 + 1 + 2 + 3
     for chart in charts:
         assert 'role="img"' in chart
         assert re.search(r"<title id=[^>]*>[^<]+</title><desc id=[^>]*>[^<]+</desc>", chart)

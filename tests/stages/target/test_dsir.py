@@ -157,9 +157,12 @@ def test_one_ranking_holds_the_draws_of_all_targets(each: list[list[float]], dat
             Budget.model_validate({"samples": count}).take(ranked, 3, "dsir") if count else np.zeros(len(left), bool)
         )
         left = [place for place, gone in zip(left, drawn, strict=True) if not gone]
-    found = one_ranking(uids, [np.array(score) for score in each], counts, 3)
+    noise = [np.random.default_rng(number).integers(-2, 3, 8).astype(float) for number in range(len(each))]
+    weights = [np.array(score) - own for score, own in zip(each, noise, strict=True)]
+    found, importance = one_ranking(uids, weights, noise, counts, 3)
     ranked = pl.DataFrame({"uid": uids, "score": found})
     if sum(counts):
+        assert all(any(np.round(gap, 9) == own[at] for own in noise) for at, gap in enumerate(found - importance))
         chosen = Budget(samples=sum(counts)).take(ranked, 3, "dsir")
         assert np.flatnonzero(~chosen).tolist() == left
 
@@ -252,6 +255,22 @@ def test_it_prefers_captions_like_the_target_s(mode: str, settings: dict[str, in
     found = kept(verdict, pool)
     assert len(found) == 20
     assert sum(int(uid) >= len(SHOP) for uid in found) >= 18
+
+
+@pytest.mark.parametrize("targets", [{}, {"targets": {"photos": 0.3, "shop": 0.7}}])
+def test_importance_is_the_score_without_its_noise(targets: dict[str, dict[str, float]]) -> None:
+    pool = table([*SHOP, *SHOP, *PHOTOS])
+    verdicts = [
+        Dsir(samples=20, **targets).judge(pool.lazy(), Context(n, TWO["photos"], references=TWO)) for n in (0, 1)
+    ]
+    found = verdicts[0].scores
+    assert found is not None and found.columns == ["uid", "score", "importance"]
+    noises = [gumbel_noise(found["uid"].to_list(), 0, f"dsir {name}".strip()) for name in targets.get("targets", [""])]
+    gaps = (found["score"] - found["importance"]).to_numpy()
+    assert np.isclose(gaps, noises, atol=1e-12).any(axis=0).all()
+    if not targets:  # equal captions weigh the same, whatever the seed
+        assert verdicts[1].scores["importance"].equals(found["importance"])
+        assert found["importance"][: len(SHOP)].equals(found["importance"][len(SHOP) : 2 * len(SHOP)])
 
 
 def test_evidence_tells_whether_the_target_came_nearer() -> None:
