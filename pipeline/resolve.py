@@ -163,7 +163,7 @@ def load_recipe(path: Path) -> Recipe:
         raise RecipeError(f"recipe {str(path)!r} is not a file; `cuvee init NAME` writes one to start from")
     try:
         document = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # YAML's dates and long numbers raise plain ones
         raise RecipeError(f"{path} is not YAML: {error}") from error
     if not isinstance(document, dict):
         raise RecipeError(f"{path} holds a {type(document).__name__}; expected a mapping with `name`, `pool`, ...")

@@ -91,8 +91,8 @@ CAPTIONS = column("captions", pa.list_(pa.string()), "the sample's caption, then
 
 # quality/image_header
 IMAGE_FORMAT = column("image_format", pa.string(), "decoder that recognised the content, e.g. JPEG, PNG, WEBP")
-WIDTH_PX = column("width_px", pa.int32(), "width as shown, after EXIF rotation", unit="px", low=1)
-HEIGHT_PX = column("height_px", pa.int32(), "height as shown, after EXIF rotation", unit="px", low=1)
+WIDTH_PX = column("width_px", pa.int32(), "width as shown, upright by EXIF or XMP", unit="px", low=1)
+HEIGHT_PX = column("height_px", pa.int32(), "height as shown, upright by EXIF or XMP", unit="px", low=1)
 MIN_SIDE_PX = column("min_side_px", pa.int32(), "shorter side", unit="px", low=1)
 ASPECT_RATIO = column("aspect_ratio", pa.float32(), "longer over shorter side", low=1)
 
@@ -285,12 +285,12 @@ BORDER_SHARE = column(
 EXIF_ROTATION_DEGREES = column(
     "exif_rotation_degrees",
     pa.int16(),
-    "clockwise turn that EXIF asks for: 0, 90, 180 or 270",
+    "clockwise turn that EXIF, or else XMP, asks for: 0, 90, 180 or 270",
     unit="degrees",
     low=0,
     high=270,
 )
-EXIF_MIRRORED = column("exif_mirrored", pa.bool_(), "EXIF asks for a mirror image, before the turn")
+EXIF_MIRRORED = column("exif_mirrored", pa.bool_(), "EXIF, or else XMP, asks for a mirror image, before the turn")
 TEXT_COVERAGE = column("text_coverage", pa.float32(), "share of the area covered by rows of text", low=0, high=1)
 SCREENSHOT_LIKENESS = column(
     "screenshot_likeness",

@@ -107,6 +107,14 @@ def test_every_row_of_the_scores_says_what_it_means_its_range_its_cost_and_its_s
     assert [row[0] for row in rows if len(row) != 7 or not all(row[:4]) or not row[6]] == []
 
 
+def test_what_is_said_of_planted_mismatches_is_what_was_measured() -> None:
+    results = (README.parent / "bench/RESULTS.md").read_text()
+    results = results.split("\n## Visual dependence of planted mismatches\n")[1]
+    measured = re.findall(r"\d\.\d{3}", re.findall(r"^\| \d+ mismatched \|.*$", results, re.M)[0])
+    said = README.read_text().split("tells planted mismatches from clean pairs")[1].split("\n\n")[0]
+    assert re.findall(r"\d\.\d{3}", said) == measured
+
+
 def test_every_selector_has_a_row_and_what_is_shown_of_them_is_valid() -> None:
     section = README.read_text().split("\n## Selecting\n")[1].split("\n## ")[0]
     rows = set(re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \| [^|]+ \|$", section, re.M))

@@ -18,6 +18,7 @@ from schemas.errors import RecipeError
 from stages.captioners.text_losses import TextLosses, load_losses, model_identity, same_tokens
 from stages.file_identity import Located
 from stages.missing import no_caption
+from stages.raters.backend import OVERFLOW
 from stages.stage import Scorer, Stage
 
 Doubles = npt.NDArray[np.float64]
@@ -114,7 +115,8 @@ class LossDifference(Stage):
         totals = np.array([model.losses(captions) for model in models]).reshape(2, -1)
         size = np.array([len(caption.encode()) for caption in captions]) if self.per == "byte" else counts
         cut = [self.per == "byte" and any(model.cuts(caption) for model in models) for caption in captions]
-        reasons = [_reason(too_long, fewest) for too_long, fewest in zip(cut, counts.min(0), strict=True)]
+        finite = np.isfinite(totals).all(axis=0)
+        reasons = [_reason(*row) for row in zip(cut, counts.min(0), finite, strict=True)]
         reference, teacher = totals / np.maximum(size, 1)
         gaps = difference(np.maximum(reference, 1e-12), teacher, normalise=self.normalise)
         return [
@@ -123,7 +125,9 @@ class LossDifference(Stage):
         ]
 
 
-def _reason(too_long: bool, fewest: int) -> str | None:
+def _reason(too_long: bool, fewest: int, finite: bool) -> str | None:
     if fewest == 0:
         return "no_caption_tokens"
-    return "caption_too_long" if too_long else None
+    if too_long:
+        return "caption_too_long"
+    return None if finite else OVERFLOW

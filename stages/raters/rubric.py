@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.errors import RecipeError
 
@@ -79,5 +79,5 @@ def load_rubric(name: str) -> Rubric:
 def _read(path: Path, size: int, modified_ns: int) -> Rubric:
     try:
         return Rubric.model_validate(yaml.safe_load(path.read_text()))
-    except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # YAML's dates and long numbers raise plain ones
         raise RecipeError(f"rubric {str(path)!r} does not fit: {error!s:.800}; see rubrics/dataman.yaml") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.resolve import resolve
+from pipeline.resolve import load_recipe, resolve
 from schemas.errors import RecipeError
 from tests.pools import sample, write_tar
 
@@ -56,6 +56,13 @@ CASES = {
     ),
     "random weights": ("  - {kind: caption_text}", "  - {kind: clip, model: ViT-B-32}", "pretrained"),
 }
+
+
+@pytest.mark.parametrize("text", ["name: 2020-13-45", f"seed: {'9' * 5000}", "[" * 5000, "name: [", "a: \x00"])
+def test_what_is_no_yaml_is_refused_in_words(text: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=r"recipe\.yaml is not YAML"):
+        load_recipe(tmp_path / "recipe.yaml")
 
 
 @pytest.mark.parametrize("case", CASES)

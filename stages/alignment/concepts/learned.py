@@ -34,7 +34,7 @@ def _read(path: str, _: str) -> dict[str, Doubles]:
 
     try:
         found = {name: values for name, values in sorted(load_file(path).items())}
-    except (SafetensorError, OSError, TypeError) as error:
+    except (SafetensorError, OSError, TypeError, AttributeError) as error:  # the last two of numbers that numpy has not
         raise _refusal(Path(path), f"are no safetensors that numpy knows ({error!s:.200})") from error
     return _checked(Path(path), found)
 
@@ -63,8 +63,8 @@ def convert_prompts(source: Path, target: Path, names: Sequence[str]) -> None:
 
     try:
         rows = np.load(source, allow_pickle=False)
-    except (ValueError, OSError) as error:
-        raise RecipeError(f"{str(source)!r} is no array that loads without unpickling: {error}") from error
+    except Exception as error:  # numpy, zipfile and tokenize each raise their own
+        raise RecipeError(f"{str(source)!r} is no array that loads without unpickling: {error!s:.200}") from error
     if not isinstance(rows, np.ndarray):
         raise RecipeError(
             f"{str(source)!r} holds several arrays ({', '.join(rows)}); save the one of prompts as `.npy`"

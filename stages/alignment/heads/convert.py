@@ -70,13 +70,20 @@ def _tensors(source: Path) -> dict[str, Any]:
         found = torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zipfile and torch each raise their own
         raise RecipeError(
-            f"{str(source)!r} does not load as tensors alone ({str(error).splitlines()[0]:.200}); a pickle that needs "
-            "more could run code here: save its `state_dict()`"
+            f"{str(source)!r} does not load as tensors alone ({next(iter(str(error).splitlines()), 'empty'):.200}); a "
+            "pickle that needs more could run code here: save its `state_dict()`"
         ) from error
     found = found.get("state_dict", found) if isinstance(found, dict) else {}
-    if not found or not all(isinstance(values, torch.Tensor) for values in found.values()):
-        raise RecipeError(f"{str(source)!r} holds no state dict of tensors")
-    return {name: values.double().numpy() for name, values in found.items()}
+    if not isinstance(found, dict) or not found or not all(map(_is_plain, found, found.values())):
+        raise RecipeError(f"{str(source)!r} holds no state dict of tensors: names, and dense real numbers")
+    return {name: values.detach().double().numpy() for name, values in found.items()}
+
+
+def _is_plain(name: object, values: Any) -> bool:
+    import torch
+
+    dense = isinstance(values, torch.Tensor) and values.layout == torch.strided and values.device.type == "cpu"
+    return isinstance(name, str) and dense and not (values.is_complex() or values.is_quantized)
 
 
 def _places(source: Path, tensors: dict[str, Any]) -> tuple[str, list[str]]:

@@ -16,12 +16,13 @@ SCALED_FROM_PX = 2 * LEAST_PX
 MOST_PIXELS = 1 << 24
 """Larger ones are left to the decoder that knows every limit."""
 END, SCAN, EXIF = 0xD9, 0xDA, b"Exif\0\0"
+XMP, TURN = b"http://ns.adobe.com/xap/1.0/\0", b"Orientation"
 
 
 def jpeg_luma(image: bytes) -> npt.NDArray[np.uint8] | None:
     """(height, width) luma of a plain JPEG, a large one at the smallest scale with `LEAST_PX` a side; else None.
 
-    Plain is what is whole, without EXIF, in grey or YCbCr, and decodes without a warning.
+    Plain is what is whole, without EXIF or an orientation in XMP, in grey or YCbCr, and decodes without a warning.
     """
     if not image.startswith(JPEG) or not image.endswith(bytes([0xFF, END])) or _may_be_turned(image):
         return None
@@ -40,12 +41,13 @@ def jpeg_luma(image: bytes) -> npt.NDArray[np.uint8] | None:
 
 
 def _may_be_turned(image: bytes) -> bool:
-    """Whether a segment before the first scan holds EXIF, or the segments make no sense."""
+    """Whether a segment before the first scan holds EXIF or an orientation in XMP, or the segments make no sense."""
     at = 2
     while at + 4 <= len(image) and image[at] == 0xFF:
         if image[at + 1] == SCAN:
             return False
-        if image.startswith(EXIF, at + 4):
+        following = at + 2 + int.from_bytes(image[at + 2 : at + 4])
+        if image.startswith(EXIF, at + 4) or (image.startswith(XMP, at + 4) and TURN in image[at:following]):
             return True
-        at += 2 + int.from_bytes(image[at + 2 : at + 4])
+        at = following
     return True

@@ -3,8 +3,8 @@
 The definition and the bit order are those of the `ImageHash` package (`int(str(imagehash.phash(image)), 16)`): grey
 first, then Lanczos to 32 x 32; DC takes part in the median; a bit is set when its coefficient is greater; row after
 row (rows are vertical frequencies), most significant bit first. `imagededup` differs: it leaves DC out of the median
-and sets a bit on equality. Unlike both, the image stands upright by its EXIF orientation first, and a JPEG is decoded
-at a reduced scale, see `luma.py`; `decode: full` gives the packages' bits for JPEG too.
+and sets a bit on equality. Unlike both, the image stands upright by EXIF or XMP first, and a JPEG is decoded at
+a reduced scale, see `luma.py`; `decode: full` gives the packages' bits for JPEG too.
 """
 
 from typing import TYPE_CHECKING, Any, Literal
@@ -78,7 +78,7 @@ class PerceptualHash(Stage):
 
     kind: Literal["perceptual_hash"] = "perceptual_hash"
 
-    version = 5
+    version = 6
     reads = (IMAGE,)
 
     decode: Literal["scaled", "full"] = "scaled"

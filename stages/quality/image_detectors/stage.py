@@ -75,7 +75,7 @@ def _look(grey: Grey, orientation: int) -> Detections:
 
 
 class ImageDetectors(Stage):
-    """Blur, blankness, entropy, borders, EXIF rotation, text, and likeness to screenshots and collages: a column each.
+    """Blur, blankness, entropy, borders, rotation, text, and likeness to screenshots and collages: a column each.
 
     All but the EXIF columns are about luma as shown, upright; transparency is dropped, colours below it show.
     """

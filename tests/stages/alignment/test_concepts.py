@@ -1,5 +1,6 @@
 """Zero-shot concepts against open_clip's own arithmetic, and every setting that cannot work refused."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from stages.alignment.concepts.learned import convert_prompts, read_prompts
 from stages.alignment.concepts.stage import Concepts
 
 PROMPTS = {"dog": ["a photo of a dog", "two dogs running"], "shoe": "a photo of a shoe", "neither": "a blue bottle"}
+
+HUGE = b"{'descr': '<f8', 'fortran_order': False, 'shape': (2, 900000000000), }".ljust(117) + b"\n"
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +137,25 @@ def test_prompts_that_numpy_saved_are_converted(tmp_path: Path) -> None:
     np.save(tmp_path / "objects.npy", np.array([{"a": 1}], object), allow_pickle=True)
     with pytest.raises(RecipeError, match="without unpickling"):
         convert_prompts(tmp_path / "objects.npy", tmp_path / "learned.safetensors", ["a"])
+
+
+@pytest.mark.parametrize(
+    "file",
+    [b"", b"PK\x03\x04....", b"\x93NUMPY\x01\x00\x10\x00{'descr': .......", b"\x93NUMPY\x01\x00v\x00" + HUGE],
+    ids=["empty", "zip", "header", "huge"],
+)
+def test_damaged_numpy_files_are_refused(file: bytes, tmp_path: Path) -> None:
+    (tmp_path / "prompts.npy").write_bytes(file)
+    with pytest.raises(RecipeError, match="without unpickling"):
+        convert_prompts(tmp_path / "prompts.npy", tmp_path / "learned.safetensors", ["a", "b"])
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("BF16", 8), ("F8_E4M3", 4), ("F4", 2)])
+def test_numbers_that_numpy_has_not_are_refused(dtype: str, size: int, tmp_path: Path) -> None:
+    header = json.dumps({"a": {"dtype": dtype, "shape": [4], "data_offsets": [0, size]}}).encode()
+    (tmp_path / "learned.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(size))
+    with pytest.raises(RecipeError, match="no safetensors that numpy knows"):
+        read_prompts(tmp_path / "learned.safetensors")
 
 
 def test_a_recipe_takes_the_model_from_its_clip_step(make_pool: Callable[..., Path], model_folder: Path) -> None:

@@ -155,6 +155,30 @@ def test_a_pickle_that_wants_more_than_tensors_is_refused(tmp_path: Path) -> Non
         convert_head(tmp_path / "head.pth", tmp_path / "head.safetensors")
 
 
+@pytest.mark.parametrize(
+    "saved",
+    [
+        {0: torch.ones(1, 4)},
+        {"weight": torch.ones(1, 4).to_sparse(), "bias": torch.ones(1)},
+        {"weight": torch.ones(1, 4, device="meta"), "bias": torch.ones(1)},
+        {"weight": torch.ones(1, 4, dtype=torch.complex64), "bias": torch.ones(1)},
+        {"state_dict": [torch.ones(1, 4)]},
+        None,
+    ],
+    ids=["numbers for names", "sparse", "meta", "complex", "list", "empty file"],
+)
+def test_what_numpy_cannot_hold_is_refused(saved: Any, tmp_path: Path) -> None:
+    file = tmp_path / "head.pth"
+    file.touch() if saved is None else torch.save(saved, file)
+    with pytest.raises(RecipeError, match=r"head\.pth"):
+        convert_head(file, tmp_path / "head.safetensors")
+
+
+def test_parameters_that_ask_for_gradients_are_converted(tmp_path: Path) -> None:
+    torch.save(dict(nn.Linear(4, 1).named_parameters()), tmp_path / "head.pth")
+    assert convert_head(tmp_path / "head.pth", tmp_path / "head.safetensors").width == 4
+
+
 def test_the_job_converts_and_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     from jobs.convert_head import main
 

@@ -153,6 +153,15 @@ def test_an_upright_copy_has_the_same_hash() -> None:
     assert hashes[0] == hashes[1]
 
 
+@pytest.mark.parametrize("told", [' tiff:Orientation="6"/>', "><tiff:Orientation>6</tiff:Orientation></rdf:D>"])
+def test_a_jpeg_that_xmp_turns_is_hashed_as_it_is_shown(told: str) -> None:
+    lying = picture(4).resize((400, 300))
+    xmp = f'<x:xmpmeta><rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/"{told}</x:xmpmeta>'.encode()
+    hashes = scored([encoded(lying.rotate(-90, expand=True)), encoded(lying, "JPEG", xmp=xmp)])["phash"].to_numpy()
+    assert np.bitwise_count(hashes[0] ^ hashes[1]) <= 4
+    assert jpeg_luma(encoded(lying, "JPEG", xmp=xmp.replace(b"Orientation", b"Compression"))) is not None
+
+
 def test_flat_images_have_no_deviation() -> None:
     found = scored([encoded(Image.new("RGB", (40, 40), (90, 90, 90))), encoded(picture(1))])
     deviations = found["grey_deviation"].to_pylist()

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from schemas.columns import COLUMNS, meaning
 from stages.quality.image_header import Header, inspect
 
 NOISE = np.random.Generator(np.random.Philox(3)).integers(0, 255, (24, 20, 3), dtype=np.uint8)
@@ -38,6 +39,11 @@ def test_a_png_turned_by_xmp_keeps_its_size_where_it_is_cut() -> None:
     image = encoded("PNG", pnginfo=text)
     assert inspect(image) == inspect(image, decode=False) == Header("PNG", 24, 20)
     assert inspect(image[:-8]) == Header("PNG", 24, 20, "truncated_image")
+
+
+@pytest.mark.parametrize("name", ["width_px", "height_px", "exif_rotation_degrees", "exif_mirrored"])
+def test_what_columns_say_of_orientation_names_whatever_tells_it(name: str) -> None:
+    assert "EXIF" in meaning(COLUMNS[name]) and "XMP" in meaning(COLUMNS[name])
 
 
 def test_without_decoding_a_png_is_not_decoded_for_its_exif(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """Losses of two models, their difference, and what a rule keeps of it."""
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -64,6 +66,22 @@ def test_the_kept_set_is_the_argsort_of_the_stored_losses(fraction: float) -> No
     )
     dropped = TopFraction(column="d", fraction=fraction).judge(table.lazy(), Context(0)).dropped["uid"].to_list()
     assert {int(uid) for uid in dropped} == set(range(len(rows))) - set(best.tolist())
+
+
+def test_a_model_whose_numbers_are_none_gives_a_reason(tmp_path: Path) -> None:
+    import shutil
+
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    shutil.copytree(made("other_words"), tmp_path / "diverged")
+    model, words = (auto.from_pretrained(tmp_path / "diverged") for auto in (AutoModelForCausalLM, AutoTokenizer))
+    with torch.no_grad():
+        model.get_input_embeddings().weight[words(CAPTIONS[0], add_special_tokens=False)["input_ids"][0]] = torch.nan
+    model.save_pretrained(tmp_path / "diverged")
+    row = scored(CAPTIONS[:1], teacher=str(tmp_path / "diverged"))[0]
+    assert row["loss_difference_reason"] == "model_overflow"
+    assert row["loss_reference"] is row["loss_teacher"] is row["loss_difference"] is None
 
 
 def test_two_tokenizers_are_compared_by_the_byte_only() -> None:

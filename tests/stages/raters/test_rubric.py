@@ -34,6 +34,9 @@ def test_one_of_your_own(tmp_path: Path) -> None:
         ("questions: [{name: a, text: x, labels: [one]}]", "two or more"),
         ("questions: [", "does not fit"),
         ("name: x", "Field required"),
+        ("questions: [{name: a, text: 2020-13-45}]", "month must be in"),
+        (f"questions: [{{name: a, text: x, high: {'9' * 5000}}}]", "does not fit"),
+        ("[" * 5000, "does not fit"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(tmp_path: Path, text: str, says: str) -> None:
