@@ -41,7 +41,9 @@ SELECTORS: list[dict[str, Any]] = [
     {"kind": "sus_x", "column": "scene", "classes": SCENES},
     {"kind": "m4", "sensitive": [{"column": "scene", "value": "people", "share": 0.25}]},
 ]
-IN_PARTS = "import sys, pipeline.select as fold; fold.ROWS_PER_PART = 100; from pipeline.cli import main; sys.exit(main())"
+IN_PARTS = (
+    "import pipeline.select as fold; fold.ROWS_PER_PART = 100; from pipeline.cli import main; raise SystemExit(main())"
+)
 
 
 def write_recipe(home: Path, shared: Path, *, backwards: bool) -> Path:
@@ -77,7 +79,7 @@ def verdicts(work: Path) -> dict[str, str]:
     """Kind and file -> sha256 of everything that rules decided and learned."""
     found = {}
     for file in sorted(work.glob("fits/*/**/*")):
-        if file.is_file() and file.name != "seconds.json":
+        if file.is_file() and file.name != "timing.json":
             kind = file.relative_to(work / "fits").parts[0].rsplit("-", 1)[0]
             found[f"{kind}/{file.name}"] = hashlib.sha256(file.read_bytes()).hexdigest()
     return found
