@@ -66,3 +66,12 @@ def test_a_preference_is_a_number() -> None:
     rows = table([("a", "x", 0.0)]).with_columns(pl.lit("high").alias("score"))
     with pytest.raises(RecipeError, match="'score' holds String"):
         ExactDuplicates(prefer="score").judge(rows.lazy(), Context(0))
+
+
+@given(st.lists(LINE, max_size=30), st.sampled_from(["image", "sample"]), st.integers(2, 5))
+def test_parts_do_not_show(lines: list[tuple[str | None, str | None, float | None]], of: str, number: int) -> None:
+    rows = table(lines)
+    rule = ExactDuplicates.model_validate({"of": of, "prefer": "score"})
+    parts = tuple(rows.filter(pl.int_range(pl.len()) * 7 % number == part).lazy() for part in range(number))
+    whole, cut = (rule.judge(rows.lazy(), Context(0, parts=each)) for each in ((), parts))
+    assert cut.dropped.equals(whole.dropped) and cut.evidence == whole.evidence
