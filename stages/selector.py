@@ -109,22 +109,22 @@ class Selector(Budget, Rule):
             context: of the rule.
             others: verdict lines of the others, for a refusal.
         """
-        return self.take(self.counted(rows, ranked), context.seed, self.kind, others)
+        return self.take(self.counted(rows, ranked, context), context.seed, self.kind, others)
 
     @final
-    def counted(self, rows: pl.LazyFrame, ranked: pl.DataFrame) -> pl.DataFrame:
+    def counted(self, rows: pl.LazyFrame, ranked: pl.DataFrame, context: Context) -> pl.DataFrame:
         """`ranked` in its order, with `tokens` of each caption where the budget counts them."""
         if self.tokens is None or "tokens" in ranked.columns:
             return ranked
-        counted = rows.select("uid", TOKENS).collect()
+        counted = pl.concat(context.each_part(rows, lambda part: part.select("uid", TOKENS)))
         return ranked.join(counted, on="uid", how="left", maintain_order="left")
 
     @final
-    def affordable(self, rows: pl.LazyFrame, eligible: pl.DataFrame, others: pl.DataFrame) -> int:
+    def affordable(self, rows: pl.LazyFrame, eligible: pl.DataFrame, others: pl.DataFrame, context: Context) -> int:
         """`Budget.rows` of the `eligible` (uid), `others` being the verdict lines of the rest: ask before learning.
 
         Raises:
             CuveeError: see `Budget.rows`.
         """
-        tokens = 0 if self.tokens is None else int(self.counted(rows, eligible)["tokens"].sum())
+        tokens = 0 if self.tokens is None else int(self.counted(rows, eligible, context)["tokens"].sum())
         return self.rows(len(eligible), tokens, others)

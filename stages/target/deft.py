@@ -117,7 +117,7 @@ class Deft(Selector):
             CuveeError: more is asked for than there is; embeddings of unequal length or of length zero.
         """
         eligible, missing = present_and_missing(rows, context, self.reads())
-        wanted = self.affordable(rows, eligible, missing)
+        wanted = self.affordable(rows, eligible, missing, context)
         fit = context.fit or self._learn(rows, eligible["uid"].to_list(), context)
         near = self._nearest(rows, fit.arrays["centroids"], context)
         noise = uniform_noise(near["uid"].to_list(), context.seed, "deft base")

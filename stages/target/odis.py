@@ -82,7 +82,7 @@ class Odis(Selector):
         for column in self.scores:
             require_numeric(rows, column)
         whole, missing = whole_and_missing(gathered(rows, context, *self.scores), self.scores)
-        self.affordable(rows, whole, missing)
+        self.affordable(rows, whole, missing, context)
         if len(whole) == 1:
             return ranking_of_one(whole, missing, context)
         values = np.stack([whole[column].cast(pl.Float64).to_numpy() for column in self.scores])

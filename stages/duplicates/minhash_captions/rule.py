@@ -40,8 +40,8 @@ class MinHashCaptions(Rule):
     row. Both go by the pairs that were found: of those at the threshold the share `recall`, of closer ones more.
     Rows without a caption stay.
     Beyond one machine captions are hashed by part of the pool, a band is the partition of its candidates, and
-    candidates are verified in pieces, with equal results; one process holds 8 bytes a band and the text of each
-    distinct caption.
+    candidates are verified in pieces, with equal results; one process holds 8 bytes a band, 64 of a bitmap and the
+    text of each distinct caption.
     """
 
     version: ClassVar[int] = 2

@@ -104,8 +104,8 @@ class Dsir(Selector):
         fit = context.fit or self._learn(targets, pool.whole)
         tests = {} if context.fit else self._tests(targets, fit, pool.whole)
         weighed = pool.weigh([*(fit.arrays[name] for name in targets), *tests.values()])
-        eligible, dropped = self._eligible(weighed, rows)
-        self.affordable(rows, eligible, dropped)
+        eligible, dropped = self._eligible(weighed, rows, context)
+        self.affordable(rows, eligible, dropped, context)
         draws = self._draws(eligible, fit, bool(tests), context.seed)
         chosen = [draw.chosen for draw in draws]
         evidence = {
@@ -151,7 +151,9 @@ class Dsir(Selector):
     def _ratio(self, target: Integers, whole: Integers) -> Doubles:
         return log_ratio(target, whole, self.mode, self.smoothing)
 
-    def _eligible(self, weighed: pl.DataFrame, rows: pl.LazyFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    def _eligible(
+        self, weighed: pl.DataFrame, rows: pl.LazyFrame, context: Context
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Which can be drawn, in uid order, and the verdict on the others."""
         table = weighed.sort("uid")
         worded = table.filter(pl.col("words") > 0)
@@ -159,7 +161,7 @@ class Dsir(Selector):
         long = pl.col("length") >= (MIN_LENGTH[self.mode] if self.min_length is None else self.min_length)
         short = drop_lines(worded.filter(~long), "below_min_length")
         eligible = worded.filter(long)
-        return self.counted(rows, eligible), pl.concat([missing, short])
+        return self.counted(rows, eligible, context), pl.concat([missing, short])
 
 
 def _nearness(targets: Mapping[str, Target], fit: Fit, draws: Sequence[Counted]) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class GotD(Selector):
                 above what there is.
         """
         eligible, missing = present_and_missing(rows, context, self.reads())
-        budget = self.affordable(rows, eligible, missing)
+        budget = self.affordable(rows, eligible, missing, context)
         space, atoms, proxy = self._start(rows, context)
         chosen, rounds = pl.DataFrame(schema=SCORES_SCHEMA), list[Round]()
         for number in range(self.rounds):

@@ -74,7 +74,7 @@ class M4(Selector):
         """
         tests = [attribute.holds(rows) for attribute in self._attributes()]
         table, missing = whole_and_missing(gathered(rows, context, *self.reads()), self.reads())
-        wanted = self.affordable(rows, table.select("uid"), missing)
+        wanted = self.affordable(rows, table.select("uid"), missing, context)
         if len(table) == 1:
             return ranking_of_one(table, missing, context)
         found, of_row = patterns(table.select(tests).to_numpy().reshape(len(table), -1), len(self.sensitive))

@@ -91,7 +91,7 @@ class Tsds(Selector):
                 there is.
         """
         eligible, missing = present_and_missing(rows, context, self.reads())
-        budget = self.affordable(rows, eligible, missing)
+        budget = self.affordable(rows, eligible, missing, context)
         learned = self._learned(rows, context)
         space, examples = learned.space, learned.examples
         every = each_slice(rows, context, space, _looked_at(learned))
