@@ -14,8 +14,8 @@ from stages.near_texts.pairs import Likely, Pairs, Piece, joined, pieces, verifi
 from stages.near_texts.shingles import Flags, Integers
 from stages.rule import Mapper
 
-AT_ONCE = 1 << 18
-"""Candidates among texts that are compared with each other before any is known to go."""
+AT_ONCE, PER_TEXT = 1 << 18, 32
+"""Candidates, as `load` counts them, among texts that are compared before any is known to go: so many, or per text."""
 BLOCK_PAIRS = 1 << 16
 Doubles = npt.NDArray[np.float64]
 
@@ -54,7 +54,8 @@ def by_witness(texts: pl.Series, likely: Likely, how: MinHash, mapper: Mapper) -
         stay = fates.partner < 0
         stay[:begin] = stay[end:] = False
         likely = likely.only(stay)
-        if end - begin < 2 or load(likely.bands, stay, stay) <= AT_ONCE:
+        few = max(AT_ONCE, PER_TEXT * int(stay.sum()))
+        if end - begin < 2 or load(likely.bands, stay, stay) <= few:
             fates.settle(_greedy(compare(likely, stay, stay)))
             return
         middle = (begin + end) // 2
