@@ -112,6 +112,7 @@ def _garbage(workspace: Workspace, needed: Needed) -> Iterator[Path]:
             yield from (path for path in folder.glob("*.parquet") if path.stem not in of_folder)
     kept = {
         "fits": needed.fits,
+        "timings": {f"{name}.json" for name in needed.fits},
         "selection": needed.selections,
         "arms": needed.arms,
         "spending": needed.accounts,

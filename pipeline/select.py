@@ -26,8 +26,6 @@ ROWS_PER_PART = 1_000_000
 """A pool of more rows is judged in parts of whole shards, on the cluster."""
 VERDICT_FORMAT = 3
 """Of what lies in fits/; another one is decided anew."""
-TIMING = "timing.json"
-"""Beside a verdict: how long it took whoever reached it."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Decision:
     number: int | None = None
     """Its place among the recipe's rules, from 1; None for what is none of them."""
     judging: float | None = None
-    """Seconds of judging, in the run that did it; None where a version did that noted none."""
+    """Seconds of judging, in the run that did it; None where none was noted."""
 
     @property
     def title(self) -> str:
@@ -215,10 +213,12 @@ def decide(
     reused = folder.exists()
     if not reused:
         verdict = _judged(chosen, rule, pin, resolved.recipe.seed if seed is None else seed)
-        write_verdict(verdict, folder, time.perf_counter() - began)
+        write_verdict(verdict, folder)
+        write_json({"seconds": round(time.perf_counter() - began, 6)}, resolved.workspace.timing(folder.name))
     fit = fit_line(folder, resolved.fit_key(rule), pin)
     facts = len(chosen.survivors), time.perf_counter() - began, reused, fit, rule.merges_captions()
-    return Decision(name, rule.kind, read_verdict(folder), *facts, rule, judging=_judging(folder))
+    judging = _judging(resolved.workspace.timing(folder.name))
+    return Decision(name, rule.kind, read_verdict(folder), *facts, rule, judging=judging)
 
 
 def _judged(chosen: Selected, rule: Rule, pin: Pin | None, seed: int) -> Verdict:
@@ -312,8 +312,8 @@ def _fold(chosen: Selected, decision: Decision) -> None:
         )
 
 
-def write_verdict(verdict: Verdict, folder: Path, seconds: float) -> None:
-    """Store a verdict as a folder that appears whole, with the time it took: all but that repeats to the byte."""
+def write_verdict(verdict: Verdict, folder: Path) -> None:
+    """Store a verdict as a folder that appears whole."""
     temporary = folder.parent / f".writing-{folder.name}-{uuid.uuid4().hex[:8]}"
     temporary.mkdir(parents=True)
     verdict.dropped.sort("uid").write_parquet(temporary / "dropped.parquet")
@@ -322,7 +322,6 @@ def write_verdict(verdict: Verdict, folder: Path, seconds: float) -> None:
     if verdict.scores is not None:
         verdict.scores.sort("uid").write_parquet(temporary / "scores.parquet")
     write_json(rounded(verdict.evidence), temporary / "evidence.json")
-    write_json({"seconds": round(seconds, 6)}, temporary / TIMING)
     if verdict.fit is not None:
         write_fit(verdict.fit, temporary)
     try:
@@ -339,6 +338,5 @@ def read_verdict(folder: Path) -> Verdict:
     return Verdict(pl.read_parquet(folder / "dropped.parquet"), weights, scores, evidence)
 
 
-def _judging(folder: Path) -> float | None:
-    path = folder / TIMING
+def _judging(path: Path) -> float | None:
     return float(read_json(path)["seconds"]) if path.exists() else None

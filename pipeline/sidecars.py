@@ -93,6 +93,10 @@ class Workspace:
         self.used_fits.add(address)
         return self.root / "fits" / address
 
+    def timing(self, address: str) -> Path:
+        """How long that took whoever did it: not in its folder, whose bytes are the same whoever does it."""
+        return self.root / "timings" / f"{address}.json"
+
     def spending(self, address: str) -> Path:
         """What a stage that pays by the request has spent since the last finished run, and the answers it got."""
         return self.root / "spending" / address
