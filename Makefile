@@ -32,7 +32,7 @@ check: $(READY)  ## lint, format and types
 	$(BIN)/mypy
 
 test: $(READY)  ## the tests, real ones on one shard per source included
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --durations 40
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 40
 
 slow: $(READY)  ## the few tests that take minutes
 	$(BIN)/python -m pytest -m slow
