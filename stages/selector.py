@@ -51,7 +51,7 @@ class Selector(Budget, Rule):
     def rank(self, rows: pl.LazyFrame, context: Context) -> Ranking:
         """Score every eligible row and name the others; rows come as in `Rule.judge`.
 
-        One that learns from the eligible rows asks `Budget.rows` before it does, which refuses where there are none.
+        One that learns from the eligible rows asks `affordable` before it does, which refuses where there are none.
 
         Raises:
             CuveeError: nothing to rank by, with what was found and what to do.

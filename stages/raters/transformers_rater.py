@@ -39,7 +39,7 @@ TOKENS = 2
 """Raise it when answers are cut into tokens in another way: it is part of the address of expectations."""
 AGREEMENT = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 5e-2}
 """How far a next token's distribution may be from that of separate prompts, by number format."""
-FOREIGN = (ValueError, TypeError, RuntimeError, AttributeError, NotImplementedError, IndexError, KeyError)
+FOREIGN = (ValueError, TypeError, RuntimeError, AttributeError, IndexError, KeyError)
 """What models raise that cannot be asked this way."""
 
 

@@ -97,7 +97,7 @@ def test_every_rule_decides_alike(shared: Path, tmp_path: Path) -> None:
         home = tmp_path / str(workers)
         recipe = write_recipe(home, shared, backwards=workers == 2)
         if found:  # what is scored does not depend on it, and other tests hold that
-            shutil.copytree(tmp_path / "1/work/scores", home / "work/scores")
+            shutil.copytree(tmp_path / "1" / "work" / "scores", home / "work" / "scores")
         command = [sys.executable, "-c", IN_PARTS, "compare", str(recipe), "--workers", str(workers)]
         ran = subprocess.run(command, capture_output=True, text=True)
         assert ran.returncode == 0, ran.stderr
